@@ -1,0 +1,170 @@
+//! What there is to choose from: providers and their endpoints, as the configuration gave them.
+//!
+//! Immutable once built. Everything else refers to it by small ids, so that health, routes and plans stay
+//! dense tables. Nothing here assumes that an endpoint speaks DNS.
+
+use core::fmt;
+
+/// Index of a provider in [`Topology::providers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderId(pub u16);
+
+/// Index of an endpoint in [`Topology::endpoints`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u16);
+
+/// Who fails together: providers of one operator never back each other up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperatorId(pub u16);
+
+/// What a provider does to answers (`filter` label and `validates`); a plan never leaves its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub u16);
+
+/// How an endpoint is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// DNS over UDP, with the retry over TCP that a truncated answer asks for.
+    Udp,
+    /// DNS over TCP (RFC 7766).
+    Tcp,
+}
+
+impl Transport {
+    /// The class whose path this transport shares.
+    #[must_use]
+    pub fn class(self) -> TransportClass {
+        match self {
+            Self::Udp => TransportClass::Udp,
+            Self::Tcp => TransportClass::Stream,
+        }
+    }
+}
+
+/// Transports that a network lets through, or blocks, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TransportClass {
+    /// Plain datagrams.
+    Udp,
+    /// Everything over TCP.
+    Stream,
+}
+
+/// Address family of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What one path failure hits: each pair is judged on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// Transport class.
+    pub class: TransportClass,
+    /// Address family.
+    pub family: Family,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.class, self.family) {
+            (TransportClass::Udp, Family::V4) => "udp/ipv4",
+            (TransportClass::Udp, Family::V6) => "udp/ipv6",
+            (TransportClass::Stream, Family::V4) => "stream/ipv4",
+            (TransportClass::Stream, Family::V6) => "stream/ipv6",
+        })
+    }
+}
+
+/// One address and transport of a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The string of the configuration; the name in every log line, metric and report.
+    pub label: String,
+    /// Whose it is.
+    pub provider: ProviderId,
+    /// How it is spoken to.
+    pub transport: Transport,
+    /// Address family.
+    pub family: Family,
+    /// Most queries per second sent to it; `None`: no cap.
+    pub max_qps: Option<u32>,
+}
+
+impl Endpoint {
+    /// The path its packets take.
+    #[must_use]
+    pub fn path(&self) -> Path {
+        Path {
+            class: self.transport.class(),
+            family: self.family,
+        }
+    }
+}
+
+/// One failure domain that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Unique name from the configuration.
+    pub name: String,
+    /// Who fails together with it.
+    pub operator: OperatorId,
+    /// Autonomous system, where told.
+    pub asn: Option<u32>,
+    /// Jurisdiction, where told, as an index of equal strings.
+    pub jurisdiction: Option<u16>,
+    /// Class of its answers.
+    pub class: ClassId,
+    /// Whether it validates DNSSEC.
+    pub validates: bool,
+    /// 1 normally; 2 is a cold standby, used when nothing of tier 1 is eligible.
+    pub tier: u8,
+    /// Largest share of first choices over 60 s, permille.
+    pub max_share_permille: Option<u16>,
+    /// Most queries per second sent to it; `None`: no cap.
+    pub max_qps: Option<u32>,
+    /// Its endpoints in listed order: the first usable one is used.
+    pub endpoints: Vec<EndpointId>,
+}
+
+/// Everything there is to choose from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Providers, by [`ProviderId`].
+    pub providers: Vec<Provider>,
+    /// Endpoints, by [`EndpointId`].
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Topology {
+    /// The endpoint of this id, if it is one of ours.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.endpoints.get(usize::from(id.0))
+    }
+
+    /// The provider of this id, if it is one of ours.
+    #[must_use]
+    pub fn provider(&self, id: ProviderId) -> Option<&Provider> {
+        self.providers.get(usize::from(id.0))
+    }
+
+    /// The provider an endpoint belongs to.
+    #[must_use]
+    pub fn provider_of(&self, id: EndpointId) -> Option<&Provider> {
+        self.endpoint(id).and_then(|e| self.provider(e.provider))
+    }
+
+    /// Ids of all endpoints, in order.
+    pub fn endpoint_ids(&self) -> impl Iterator<Item = EndpointId> + use<> {
+        (0..u16::try_from(self.endpoints.len()).unwrap_or(u16::MAX)).map(EndpointId)
+    }
+
+    /// Ids of all providers, in order.
+    pub fn provider_ids(&self) -> impl Iterator<Item = ProviderId> + use<> {
+        (0..u16::try_from(self.providers.len()).unwrap_or(u16::MAX)).map(ProviderId)
+    }
+}
