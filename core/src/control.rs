@@ -1,0 +1,678 @@
+//! Puts the endpoints together: who answered while another failed, which paths are this machine's own trouble,
+//! which probes are due, and the routes that follow.
+//!
+//! One owner feeds it the outcomes of attempts and drains its outputs; see the contract in the crate's root.
+//! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
+//! failures while nobody else answers are the uplink's, not the provider's.
+
+mod paths;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use self::paths::Paths;
+use crate::dice::{Dice, Purpose as DicePurpose};
+use crate::health::domains::DomainKey;
+use crate::health::probe::NOTHING_UP_INTERVAL_US;
+use crate::health::state::State;
+use crate::health::{Begun, Finish, Health, Purpose};
+use crate::outcome::{Cause, Rcode, Reply};
+use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
+use crate::time::{MS, SEC, Time};
+use crate::topology::{EndpointId, OperatorId, Path, Topology};
+
+/// Without a client's question for this long nothing is probed.
+const CLIENTS_WITHIN_US: u64 = 60 * SEC;
+/// A timer this late means that the machine slept.
+const RESUME_GAP_US: u64 = 2 * SEC;
+/// How often mere latencies are published.
+const REFRESH_US: u64 = 200 * MS;
+/// How long another operator's answer to the probe question stays a reference.
+const REFERENCE_US: u64 = 60 * SEC;
+/// A probe without any word from the shell is forgotten after this long.
+const PROBE_LOST_US: u64 = 10 * SEC;
+/// Probes under way at once; more wait for their schedule's next turn.
+const PROBES_MAX: usize = 256;
+/// Probes carry numbers from here, so that they never meet a client attempt's.
+const PROBE_IDS: u64 = 1 << 63;
+
+/// Why a probe is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeWhy {
+    /// Its own schedule: a doubt, a re-probe, a recovery, loss.
+    Schedule,
+    /// Another endpoint failed: does this operator answer?
+    Reference,
+    /// Another transport of the same provider failed: does this one work?
+    Standby,
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Probe this endpoint on a fresh socket; report the attempt under this number.
+    Probe {
+        /// Number of the attempt.
+        id: u64,
+        /// Whom.
+        endpoint: EndpointId,
+        /// What for.
+        why: ProbeWhy,
+    },
+    /// [`Control::routes`] changed.
+    RoutesChanged,
+    /// Something an operator cares about.
+    Event(Event),
+}
+
+/// What an operator cares about; the log line, the metric and the test read this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An endpoint's state changed.
+    StateChanged {
+        /// Which.
+        endpoint: EndpointId,
+        /// Before.
+        from: State,
+        /// After.
+        to: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// An endpoint's place changed.
+    PlaceChanged {
+        /// Which.
+        endpoint: EndpointId,
+        /// Why it stood where it stood.
+        from: PlaceWhy,
+        /// Why it stands where it stands.
+        to: PlaceWhy,
+    },
+    /// Nothing answers on this path: it is this machine's own.
+    UplinkSuspect(Path),
+    /// Something answered on it again.
+    UplinkReturned(Path),
+    /// The machine slept, or its clock jumped.
+    Resumed {
+        /// For how long, microseconds.
+        gap_us: u64,
+    },
+    /// Nothing is usable.
+    NothingUp,
+    /// Something is usable again.
+    SomethingUp,
+}
+
+/// The control plane of one node.
+#[derive(Debug)]
+pub struct Control {
+    /// What there is.
+    topology: Arc<Topology>,
+    /// What the operator chose.
+    settings: Settings,
+    /// Randomness.
+    dice: Dice,
+    /// By [`EndpointId`].
+    health: Vec<Health>,
+    /// Answers and troubles by path.
+    paths: Paths,
+    /// Latest answers of operators to the probe question: good, and bad.
+    references: BTreeMap<OperatorId, Reference>,
+    /// Probes under way: whose, and when they are forgotten.
+    probes: BTreeMap<u64, (EndpointId, Time)>,
+    /// Number of the next probe.
+    next_probe: u64,
+    /// When a client last asked.
+    clients_asked: Option<Time>,
+    /// Outputs not yet taken.
+    outputs: VecDeque<Output>,
+    /// The current table.
+    routes: Arc<Routes>,
+    /// Latencies changed since the table was built.
+    stale_stats: bool,
+    /// When the table was built.
+    built: Time,
+    /// What was last promised by `poll_timeout`.
+    promised: Option<Time>,
+    /// Some endpoint is not usable: every answer may settle or condemn it.
+    any_trouble: bool,
+    /// Nobody asked for a minute: due probes were not sent.
+    was_idle: bool,
+}
+
+/// How an operator answered the probe question lately.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reference {
+    /// Last good answer.
+    good: Option<Time>,
+    /// Last bad rcode.
+    bad: Option<Time>,
+}
+
+impl Control {
+    /// A node that knows nothing yet.
+    #[must_use]
+    pub fn new(topology: Arc<Topology>, settings: Settings, now: Time, seed: u64) -> Self {
+        let health: Vec<Health> = topology.endpoints.iter().map(|_| Health::new(now)).collect();
+        let dice = Dice::new(seed);
+        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, now);
+        Self {
+            topology,
+            settings,
+            dice,
+            health,
+            paths: Paths::default(),
+            references: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            next_probe: PROBE_IDS,
+            clients_asked: None,
+            outputs: VecDeque::new(),
+            routes: Arc::new(routes),
+            stale_stats: false,
+            built: now,
+            promised: None,
+            any_trouble: false,
+            was_idle: true,
+        }
+    }
+
+    /// An attempt's query was written to the wire.
+    pub fn handle_begun(&mut self, endpoint: EndpointId, begun: Begun, now: Time) {
+        self.notice_resume(now);
+        if begun.purpose == Purpose::Client {
+            self.note_clients(begun.at);
+        }
+        if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+            health.begin(begun);
+        }
+        self.settle_if_needed(endpoint, now);
+    }
+
+    /// An attempt ended, or one given up was answered after all.
+    pub fn handle_finished(&mut self, endpoint: EndpointId, begun: Begun, finish: Finish, now: Time) {
+        self.notice_resume(now);
+        self.probes.remove(&begun.id);
+        let Some((path, operator)) = self.path_and_operator(endpoint) else {
+            return;
+        };
+        let mut good = false;
+        let mut bad_rcode = None;
+        if let Finish::Answered { reply, .. } = finish {
+            self.paths.answered(path, operator, begun.at);
+            if let Some(back) = self.paths.end_trouble(path, begun.at) {
+                self.uplink_returned(path, endpoint, begun.at, back.was_suspect, now);
+            }
+            (good, bad_rcode) = match begun.purpose {
+                Purpose::Client => (reply.is_good(), None),
+                Purpose::Probe => self.judge_probe(endpoint, operator, reply, now),
+            };
+        }
+        if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+            health.finish(begun, finish, good, now);
+            if let Some(rcode) = bad_rcode {
+                health.fail_by_rcode(begun, Cause::of_rcode(rcode), now);
+            }
+            self.stale_stats = true;
+        }
+        self.settle_if_needed(endpoint, now);
+    }
+
+    /// A client's question in `domain` got a bad rcode here and a good answer from another provider.
+    pub fn handle_disagreed(&mut self, endpoint: EndpointId, begun: Begun, domain: DomainKey, rcode: Rcode, now: Time) {
+        self.notice_resume(now);
+        if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+            health.fail_domain(begun, domain, Cause::of_rcode(rcode), now);
+        }
+        self.rebuild(now);
+        self.settle(now);
+    }
+
+    /// A datagram that is no DNS answer came from this endpoint.
+    pub fn handle_garbage(&mut self, endpoint: EndpointId, now: Time) {
+        if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+            health.note_garbage(now);
+        }
+    }
+
+    /// A client asked, whether or not a provider had to be.
+    pub fn handle_client(&mut self, at: Time, now: Time) {
+        self.note_clients(at);
+        self.settle(now);
+    }
+
+    /// The way to these endpoints changed, or the machine slept: what was known of it is void.
+    pub fn handle_new_path(&mut self, endpoints: &[EndpointId], now: Time) {
+        for endpoint in endpoints {
+            if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+                health.new_path(now);
+            }
+            if let Some(path) = self.topology.endpoint(*endpoint).map(|e| e.path()) {
+                self.paths.forget(path);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.notice_resume(now);
+        self.settle(now);
+    }
+
+    /// A timer that fires two seconds late means that the machine slept: what is in flight is lost, and what was
+    /// known of the paths is old.
+    fn notice_resume(&mut self, now: Time) {
+        if let Some(promised) = self.promised.take()
+            && now.since(promised) >= RESUME_GAP_US
+        {
+            let gap_us = now.since(promised);
+            self.outputs.push_back(Output::Event(Event::Resumed { gap_us }));
+            let all: Vec<EndpointId> = self.topology.endpoint_ids().collect();
+            for endpoint in all {
+                if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+                    health.new_path(now);
+                }
+            }
+            self.paths = Paths::default();
+            self.probes.clear();
+        }
+    }
+
+    /// Remembers that clients are there.
+    fn note_clients(&mut self, at: Time) {
+        self.clients_asked = Some(self.clients_asked.map_or(at, |before| before.max(at)));
+    }
+
+    /// Whether clients asked lately, so that probing serves somebody.
+    fn has_clients(&self, now: Time) -> bool {
+        self.clients_asked
+            .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
+    }
+
+    /// Where an endpoint's packets go and who runs it.
+    fn path_and_operator(&self, endpoint: EndpointId) -> Option<(Path, OperatorId)> {
+        let path = self.topology.endpoint(endpoint)?.path();
+        Some((path, self.topology.provider_of(endpoint)?.operator))
+    }
+
+    /// What a probe's answer says: success, or a bad rcode that another operator's good answer proves wrong.
+    ///
+    /// Whoever answers at all is alive, which settles a doubt about the path. A doubt about rcodes is settled only
+    /// by a good answer, unless nobody answers the probe question well: then it proves nothing.
+    fn judge_probe(
+        &mut self,
+        endpoint: EndpointId,
+        operator: OperatorId,
+        reply: Reply,
+        now: Time,
+    ) -> (bool, Option<Rcode>) {
+        let Reply::Failed(rcode) = reply else {
+            if reply.is_good() {
+                self.references.entry(operator).or_default().good = Some(now);
+            }
+            return (true, None);
+        };
+        self.references.entry(operator).or_default().bad = Some(now);
+        let recent = |at: Option<Time>| at.is_some_and(|at| now.since(at) < REFERENCE_US);
+        let others = || self.references.iter().filter(|(other, _)| **other != operator);
+        if others().any(|(_, reference)| recent(reference.good)) {
+            return (false, Some(rcode));
+        }
+        let by_rcode = self
+            .health
+            .get(usize::from(endpoint.0))
+            .and_then(Health::doubt)
+            .is_some_and(|doubt| doubt.cause.is_rcode());
+        (!by_rcode || others().any(|(_, reference)| recent(reference.bad)), None)
+    }
+
+    /// The first answer after nobody answered: older failures of the others were the uplink's.
+    fn uplink_returned(&mut self, path: Path, by: EndpointId, begun: Time, was_suspect: bool, now: Time) {
+        if was_suspect {
+            self.outputs.push_back(Output::Event(Event::UplinkReturned(path)));
+        }
+        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
+            if id != by
+                && endpoint.path() == path
+                && let Some(health) = self.health.get_mut(usize::from(id.0))
+            {
+                health.forgive(begun, now);
+                health.probes.hurry(now);
+            }
+        }
+        self.rebuild(now);
+    }
+
+    /// Most inputs change nothing but counts: only what can follow from this one endpoint is looked at.
+    fn settle_if_needed(&mut self, endpoint: EndpointId, now: Time) {
+        let changed = self
+            .health
+            .get(usize::from(endpoint.0))
+            .is_some_and(Health::has_changes);
+        let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
+        let woken = self.was_idle && self.has_clients(now);
+        if changed || refresh || woken || self.any_trouble {
+            self.settle(now);
+        }
+    }
+
+    /// Brings everything up to `now`: timeouts, verdicts on endpoints, uplink, probes, routes.
+    fn settle(&mut self, now: Time) {
+        for health in &mut self.health {
+            health.advance(now);
+        }
+        let uplink = self.judge_uplink(now);
+        self.condemn(now);
+        let changed = self.take_changes(now) || uplink;
+        self.was_idle = !self.has_clients(now);
+        let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
+        if changed || refresh {
+            self.rebuild(now);
+        }
+        self.send_probes(now);
+        self.probes.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Notes troubles by path, and whether a path is this machine's own.
+    fn judge_uplink(&mut self, now: Time) -> bool {
+        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
+            let Some(health) = self.health.get(usize::from(id.0)) else {
+                continue;
+            };
+            if health.state() == State::Suspect
+                && let Some(doubt) = health.doubt()
+                && let Some(provider) = self.topology.provider(endpoint.provider)
+            {
+                self.paths.note_doubt(endpoint.path(), provider.operator, doubt);
+            }
+        }
+        let found = self.paths.newly_suspect(now);
+        for path in &found {
+            self.outputs.push_back(Output::Event(Event::UplinkSuspect(*path)));
+        }
+        !found.is_empty()
+    }
+
+    /// Condemns what failed three times while another operator answered.
+    fn condemn(&mut self, now: Time) {
+        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
+            let Some(health) = self.health.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            if let Some(since) = health.condemnable_since()
+                && let Some(provider) = self.topology.provider(endpoint.provider)
+                && self.paths.other_answered(endpoint.path(), provider.operator, since)
+            {
+                health.condemn(now);
+            }
+        }
+    }
+
+    /// Turns state changes into events; new doubts also wake the standbys.
+    fn take_changes(&mut self, now: Time) -> bool {
+        let mut any = false;
+        let mut doubted = Vec::new();
+        for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
+            while let Some(change) = health.poll_change() {
+                any = true;
+                if change.to == State::Suspect {
+                    doubted.push(id);
+                }
+                self.outputs.push_back(Output::Event(Event::StateChanged {
+                    endpoint: id,
+                    from: change.from,
+                    to: change.to,
+                    cause: change.cause,
+                }));
+            }
+        }
+        for id in doubted {
+            let siblings = self
+                .topology
+                .provider_of(id)
+                .map(|provider| provider.endpoints.clone())
+                .unwrap_or_default();
+            for sibling in siblings {
+                let usable = self
+                    .health
+                    .get(usize::from(sibling.0))
+                    .is_some_and(|health| health.state().is_usable() && !health.has_no_route());
+                if sibling != id && usable {
+                    self.probe(sibling, ProbeWhy::Standby, now);
+                }
+            }
+        }
+        any
+    }
+
+    /// Sends the probes that are due, if anybody is there to profit.
+    fn send_probes(&mut self, now: Time) {
+        if !self.has_clients(now) {
+            return;
+        }
+        let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
+        for id in ids {
+            let Some(health) = self.health.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            if self.routes.nothing_up {
+                health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
+            }
+            if health.probes.due().is_none_or(|at| at > now) {
+                continue;
+            }
+            let jitter = self
+                .dice
+                .below(250, DicePurpose::ProbeJitter, now.as_micros(), u64::from(id.0));
+            health.probes.sent(now, jitter);
+            self.probe(id, ProbeWhy::Schedule, now);
+            self.probe_reference(id, now);
+        }
+    }
+
+    /// Asks another operator on the same path, if none is known to have answered since this endpoint's trouble
+    /// began, or if none is known to answer the probe question.
+    fn probe_reference(&mut self, suspect: EndpointId, now: Time) {
+        let Some((path, operator)) = self.path_and_operator(suspect) else {
+            return;
+        };
+        let Some(doubt) = self
+            .health
+            .get(usize::from(suspect.0))
+            .filter(|health| health.state() == State::Suspect)
+            .and_then(Health::doubt)
+        else {
+            return;
+        };
+        let answered = self.paths.other_answered(path, operator, doubt.since);
+        let known = !doubt.cause.is_rcode()
+            || self.references.iter().any(|(other, reference)| {
+                *other != operator && reference.good.is_some_and(|at| now.since(at) < REFERENCE_US)
+            });
+        if answered && known {
+            return;
+        }
+        let best = self
+            .topology
+            .endpoint_ids()
+            .zip(&self.topology.endpoints)
+            .filter(|(_, endpoint)| endpoint.path() == path)
+            .filter(|(_, endpoint)| {
+                self.topology
+                    .provider(endpoint.provider)
+                    .is_some_and(|p| p.operator != operator)
+            })
+            .filter_map(|(id, _)| {
+                let route = self.routes.endpoint(id)?;
+                Some((route.why, route.timing.p50_us.unwrap_or(u64::MAX), id))
+            })
+            .min();
+        if let Some((_, _, id)) = best {
+            self.probe(id, ProbeWhy::Reference, now);
+        }
+    }
+
+    /// Has an endpoint probed.
+    fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) {
+        if self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
+            return;
+        }
+        let id = self.next_probe;
+        self.next_probe = self.next_probe.wrapping_add(1) | PROBE_IDS;
+        self.probes.insert(id, (endpoint, now.plus(PROBE_LOST_US)));
+        self.outputs.push_back(Output::Probe { id, endpoint, why });
+    }
+
+    /// Builds the table anew and says what it changed.
+    fn rebuild(&mut self, now: Time) {
+        self.stale_stats = false;
+        self.built = now;
+        let version = self.routes.version.saturating_add(1);
+        let routes = build(
+            &self.topology,
+            self.settings,
+            self.dice,
+            &self.health,
+            &self.paths,
+            version,
+            now,
+        );
+        for (id, (old, new)) in self
+            .topology
+            .endpoint_ids()
+            .zip(self.routes.endpoints.iter().zip(&routes.endpoints))
+        {
+            if old.why.place() != new.why.place() {
+                self.outputs.push_back(Output::Event(Event::PlaceChanged {
+                    endpoint: id,
+                    from: old.why,
+                    to: new.why,
+                }));
+            }
+        }
+        if routes.nothing_up != self.routes.nothing_up {
+            self.outputs.push_back(Output::Event(if routes.nothing_up {
+                Event::NothingUp
+            } else {
+                Event::SomethingUp
+            }));
+        }
+        self.any_trouble = routes.endpoints.iter().any(|e| e.why != PlaceWhy::Healthy);
+        self.routes = Arc::new(routes);
+        self.outputs.push_back(Output::RoutesChanged);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, and why; now if outputs wait.
+    pub fn poll_timeout(&mut self, now: Time) -> Option<(Time, &'static str)> {
+        if !self.outputs.is_empty() {
+            return Some((now, "output"));
+        }
+        let clients = self.has_clients(now);
+        let mut next: Option<(Time, &'static str)> = self.paths.next_due();
+        for health in &mut self.health {
+            let probe = health.probes.due().filter(|_| clients).map(|at| (at, "probe"));
+            for due in [health.next_due(), probe].into_iter().flatten() {
+                next = Some(next.map_or(due, |n| n.min(due)));
+            }
+        }
+        self.promised = next.map(|(at, _)| at.max(now));
+        next
+    }
+
+    /// The current table.
+    #[must_use]
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// Health of an endpoint; for status and tests.
+    #[must_use]
+    pub fn health(&self, endpoint: EndpointId) -> Option<&Health> {
+        self.health.get(usize::from(endpoint.0))
+    }
+}
+
+/// Health and configuration, boiled down to a table.
+fn build(
+    topology: &Arc<Topology>,
+    settings: Settings,
+    dice: Dice,
+    health: &[Health],
+    paths: &Paths,
+    version: u64,
+    now: Time,
+) -> Routes {
+    let endpoints: Vec<EndpointRoute> = health
+        .iter()
+        .zip(&topology.endpoints)
+        .map(|(own, endpoint)| EndpointRoute {
+            state: own.state(),
+            cause: own.cause(),
+            since: own.since(),
+            why: place(topology, health, own, endpoint.provider),
+            timing: own.latencies().timing(),
+            ok_permille: own.ok_permille(),
+        })
+        .collect();
+    let nothing_up = !health.iter().any(|own| own.state().is_usable() && !own.has_no_route());
+    let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
+    for (id, own) in topology.endpoint_ids().zip(health) {
+        for (domain, until) in own.domains().avoided(now) {
+            avoided.push((domain, id, until));
+        }
+    }
+    avoided.sort_unstable();
+    Routes {
+        version,
+        choices: Routes::choose(topology, &endpoints),
+        topology: Arc::clone(topology),
+        settings,
+        dice,
+        endpoints,
+        nothing_up,
+        uplink_suspect: paths.suspect().collect(),
+        avoided,
+    }
+}
+
+/// Where an endpoint stands and why.
+fn place(topology: &Topology, health: &[Health], own: &Health, provider: crate::topology::ProviderId) -> PlaceWhy {
+    if own.has_no_route() {
+        return PlaceWhy::NoRoute;
+    }
+    match own.state() {
+        State::Down => return PlaceWhy::Down,
+        State::Suspect if own.loss_lasts() => return PlaceWhy::Loss,
+        State::Suspect => return PlaceWhy::Suspect,
+        State::Unknown | State::Up | State::Probation => {}
+    }
+    // One endpoint in trouble makes its siblings doubtful, until one of them answers a question asked since.
+    let trouble = topology
+        .provider(provider)
+        .into_iter()
+        .flat_map(|p| &p.endpoints)
+        .filter_map(|id| health.get(usize::from(id.0)))
+        .filter(|sibling| !sibling.state().is_usable())
+        .filter_map(|sibling| sibling.doubt().map(|doubt| doubt.since))
+        .min();
+    let proven = topology
+        .provider(provider)
+        .into_iter()
+        .flat_map(|p| &p.endpoints)
+        .filter_map(|id| health.get(usize::from(id.0)))
+        .filter(|sibling| sibling.state().is_usable())
+        .filter_map(Health::last_success)
+        .max();
+    match trouble {
+        Some(since) if proven.is_none_or(|success| success <= since) => PlaceWhy::Sibling,
+        Some(_) | None if own.state() == State::Probation => PlaceWhy::Ramp,
+        Some(_) | None => PlaceWhy::Healthy,
+    }
+}

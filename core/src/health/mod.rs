@@ -1,0 +1,763 @@
+//! What this node itself knows of one endpoint: attempts in flight, failures, latencies, and the state they add
+//! up to.
+//!
+//! Two signals are kept apart. *Liveness*: has anything come back (silence, loss, definite failures)? *Latency*:
+//! how long do answers take? A slow recursion behind a healthy provider must not look like a dead one, and many
+//! queries that fail in the same instant are one failure, not many. Nothing here condemns an endpoint: that needs
+//! the knowledge that another operator answered meanwhile, which is [`crate::control`]'s.
+
+pub mod domains;
+pub mod latency;
+pub mod loss;
+pub mod probe;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use self::domains::Domains;
+use self::latency::Latencies;
+use self::loss::LossWindow;
+use self::probe::{RECOVERY_GAP_US, Schedule};
+use self::state::{Event, State};
+use crate::outcome::{Cause, Failure, Reply};
+use crate::time::{MS, SEC, Time};
+
+/// Attempts followed per endpoint. Beyond it an attempt's answer still counts, its silence does not: above some
+/// thousand queries a second a sample shows the same.
+const OPEN_MAX: usize = 4_096;
+/// Failures begun closer together than this are one event.
+const DISTINCT_US: u64 = 100 * MS;
+/// Distinct failures remembered; three decide.
+const FAILURES_MAX: usize = 8;
+/// Distinct failures that condemn.
+const FAILURES_DOWN: usize = 3;
+/// Attempts older than p75, with nothing heard since the first, that are silence.
+const SILENCE_ATTEMPTS: usize = 5;
+/// A timed-out attempt is remembered this long, so that a late answer can withdraw its failure.
+const LAPSED_US: u64 = 5 * SEC;
+/// How long the share ramps up after a recovery.
+pub const RAMP_US: u64 = 5 * SEC;
+/// Falls within this time make the next hold-down longer.
+const FALLS_WINDOW_US: u64 = 600 * SEC;
+/// First hold-down, on the second fall.
+const HOLD_MIN_US: u64 = 2 * SEC;
+/// Each further fall multiplies it: 2, 8, 32, 60 s. Doubling would let a provider that flaps every 5 s change place
+/// more than six times a minute.
+const HOLD_GROWTH: u64 = 4;
+/// Falls remembered; the hold-down is at its longest long before.
+const FALLS_MAX: usize = 16;
+/// Longest hold-down.
+const HOLD_MAX_US: u64 = 60 * SEC;
+/// Unanswered probes of the sixteen that measure loss that mean it lasts.
+const LOSS_LASTS_AT: usize = 3;
+
+/// Who an attempt was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client waits for it.
+    Client,
+    /// This node wants to know.
+    Probe,
+}
+
+/// An attempt whose query has been written to the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// Unique number of the attempt in this process.
+    pub id: u64,
+    /// When it was written.
+    pub at: Time,
+    /// The socket or connection it went out on.
+    pub socket: u64,
+    /// Who it was made for.
+    pub purpose: Purpose,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// A well-formed answer.
+    Answered {
+        /// What it said.
+        reply: Reply,
+        /// From the write to the answer, without any handshake.
+        latency_us: u64,
+    },
+    /// Nothing more will come.
+    Failed(Failure),
+    /// A wrong answer came and the same question over a stream was answered.
+    Mismatched,
+    /// Given up without a judgement.
+    Abandoned,
+}
+
+/// An attempt without an answer so far.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// As it began.
+    begun: Begun,
+    /// Its bit in the loss window, once it is older than p95.
+    window: Option<u64>,
+}
+
+/// Failures begun within 100 ms of each other.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    /// When the first of them began.
+    begun: Time,
+    /// Its socket.
+    socket: u64,
+    /// Whether another socket failed in the same instant.
+    more_sockets: bool,
+    /// Attempts that make it up; late answers take them away.
+    members: u32,
+}
+
+/// An attempt that timed out.
+#[derive(Debug, Clone, Copy)]
+struct Lapsed {
+    /// When it began.
+    begun: Time,
+    /// The failure it belongs to.
+    failure: Time,
+    /// Its bit in the loss window.
+    window: Option<u64>,
+}
+
+/// Why an endpoint is suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// When the first failed attempt began: answers to attempts begun after this clear it.
+    pub since: Time,
+    /// When it was raised.
+    pub raised: Time,
+    /// What was seen.
+    pub cause: Cause,
+}
+
+/// A state change, for events and routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// One endpoint's health.
+#[derive(Debug)]
+pub struct Health {
+    /// Current state.
+    state: State,
+    /// Why it is in it.
+    cause: Cause,
+    /// Since when.
+    since: Time,
+    /// Changes not yet taken by the caller.
+    changes: VecDeque<Change>,
+    /// Answer times.
+    latencies: Latencies,
+    /// Attempts without an answer, by number.
+    open: BTreeMap<u64, Open>,
+    /// When open attempts count as failed; entries of answered ones are skipped.
+    timeouts: BinaryHeap<Reverse<(Time, u64)>>,
+    /// Client attempts in the order they become older than p95.
+    maturing: VecDeque<(Time, u64)>,
+    /// Timed-out attempts that may still be answered.
+    lapsed: BTreeMap<u64, Lapsed>,
+    /// Distinct failures without later success, oldest first.
+    failures: Vec<Failed>,
+    /// Why it is suspect, or was before it went down.
+    doubt: Option<Doubt>,
+    /// Begin of the newest attempt that got a good answer.
+    last_success: Option<Time>,
+    /// Begin of the first attempts since anything was heard.
+    unheard: Vec<Time>,
+    /// When garbage last came.
+    garbage: Option<Time>,
+    /// Loss of recent client attempts.
+    window: LossWindow,
+    /// Probes that measure loss: begin, and whether answered.
+    loss_probes: Vec<(u64, Time, bool)>,
+    /// Loss lasted: out until it answers three times running.
+    loss_lasts: bool,
+    /// Answers and bad rcodes.
+    domains: Domains,
+    /// Own probes.
+    pub(crate) probes: Schedule,
+    /// Good answers in a row while down, and when the last one's attempt began.
+    recovery: (u8, Time),
+    /// When it went down in the last ten minutes.
+    falls: Vec<Time>,
+    /// Not used again before this.
+    hold_until: Time,
+    /// The network here has no route to it.
+    no_route: bool,
+    /// Good answers among recent attempts, permille, smoothed by 1/16.
+    ok_permille: u32,
+}
+
+impl Health {
+    /// An endpoint nothing is known of.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        Self {
+            state: State::Unknown,
+            cause: Cause::Untried,
+            since: now,
+            changes: VecDeque::new(),
+            latencies: Latencies::default(),
+            open: BTreeMap::new(),
+            timeouts: BinaryHeap::new(),
+            maturing: VecDeque::new(),
+            lapsed: BTreeMap::new(),
+            failures: Vec::new(),
+            doubt: None,
+            last_success: None,
+            unheard: Vec::new(),
+            garbage: None,
+            window: LossWindow::default(),
+            loss_probes: Vec::new(),
+            loss_lasts: false,
+            domains: Domains::default(),
+            probes: Schedule::default(),
+            recovery: (0, Time::ZERO),
+            falls: Vec::new(),
+            hold_until: Time::ZERO,
+            no_route: false,
+            ok_permille: 1_000,
+        }
+    }
+
+    /// An attempt was written to the wire.
+    pub fn begin(&mut self, begun: Begun) {
+        if self.open.len() >= OPEN_MAX || self.timeouts.len() >= OPEN_MAX.saturating_mul(2) {
+            return;
+        }
+        let timing = self.latencies.timing();
+        let timeout = match begun.purpose {
+            Purpose::Client => timing.timeout_us,
+            Purpose::Probe => timing.probe_timeout_us,
+        };
+        let window = None;
+        self.open.insert(begun.id, Open { begun, window });
+        self.timeouts.push(Reverse((begun.at.plus(timeout), begun.id)));
+        match begun.purpose {
+            Purpose::Client => {
+                self.maturing.push_back((begun.at.plus(timing.p95_us), begun.id));
+                if self.unheard.len() < SILENCE_ATTEMPTS {
+                    self.unheard.push(begun.at);
+                }
+            }
+            Purpose::Probe => {
+                if self.watches_loss() && self.loss_probes.len() < 32 {
+                    self.loss_probes.push((begun.id, begun.at, false));
+                }
+            }
+        }
+    }
+
+    /// An attempt ended. `good` says whether the caller takes an answer as success (a probe's may be judged by
+    /// what other operators say to the same question).
+    pub fn finish(&mut self, begun: Begun, finish: Finish, good: bool, now: Time) {
+        let open = self.open.remove(&begun.id);
+        let lapsed = self.lapsed.remove(&begun.id);
+        match finish {
+            Finish::Answered { reply, latency_us } => {
+                self.unheard.clear();
+                self.no_route = false;
+                self.answered(begun, open, lapsed, reply, latency_us, now);
+                if good && lapsed.is_none() {
+                    self.succeeded(begun.at, now);
+                }
+            }
+            Finish::Failed(failure) => {
+                // A reset or an ICMP message is also a sign of life of the path, but not of the endpoint.
+                if failure == Failure::NoRoute {
+                    self.no_route = true;
+                    self.probes.no_route(now);
+                }
+                if let Some(cause) = Cause::of_failure(failure)
+                    && lapsed.is_none()
+                {
+                    self.failed(begun, cause, now);
+                }
+            }
+            Finish::Mismatched => {
+                if lapsed.is_none() {
+                    self.failed(begun, Cause::Mismatch, now);
+                }
+            }
+            Finish::Abandoned => {}
+        }
+        self.advance(now);
+    }
+
+    /// The bookkeeping of an answer: latency, loss window, withdrawal of a failure by timeout.
+    fn answered(
+        &mut self,
+        begun: Begun,
+        open: Option<Open>,
+        lapsed: Option<Lapsed>,
+        reply: Reply,
+        latency_us: u64,
+        now: Time,
+    ) {
+        if begun.purpose == Purpose::Client {
+            self.domains.answered(now);
+            // An error must never make an endpoint look fast.
+            let timed = match reply {
+                Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus => true,
+                Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => false,
+            };
+            if timed {
+                self.latencies.record(latency_us);
+            }
+            if reply.is_good() {
+                self.score(true);
+            }
+        }
+        if let Some(probe) = self.loss_probes.iter_mut().find(|(id, _, _)| *id == begun.id) {
+            probe.2 = true;
+        }
+        let window = open
+            .and_then(|open| open.window)
+            .or_else(|| lapsed.and_then(|lapsed| lapsed.window));
+        match window {
+            Some(number) => self.window.take_back(number),
+            None if begun.purpose == Purpose::Client && open.is_some() => {
+                self.window.push(true);
+            }
+            None => {}
+        }
+        if let Some(lapsed) = lapsed {
+            for failure in &mut self.failures {
+                if failure.begun == lapsed.failure {
+                    failure.members = failure.members.saturating_sub(1);
+                }
+            }
+            self.failures.retain(|failure| failure.members > 0);
+        }
+    }
+
+    /// A good answer to an attempt begun at `begun`, in its time.
+    fn succeeded(&mut self, begun: Time, now: Time) {
+        self.last_success = Some(self.last_success.map_or(begun, |t| t.max(begun)));
+        self.failures.retain(|failure| failure.begun > begun);
+        match self.state {
+            State::Unknown => self.transition(Event::Succeeded, Cause::Answering, now),
+            State::Suspect => {
+                let Some(doubt) = self.doubt else { return };
+                // The silence of an attempt ends with its own answer.
+                let since = begun > doubt.since || (begun == doubt.since && doubt.cause == Cause::Silence);
+                if doubt.cause == Cause::Loss {
+                    self.count_recovery(begun);
+                    if self.loss_lasts && self.recovery.0 >= 3 && now >= self.hold_until {
+                        self.clear_doubt(now);
+                    }
+                } else if since && self.failures.is_empty() {
+                    self.clear_doubt(now);
+                }
+            }
+            State::Down => {
+                self.count_recovery(begun);
+                if self.recovery.0 >= 3 && now >= self.hold_until {
+                    self.transition(Event::Recovered, Cause::Answering, now);
+                    self.probes.stop();
+                } else if self.recovery.0 < 3 {
+                    self.probes.recovering(now);
+                } else {
+                    self.probes.repeat(now);
+                    self.probes
+                        .limit_interval(now, self.hold_until.since(now).max(RECOVERY_GAP_US));
+                }
+            }
+            State::Up | State::Probation => {}
+        }
+    }
+
+    /// Counts good answers in a row whose attempts began 100 ms apart.
+    fn count_recovery(&mut self, begun: Time) {
+        if self.recovery.0 == 0 || begun.since(self.recovery.1) >= RECOVERY_GAP_US {
+            self.recovery = (self.recovery.0.saturating_add(1), begun);
+        }
+    }
+
+    /// The doubt is over.
+    fn clear_doubt(&mut self, now: Time) {
+        self.transition(Event::Cleared, Cause::Answering, now);
+        self.doubt = None;
+        self.failures.clear();
+        self.probes.stop();
+        self.window.clear();
+        self.loss_probes.clear();
+        self.loss_lasts = false;
+        self.recovery = (0, Time::ZERO);
+        self.domains.restart_tally();
+    }
+
+    /// A failure; returns the failure it is filed under.
+    fn failed(&mut self, begun: Begun, cause: Cause, now: Time) -> Time {
+        self.score(false);
+        self.recovery = (0, Time::ZERO);
+        if self.last_success.is_some_and(|success| success >= begun.at) {
+            return begun.at;
+        }
+        let filed =
+            match self.failures.iter_mut().find(|failure| {
+                failure.begun.since(begun.at) < DISTINCT_US && begun.at.since(failure.begun) < DISTINCT_US
+            }) {
+                Some(failure) => {
+                    failure.members = failure.members.saturating_add(1);
+                    failure.more_sockets |= failure.socket != begun.socket;
+                    failure.begun
+                }
+                None => {
+                    if self.failures.len() >= FAILURES_MAX {
+                        // The first one tells since when; the middle ones decide nothing.
+                        self.failures.remove(1);
+                    }
+                    self.failures.push(Failed {
+                        begun: begun.at,
+                        socket: begun.socket,
+                        more_sockets: false,
+                        members: 1,
+                    });
+                    self.failures.sort_by_key(|failure| failure.begun);
+                    begun.at
+                }
+            };
+        self.raise_doubt(begun.at, cause, now);
+        filed
+    }
+
+    /// Files a failure that no open attempt stands for: a bad rcode that another provider proved wrong.
+    pub fn fail_by_rcode(&mut self, begun: Begun, cause: Cause, now: Time) {
+        self.failed(begun, cause, now);
+    }
+
+    /// A client's question in this domain failed here and was answered well elsewhere.
+    pub fn fail_domain(&mut self, begun: Begun, domain: u64, cause: Cause, now: Time) {
+        if self.domains.failed(domain, now) || !self.state.is_usable() {
+            self.failed(begun, cause, now);
+        }
+    }
+
+    /// Makes the endpoint suspect, if it is not already worse.
+    fn raise_doubt(&mut self, since: Time, cause: Cause, now: Time) {
+        if !self.state.is_usable() {
+            return;
+        }
+        self.doubt = Some(Doubt {
+            since,
+            raised: now,
+            cause,
+        });
+        self.transition(Event::Doubted, cause, now);
+        self.loss_probes.clear();
+        self.loss_lasts = false;
+        if cause == Cause::Loss {
+            self.probes.lossy(now);
+        } else {
+            self.probes.doubted(now);
+        }
+    }
+
+    /// Another operator answered meanwhile: the failures are the endpoint's.
+    pub fn condemn(&mut self, now: Time) {
+        let cause = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        self.transition(Event::Condemned, cause, now);
+        self.fall(now);
+    }
+
+    /// It is out of use: holds it down from the second fall in ten minutes, and probes it at intervals.
+    fn fall(&mut self, now: Time) {
+        self.falls.retain(|fall| now.since(*fall) < FALLS_WINDOW_US);
+        let earlier = u32::try_from(self.falls.len()).unwrap_or(u32::MAX);
+        if let Some(steps) = earlier.checked_sub(1) {
+            let hold = HOLD_MIN_US.saturating_mul(HOLD_GROWTH.saturating_pow(steps.min(4)));
+            self.hold_until = now.plus(hold.min(HOLD_MAX_US));
+        }
+        if self.falls.len() < FALLS_MAX {
+            self.falls.push(now);
+        }
+        self.recovery = (0, Time::ZERO);
+        self.probes.repeat(now);
+    }
+
+    /// Whether three distinct failures over two sockets stand, and since when.
+    #[must_use]
+    pub fn condemnable_since(&self) -> Option<Time> {
+        let first = self.failures.first()?;
+        let two_sockets = self
+            .failures
+            .iter()
+            .any(|failure| failure.more_sockets || failure.socket != first.socket);
+        (self.state == State::Suspect && self.failures.len() >= FAILURES_DOWN && two_sockets).then_some(first.begun)
+    }
+
+    /// The uplink returned with an attempt begun at `before`: older failures say nothing about this endpoint.
+    pub fn forgive(&mut self, before: Time, now: Time) {
+        self.failures.retain(|failure| failure.begun > before);
+        let older = self.doubt.is_some_and(|doubt| doubt.since <= before);
+        if self.state == State::Suspect && older && self.failures.is_empty() {
+            self.forget(Event::Forgiven, Cause::Forgiven, now);
+        }
+    }
+
+    /// Route change or resume: what is in flight is lost and what was known of the path is void.
+    pub fn new_path(&mut self, now: Time) {
+        self.open.clear();
+        self.timeouts.clear();
+        self.maturing.clear();
+        self.lapsed.clear();
+        self.unheard.clear();
+        self.no_route = false;
+        match self.state {
+            State::Suspect => self.forget(Event::NewPath, Cause::NewPath, now),
+            State::Down => {
+                self.hold_until = Time::ZERO;
+                self.forget(Event::NewPath, Cause::NewPath, now);
+            }
+            State::Unknown | State::Up | State::Probation => {
+                self.failures.clear();
+                self.probes.stop();
+            }
+        }
+    }
+
+    /// Leaves suspect or down without an answer.
+    fn forget(&mut self, event: Event, cause: Cause, now: Time) {
+        self.transition(event, cause, now);
+        self.failures.clear();
+        self.doubt = None;
+        self.window.clear();
+        self.loss_probes.clear();
+        self.loss_lasts = false;
+        self.probes.stop();
+    }
+
+    /// Garbage came from it.
+    pub fn note_garbage(&mut self, now: Time) {
+        self.garbage = Some(now);
+        self.unheard.clear();
+    }
+
+    /// Whether loss is being measured.
+    fn watches_loss(&self) -> bool {
+        self.state == State::Suspect && !self.loss_lasts && self.doubt.is_some_and(|doubt| doubt.cause == Cause::Loss)
+    }
+
+    /// Does everything that is due at `now`: timeouts, loss, silence, the end of a ramp.
+    pub fn advance(&mut self, now: Time) {
+        self.lapse(now);
+        while let Some((at, id)) = self.maturing.front().copied()
+            && at <= now
+        {
+            self.maturing.pop_front();
+            if let Some(open) = self.open.get_mut(&id)
+                && open.window.is_none()
+            {
+                open.window = Some(self.window.push(false));
+            }
+        }
+        if self.state.is_usable() && self.window.is_loss() {
+            self.raise_doubt(now, Cause::Loss, now);
+        }
+        if let Some(silent_at) = self.silence_due()
+            && silent_at <= now
+            && let Some(first) = self.unheard.first().copied()
+        {
+            self.raise_doubt(first, Cause::Silence, now);
+        }
+        if self.watches_loss()
+            && let Some(doubt) = self.doubt
+            && now.since(doubt.raised) >= probe::LOSS_WATCH_US
+        {
+            self.judge_loss(now);
+        }
+        if self.state == State::Probation && now.since(self.since) >= RAMP_US {
+            self.transition(Event::Ramped, Cause::Answering, now);
+        }
+        while let Some((id, lapsed)) = self.lapsed.first_key_value()
+            && now.since(lapsed.begun) > LAPSED_US
+        {
+            let id = *id;
+            self.lapsed.remove(&id);
+        }
+    }
+
+    /// Attempts whose time is over become failures.
+    fn lapse(&mut self, now: Time) {
+        while let Some(Reverse((at, id))) = self.timeouts.peek().copied()
+            && at <= now
+        {
+            self.timeouts.pop();
+            let Some(open) = self.open.remove(&id) else {
+                continue;
+            };
+            let cause = match self.garbage {
+                Some(garbage) if garbage >= open.begun.at => Cause::Garbage,
+                _ => Cause::Timeout,
+            };
+            let window = match open.window {
+                None if open.begun.purpose == Purpose::Client => Some(self.window.push(false)),
+                seen => seen,
+            };
+            let failure = self.failed(open.begun, cause, now);
+            if self.lapsed.len() < OPEN_MAX {
+                let lapsed = Lapsed {
+                    begun: open.begun.at,
+                    failure,
+                    window,
+                };
+                self.lapsed.insert(id, lapsed);
+            }
+        }
+    }
+
+    /// Two seconds of probes are over: does the loss last?
+    fn judge_loss(&mut self, now: Time) {
+        let p95 = self.latencies.timing().p95_us;
+        let lost = self
+            .loss_probes
+            .iter()
+            .filter(|(_, begun, answered)| !answered && now.since(*begun) >= p95)
+            .count();
+        if lost >= LOSS_LASTS_AT {
+            self.loss_lasts = true;
+            self.fall(now);
+        } else {
+            self.clear_doubt(now);
+        }
+    }
+
+    /// When five unanswered attempts will be older than p75.
+    fn silence_due(&self) -> Option<Time> {
+        if !self.state.is_usable() || self.unheard.len() < SILENCE_ATTEMPTS {
+            return None;
+        }
+        let last = self.unheard.last()?;
+        Some(last.plus(self.latencies.timing().p75_us))
+    }
+
+    /// The next point in time at which [`Self::advance`] has something to do, probes aside.
+    pub fn next_due(&mut self) -> Option<(Time, &'static str)> {
+        while let Some(Reverse((_, id))) = self.timeouts.peek()
+            && !self.open.contains_key(id)
+        {
+            self.timeouts.pop();
+        }
+        let timeout = self.timeouts.peek().map(|Reverse((at, _))| (*at, "attempt timeout"));
+        let silence = self.silence_due().map(|at| (at, "silence"));
+        let ramp = (self.state == State::Probation).then(|| (self.since.plus(RAMP_US), "end of probation"));
+        let loss = self
+            .doubt
+            .filter(|_| self.watches_loss())
+            .map(|doubt| (doubt.raised.plus(probe::LOSS_WATCH_US), "loss measured"));
+        [timeout, silence, ramp, loss].into_iter().flatten().min()
+    }
+
+    /// Moves to another state, if the table has the transition.
+    fn transition(&mut self, event: Event, cause: Cause, now: Time) {
+        if let Some(to) = self.state.after(event) {
+            let from = self.state;
+            self.changes.push_back(Change { from, to, cause });
+            self.state = to;
+            self.cause = cause;
+            self.since = now;
+        }
+    }
+
+    /// Feeds the share of good answers; rounds towards the new value, so that both ends are reached.
+    fn score(&mut self, good: bool) {
+        let kept = self.ok_permille.saturating_mul(15);
+        self.ok_permille = if good {
+            kept.saturating_add(1_000).div_ceil(16).min(1_000)
+        } else {
+            kept >> 4
+        };
+    }
+
+    /// Whether state changes wait to be taken.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// The next state change the caller has not seen.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// Current state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it is in its state.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Since when it is in its state.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Answer times.
+    #[must_use]
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// Why it is suspect or down.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt
+    }
+
+    /// Begin of the newest attempt that got a good answer.
+    #[must_use]
+    pub fn last_success(&self) -> Option<Time> {
+        self.last_success
+    }
+
+    /// Whether loss lasted and put it out.
+    #[must_use]
+    pub fn loss_lasts(&self) -> bool {
+        self.loss_lasts
+    }
+
+    /// Whether the network here has no route to it.
+    #[must_use]
+    pub fn has_no_route(&self) -> bool {
+        self.no_route
+    }
+
+    /// Good answers among recent attempts, permille.
+    #[must_use]
+    pub fn ok_permille(&self) -> u32 {
+        self.ok_permille
+    }
+
+    /// Domains to avoid here.
+    #[must_use]
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// Attempts currently followed; for bounds and tests.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+}

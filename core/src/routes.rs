@@ -1,0 +1,200 @@
+//! The immutable table that plans read: health and configuration, boiled down to where each endpoint stands.
+//!
+//! Built by [`crate::control`] whenever something changed, handed to the data plane by pointer. A query reads one
+//! and the same table from its plan to its answer, unless it looks again.
+
+use std::sync::Arc;
+
+use crate::Strategy;
+use crate::dice::Dice;
+use crate::health::domains::DomainKey;
+use crate::health::latency::Timing;
+use crate::health::state::State;
+use crate::outcome::Cause;
+use crate::time::Time;
+use crate::topology::{EndpointId, Path, ProviderId, Topology};
+
+/// Where plans put an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Like any other.
+    Normal,
+    /// After all others.
+    Last,
+    /// Only when nothing else is left.
+    Out,
+}
+
+impl Place {
+    /// The word for log, metric and API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Last => "last",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// Why an endpoint has its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PlaceWhy {
+    /// Nothing speaks against it.
+    Healthy,
+    /// Its share grows after a recovery.
+    Ramp,
+    /// Another endpoint of its provider is in trouble.
+    Sibling,
+    /// It is suspect itself.
+    Suspect,
+    /// It loses too much.
+    Loss,
+    /// It is down.
+    Down,
+    /// The network here has no route to its address family.
+    NoRoute,
+}
+
+impl PlaceWhy {
+    /// The word for log, metric and API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Ramp => "ramp",
+            Self::Sibling => "sibling",
+            Self::Suspect => "suspect",
+            Self::Loss => "loss",
+            Self::Down => "down",
+            Self::NoRoute => "no-route",
+        }
+    }
+
+    /// For choosing, a growing share is as good as a full one.
+    #[must_use]
+    pub fn settled(self) -> Self {
+        if self == Self::Ramp { Self::Healthy } else { self }
+    }
+
+    /// The place it leads to.
+    #[must_use]
+    pub fn place(self) -> Place {
+        match self {
+            Self::Healthy | Self::Ramp => Place::Normal,
+            Self::Sibling | Self::Suspect => Place::Last,
+            Self::Loss | Self::Down | Self::NoRoute => Place::Out,
+        }
+    }
+}
+
+/// One endpoint in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointRoute {
+    /// Own opinion.
+    pub state: State,
+    /// Why that opinion.
+    pub cause: Cause,
+    /// Since when.
+    pub since: Time,
+    /// Why it is placed where it is; [`PlaceWhy::place`] is the place.
+    pub why: PlaceWhy,
+    /// When its answers are overdue or missing.
+    pub timing: Timing,
+    /// Good answers among recent attempts, permille.
+    pub ok_permille: u32,
+}
+
+impl EndpointRoute {
+    /// Where plans put it.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.why.place()
+    }
+}
+
+/// One provider in the table: the endpoint it would be asked at, and how it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Which provider.
+    pub provider: ProviderId,
+    /// The endpoint in use.
+    pub endpoint: EndpointId,
+    /// How that endpoint stands; the first criterion of every order.
+    pub why: PlaceWhy,
+    /// Median answer time; `None` before the first answer.
+    pub p50_us: Option<u64>,
+    /// Start of the ramp after a recovery.
+    pub ramp_since: Option<Time>,
+}
+
+/// What the operator chose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How the first choice falls.
+    pub strategy: Strategy,
+}
+
+/// The table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routes {
+    /// Counts up with every change; for logs and tests.
+    pub version: u64,
+    /// What there is.
+    pub topology: Arc<Topology>,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// Randomness of plans.
+    pub dice: Dice,
+    /// By [`EndpointId`].
+    pub endpoints: Vec<EndpointRoute>,
+    /// One per provider that has an endpoint with a route, in the order of the configuration.
+    pub choices: Vec<Choice>,
+    /// No endpoint is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
+    pub nothing_up: bool,
+    /// Paths whose failures are this machine's own.
+    pub uplink_suspect: Vec<Path>,
+    /// Domains to avoid at an endpoint, and until when; sorted.
+    pub avoided: Vec<(DomainKey, EndpointId, Time)>,
+}
+
+impl Routes {
+    /// An endpoint's row.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointRoute> {
+        self.endpoints.get(usize::from(id.0))
+    }
+
+    /// Whether this domain failed lately at this endpoint and was answered well elsewhere.
+    #[must_use]
+    pub fn avoids(&self, domain: DomainKey, endpoint: EndpointId, now: Time) -> bool {
+        let start = self.avoided.partition_point(|(d, e, _)| (*d, *e) < (domain, endpoint));
+        self.avoided
+            .get(start)
+            .is_some_and(|(d, e, until)| *d == domain && *e == endpoint && *until > now)
+    }
+
+    /// The endpoint each provider would be asked at: the first in listed order with the best place.
+    #[must_use]
+    pub fn choose(topology: &Topology, endpoints: &[EndpointRoute]) -> Vec<Choice> {
+        let mut choices = Vec::with_capacity(topology.providers.len());
+        for (provider, id) in topology.providers.iter().zip(topology.provider_ids()) {
+            let best = provider
+                .endpoints
+                .iter()
+                .filter_map(|e| Some((*e, endpoints.get(usize::from(e.0))?)))
+                .filter(|(_, route)| route.why != PlaceWhy::NoRoute)
+                .min_by_key(|(_, route)| route.why.settled());
+            if let Some((endpoint, route)) = best {
+                choices.push(Choice {
+                    provider: id,
+                    endpoint,
+                    why: route.why,
+                    p50_us: route.timing.p50_us,
+                    ramp_since: (route.why == PlaceWhy::Ramp).then_some(route.since),
+                });
+            }
+        }
+        choices
+    }
+}
