@@ -1,2 +1,5 @@
 //! The node.
+mod cli;
+mod config;
+
 fn main() {}

@@ -1,3 +1,19 @@
-//! DNS in, DNS out: listeners, wire view, cache, endpoint transports, driving attempts.
+//! DNS in, DNS out: listeners, wire view, cache, endpoint transports, driving lookups.
+//!
+//! Decides nothing about providers: `detour_core` does, and this crate carries it out. Knows neither the mesh nor
+//! the configuration file. The path of a query: [`listen`], `serve`, [`cache`], [`inflight`], `drive`,
+//! [`exchange`]; what it meets on the way in bytes is [`wire`]'s alone.
 
 pub mod acl;
+pub mod ask;
+pub mod cache;
+mod drive;
+pub mod exchange;
+pub mod forwarder;
+mod inflight;
+pub mod listen;
+pub mod metrics;
+pub mod report;
+mod serve;
+pub mod tasks;
+pub mod wire;

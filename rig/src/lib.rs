@@ -1,1 +1,37 @@
-//! Fakes.
+//! Detour's test rig: fake DNS providers with faults that are switched while they run, an open-loop load generator,
+//! and a ledger with one record per query.
+//!
+//! Nothing here is part of the data path. The rig exists so that `demo`, `bench`, the examples and the tests of other
+//! crates can do one experiment honestly: send names nobody asked before at a fixed rate, break a provider, and say of
+//! every single query whether its client was hurt.
+//!
+//! * [`zone`]: every name under ten domains exists, and its name says which answer is right.
+//! * [`law`]: its name also says how long an unfaulted answer takes, at every provider alike.
+//! * [`fault`] and [`fake`]: a provider in this process, on loopback, and what is wrong with it.
+//! * [`load`] and [`ledger`]: queries at scheduled instants whatever comes back, and what became of them.
+//! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener.
+//!
+//! Rules: the fakes write their bytes by hand, so that no DNS library can be wrong in the same way at both ends.
+//! Randomness comes from a seed, [`clock::now`] is the only clock, and every queue has a limit.
+
+pub mod clock;
+pub mod fake;
+pub mod fault;
+pub mod http;
+pub mod law;
+pub mod ledger;
+pub mod load;
+pub mod message;
+pub mod process;
+pub mod random;
+pub mod stall;
+pub mod zone;
+
+mod wire;
+
+pub use fake::{Fake, FakeConfig, StartError, Stats};
+pub use fault::{Fault, TransportSel};
+pub use law::Law;
+pub use ledger::{Grade, Ledger, Record, Summary};
+pub use load::{FreshNames, Load, LoadConfig, LoadError};
+pub use process::{NodeProcess, StartNodeError};

@@ -1,0 +1,412 @@
+//! The command line: what can be typed, what each part means, and which exit code a mistake has.
+//!
+//! Nothing is carried out here. `parse` never exits and never prints, so the one place that does both is `main`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use hickory_proto::rr::RecordType;
+
+use crate::config::{Admin, Config, DEFAULT_ADMIN, DEFAULT_DNS, answers_to_itself, parse_listen_address};
+
+/// Exit codes; those above 1 are of sysexits.h.
+pub(crate) mod exit_code {
+    /// Done.
+    pub(crate) const OK: u8 = 0;
+    /// Could not be done: a port in use, a node that does not answer.
+    pub(crate) const FAILED: u8 = 1;
+    /// The command line is wrong.
+    pub(crate) const USAGE: u8 = 64;
+    /// A task ended that must not: a mistake of ours.
+    pub(crate) const INTERNAL: u8 = 70;
+    /// The configuration is wrong, or not to be read.
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// A DNS gateway that keeps answering when its providers fail
+#[derive(Debug, Parser)]
+#[command(
+    name = "detour",
+    version,
+    after_help = "\
+Without a configuration file Detour forwards to four public services and listens on 127.0.0.1:5300 and [::1]:5300.
+
+Examples:
+  detour run                          start with the embedded default
+  detour query example.com            ask it
+  detour explain example.com          see whom it would ask, and why
+  detour check detour.toml            look for mistakes without starting
+
+Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration"
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer DNS queries until told to stop
+    Run(RunArgs),
+    /// Look for mistakes in a configuration file, without starting
+    Check(CheckArgs),
+    /// Show which providers a running node would ask for a name, and why
+    Explain(ExplainArgs),
+    /// Send one query and show the answer
+    Query(QueryArgs),
+}
+
+/// Arguments of `detour run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour run
+  detour run -c /etc/detour.toml
+  detour run --listen 127.0.0.1:53 --listen '[::1]:53' --admin off
+
+--listen, --admin and --state-dir go before what the file says.")]
+pub(crate) struct RunArgs {
+    /// Configuration file [default: an embedded one, with four public services]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address for DNS over UDP and TCP, in place of all of listen.dns; can be repeated
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen_address)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Loopback address of the admin interface, or off
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub(crate) admin: Option<Admin>,
+    /// Directory for what is worth keeping between starts
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Arguments of `detour check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints nothing but mistakes, all of them, one line each: FILE:LINE: key: what is wrong.
+
+Examples:
+  detour check /etc/detour.toml
+  detour check -c detour.toml && systemctl restart detour")]
+pub(crate) struct CheckArgs {
+    /// Configuration file [default: the embedded one]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) config: Option<PathBuf>,
+    /// The same, without -c
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Arguments of `detour explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour explain example.com
+  detour explain example.com AAAA --json")]
+pub(crate) struct ExplainArgs {
+    /// Name to be resolved
+    pub(crate) name: String,
+    /// Record type, such as A, MX or TYPE65
+    #[arg(value_name = "TYPE", default_value = "A", value_parser = parse_record_type)]
+    pub(crate) record_type: RecordType,
+    /// Admin interface of the node to ask
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour query`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour query example.com
+  detour query example.com MX --tcp
+  detour query example.com --server 9.9.9.10:53 --json")]
+pub(crate) struct QueryArgs {
+    /// Name to be resolved
+    pub(crate) name: String,
+    /// Record type, such as A, MX or TYPE65
+    #[arg(value_name = "TYPE", default_value = "A", value_parser = parse_record_type)]
+    pub(crate) record_type: RecordType,
+    /// Where to ask
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_DNS[0])]
+    pub(crate) server: SocketAddr,
+    /// Ask over TCP
+    #[arg(long)]
+    pub(crate) tcp: bool,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// There is nothing to carry out: help was asked for, or the command line is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// For the user.
+    pub(crate) text: String,
+    /// Where the text belongs: standard output if it was asked for, else standard error.
+    pub(crate) is_error: bool,
+    /// [`exit_code::OK`] or [`exit_code::USAGE`].
+    pub(crate) code: u8,
+}
+
+/// Reads a command line, program name first.
+///
+/// # Errors
+/// With what to print and how to exit, when there is nothing to carry out.
+pub(crate) fn parse<I, T>(arguments: I) -> Result<Command, Stop>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = Cli::try_parse_from(arguments).map_err(|error| Stop {
+        text: error.to_string(),
+        is_error: error.use_stderr(),
+        code: if error.use_stderr() {
+            exit_code::USAGE
+        } else {
+            exit_code::OK
+        },
+    })?;
+    Ok(cli.command)
+}
+
+/// A command line that makes no sense together with its file; exit code [`exit_code::USAGE`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misuse {
+    /// The node would ask itself.
+    #[error(
+        "--listen: provider {provider} has the endpoint {label}, which is this node: queries would go round in circles"
+    )]
+    AsksItself {
+        /// Its name.
+        provider: String,
+        /// The endpoint.
+        label: String,
+    },
+}
+
+impl RunArgs {
+    /// Puts what was typed before what the file says. `--state-dir` is not part of a [`Config`]: see
+    /// [`crate::config::StateDirSources`].
+    ///
+    /// # Errors
+    /// When the two contradict each other; the configuration is half changed then.
+    pub(crate) fn apply_to(&self, config: &mut Config) -> Result<(), Misuse> {
+        if let Some(admin) = self.admin {
+            config.listen.admin = admin;
+            config.listen.admin_is_named = true;
+        }
+        if self.listen.is_empty() {
+            return Ok(());
+        }
+        config.listen.dns.clone_from(&self.listen);
+        for provider in &config.providers {
+            let own = provider
+                .endpoints
+                .iter()
+                .find(|e| answers_to_itself(&self.listen, e.address));
+            if let Some(endpoint) = own {
+                return Err(Misuse::AsksItself {
+                    provider: provider.name.clone(),
+                    label: endpoint.label.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CheckArgs {
+    /// The file to look at, if one was named.
+    #[must_use]
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.config.as_deref().or(self.file.as_deref())
+    }
+}
+
+/// Why a text is no record type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no record type: write a name such as AAAA, or a number such as TYPE65")]
+struct RecordTypeError;
+
+fn parse_record_type(text: &str) -> Result<RecordType, RecordTypeError> {
+    let name = text.to_ascii_uppercase();
+    let digits = name
+        .strip_prefix("TYPE")
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    match digits {
+        Some(digits) => digits
+            .parse::<u16>()
+            .map(RecordType::from)
+            .map_err(|_too_large| RecordTypeError),
+        None => name.parse().map_err(|_unknown| RecordTypeError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn run(arguments: &[&str]) -> RunArgs {
+        match parse([&["detour", "run"], arguments].concat()) {
+            Ok(Command::Run(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stop(arguments: &[&str]) -> Stop {
+        parse([&["detour"], arguments].concat()).unwrap_err()
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let args = run(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:53",
+            "--admin",
+            "off",
+            "--state-dir",
+            "/x",
+        ]);
+        assert_eq!(args.state_dir, Some("/x".into()));
+        let mut config = Config::embedded().unwrap();
+        args.apply_to(&mut config).unwrap();
+        assert_eq!(
+            config.listen.dns,
+            ["127.0.0.1:0", "[::1]:53"].map(|a| a.parse().unwrap())
+        );
+        assert_eq!(config.listen.admin, Admin::Off);
+        assert!(config.listen.admin_is_named);
+
+        let mut config = Config::embedded().unwrap();
+        run(&[]).apply_to(&mut config).unwrap();
+        assert_eq!(config, Config::embedded().unwrap());
+        let misuse = run(&["--listen", "1.1.1.1:53"]).apply_to(&mut config).unwrap_err();
+        assert!(misuse.to_string().contains("udp://1.1.1.1"), "{misuse}");
+    }
+
+    #[test]
+    fn a_file_can_be_checked_with_and_without_c() {
+        for arguments in [
+            &["check", "a.toml"][..],
+            &["check", "-c", "a.toml"],
+            &["check", "--config=a.toml"],
+        ] {
+            match parse([&["detour"], arguments].concat()) {
+                Ok(Command::Check(args)) => assert_eq!(args.path(), Some(Path::new("a.toml"))),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(stop(&["check", "-c", "a.toml", "b.toml"]).code, exit_code::USAGE);
+    }
+
+    #[test]
+    fn a_query_is_for_addresses_at_this_node_unless_told() {
+        match parse(["detour", "query", "example.com"]) {
+            Ok(Command::Query(args)) => {
+                assert_eq!(
+                    (args.record_type, args.server),
+                    (RecordType::A, "127.0.0.1:5300".parse().unwrap())
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(parse_record_type("aaaa"), Ok(RecordType::AAAA));
+        assert_eq!(parse_record_type("TYPE65"), Ok(RecordType::HTTPS));
+        assert_eq!(parse_record_type("type65535").map(u16::from), Ok(65_535));
+        assert_eq!(parse_record_type("TYPE65536"), Err(RecordTypeError));
+        assert_eq!(parse_record_type("AAAAA"), Err(RecordTypeError));
+    }
+
+    #[test]
+    fn a_wrong_command_line_exits_with_64_and_help_with_0() {
+        for arguments in [
+            &[][..],
+            &["walk"],
+            &["run", "extra"],
+            &["run", "--listen", "127.0.0.1"],
+            &["run", "--admin", "192.0.2.1:80"],
+            &["query"],
+            &["query", "example.com", "NOTYPE"],
+        ] {
+            let stop = stop(arguments);
+            assert!(
+                stop.is_error && stop.code == exit_code::USAGE,
+                "{arguments:?}: {stop:?}"
+            );
+        }
+        for arguments in [&["--help"][..], &["--version"], &["help", "run"], &["run", "-h"]] {
+            let stop = stop(arguments);
+            assert!(!stop.is_error && stop.code == exit_code::OK, "{arguments:?}: {stop:?}");
+        }
+        assert_eq!(
+            stop(&["--version"]).text.trim(),
+            concat!("detour ", env!("CARGO_PKG_VERSION"))
+        );
+    }
+
+    #[test]
+    fn help_says_what_there_is() {
+        expect![[r#"
+            A DNS gateway that keeps answering when its providers fail
+
+            Usage: detour <COMMAND>
+
+            Commands:
+              run      Answer DNS queries until told to stop
+              check    Look for mistakes in a configuration file, without starting
+              explain  Show which providers a running node would ask for a name, and why
+              query    Send one query and show the answer
+              help     Print this message or the help of the given subcommand(s)
+
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
+
+            Without a configuration file Detour forwards to four public services and listens on 127.0.0.1:5300 and [::1]:5300.
+
+            Examples:
+              detour run                          start with the embedded default
+              detour query example.com            ask it
+              detour explain example.com          see whom it would ask, and why
+              detour check detour.toml            look for mistakes without starting
+
+            Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration
+        "#]].assert_eq(&stop(&["--help"]).text);
+        expect![[r#"
+            Answer DNS queries until told to stop
+
+            Usage: detour run [OPTIONS]
+
+            Options:
+              -c, --config <FILE>          Configuration file [default: an embedded one, with four public services]
+                  --listen <ADDR:PORT>     Address for DNS over UDP and TCP, in place of all of listen.dns; can be repeated
+                  --admin <ADDR:PORT|off>  Loopback address of the admin interface, or off
+                  --state-dir <DIR>        Directory for what is worth keeping between starts
+              -h, --help                   Print help
+
+            Examples:
+              detour run
+              detour run -c /etc/detour.toml
+              detour run --listen 127.0.0.1:53 --listen '[::1]:53' --admin off
+
+            --listen, --admin and --state-dir go before what the file says.
+        "#]].assert_eq(&stop(&["run", "--help"]).text);
+        expect![[r#"
+            error: invalid value '127.0.0.1' for '--listen <ADDR:PORT>': needs a port, such as "127.0.0.1:5300"
+
+            For more information, try '--help'.
+        "#]]
+        .assert_eq(&stop(&["run", "--listen", "127.0.0.1"]).text);
+    }
+}

@@ -1,0 +1,232 @@
+//! What no single value can tell: whether the whole makes sense. Builds the [`Config`].
+//!
+//! Each rule stands for a mistake that would otherwise be found in an outage: a provider that backs up itself, a
+//! cap that leaves queries without a provider, answers that change with the provider that gave them, a forwarder
+//! that asks itself. Rules look at what could be read; a value that was wrong has been reported and is left out.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::problem::{Place, Problems, quoted};
+use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
+use super::{Config, EndpointConfig, ProviderConfig, Source};
+
+/// Judges the whole. `None` when a part is missing; it has been reported then.
+pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
+    let top = Place {
+        key: String::new(),
+        line: 1,
+    };
+    if !spec.has_version {
+        problems.add(
+            &top.child("version", 1),
+            "missing: every configuration says version = 1",
+        );
+    }
+    if !spec.has_providers {
+        problems.add(
+            &top.child("provider", 1),
+            "no provider: add a [[provider]] with a name and endpoints, or run without a file to use the default ones",
+        );
+    }
+    for provider in &spec.providers {
+        required(problems, provider);
+    }
+    names(problems, &spec.providers);
+    endpoints(problems, &spec);
+    if !spec.select.mix_policies {
+        classes(problems, &spec.providers);
+    }
+    tiers(problems, &spec.providers);
+    listen(problems, &spec);
+
+    let providers: Vec<_> = spec.providers.into_iter().filter_map(provider).collect();
+    (!providers.is_empty()).then(|| Config {
+        source: Source::File(path.to_owned()),
+        state_dir: spec.state_dir.map(|dir| against(path, dir)),
+        listen: spec.listen,
+        providers,
+        select: spec.select,
+        cache: spec.cache,
+        limits: spec.limits,
+        log: spec.log,
+    })
+}
+
+/// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
+fn against(file: &Path, path: PathBuf) -> PathBuf {
+    file.parent()
+        .map_or_else(|| path.clone(), |directory| directory.join(&path))
+}
+
+fn provider(spec: ProviderSpec) -> Option<ProviderConfig> {
+    let (Required::Present(name), Required::Present(endpoints)) = (spec.name, spec.endpoints) else {
+        return None;
+    };
+    Some(ProviderConfig {
+        operator: spec.operator.unwrap_or_else(|| name.clone()),
+        name,
+        asn: spec.asn,
+        jurisdiction: spec.jurisdiction,
+        filter: spec.filter,
+        validates: spec.validates,
+        tier: spec.tier,
+        max_share_permille: spec.max_share_permille,
+        max_qps: spec.max_qps,
+        endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
+    })
+}
+
+fn required(problems: &mut Problems, provider: &ProviderSpec) {
+    let place = &provider.place;
+    if matches!(provider.name, Required::Absent) {
+        problems.add(&place.child("name", place.line), "missing: every provider needs a name");
+    }
+    if matches!(provider.endpoints, Required::Absent) {
+        let message = "missing: name at least one, such as endpoints = [\"udp://9.9.9.10\"]";
+        problems.add(&place.child("endpoints", place.line), message);
+    }
+}
+
+fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for (index, provider) in providers.iter().enumerate() {
+        let Some(name) = provider.name.present() else {
+            continue;
+        };
+        let earlier = providers
+            .iter()
+            .take(index)
+            .find(|other| other.name.present() == Some(name));
+        if let Some(earlier) = earlier {
+            let (name, place) = (quoted(name), &earlier.place);
+            let message = format!(
+                "{name} is the name of {} (line {}) too: names are unique",
+                place.key, place.line
+            );
+            problems.add(&provider.place.child("name", provider.place.line), message);
+        }
+    }
+}
+
+/// No endpoint twice, not too many, and none that is this node.
+fn endpoints(problems: &mut Problems, spec: &Spec) {
+    let all: Vec<&(Place, EndpointConfig)> = spec
+        .providers
+        .iter()
+        .filter_map(|provider| provider.endpoints.present())
+        .flatten()
+        .collect();
+    if all.len() > ENDPOINTS_MAX {
+        let count = all.len();
+        let place = Place {
+            key: "provider".to_owned(),
+            line: spec.providers.first().map_or(1, |p| p.place.line),
+        };
+        problems.add(
+            &place,
+            format!("{count} endpoints in all: at most {ENDPOINTS_MAX} are possible"),
+        );
+    }
+    for (index, (place, endpoint)) in all.iter().enumerate() {
+        let is_same = |other: &&&(Place, EndpointConfig)| {
+            (other.1.transport, other.1.address) == (endpoint.transport, endpoint.address)
+        };
+        if let Some((other, _)) = all.iter().take(index).find(is_same) {
+            let label = quoted(&endpoint.label);
+            problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
+        }
+        if answers_to_itself(&spec.listen.dns, endpoint.address) {
+            let label = quoted(&endpoint.label);
+            let message = format!("{label} is an address of listen.dns: queries would go round in circles");
+            problems.add(place, message);
+        }
+    }
+}
+
+/// Whether a query to `endpoint` would come back to a node that listens on `dns`.
+#[must_use]
+pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> bool {
+    dns.iter().any(|listen| {
+        let is_wildcard_of = listen.ip().is_unspecified() && endpoint.ip().is_loopback();
+        listen.port() == endpoint.port() && (listen.ip() == endpoint.ip() || is_wildcard_of)
+    })
+}
+
+/// A name must not resolve otherwise only because another provider was asked.
+fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
+    let class = |provider: &ProviderSpec| {
+        let validates = if provider.validates {
+            "validates"
+        } else {
+            "does not validate"
+        };
+        format!("filter {}, {validates}", quoted(&provider.filter))
+    };
+    let called = |provider: &ProviderSpec| match provider.name.present() {
+        Some(name) => quoted(name),
+        None => provider.place.key.clone(),
+    };
+    let Some((first, others)) = providers.split_first() else {
+        return;
+    };
+    for other in others {
+        if (&other.filter, other.validates) != (&first.filter, first.validates) {
+            let message = format!(
+                "{} ({}) changes answers otherwise than {} ({}): use providers that agree, or say select.mix-policies = true",
+                called(other),
+                class(other),
+                called(first),
+                class(first),
+            );
+            problems.add(&other.place, message);
+        }
+    }
+}
+
+/// Every query must find a provider while all of them are well.
+fn tiers(problems: &mut Problems, providers: &[ProviderSpec]) {
+    let Some(last) = providers.last() else {
+        return;
+    };
+    let normal: Vec<_> = providers.iter().filter(|provider| provider.tier == 1).collect();
+    let Some(last_normal) = normal.last() else {
+        let message = "every provider has tier = 2: one at least must be used normally (tier = 1)";
+        problems.add(&last.place.child("tier", last.place.line), message);
+        return;
+    };
+    let shares: Option<Vec<u32>> = normal.iter().map(|p| p.max_share_permille.map(u32::from)).collect();
+    let Some(sum) = shares.map(|shares| shares.iter().sum::<u32>()) else {
+        return;
+    };
+    if sum < 1000 {
+        let place = last_normal.place.child("max-share", last_normal.place.line);
+        let (whole, tenths) = (sum / 10, sum % 10);
+        let sum = if tenths == 0 {
+            format!("{whole}%")
+        } else {
+            format!("{whole}.{tenths}%")
+        };
+        let message =
+            format!("the providers of tier 1 may take {sum} together: their max-share must add up to 100% or more");
+        problems.add(&place, message);
+    }
+}
+
+/// No address twice.
+fn listen(problems: &mut Problems, spec: &Spec) {
+    let fixed = |address: &SocketAddr| address.port() != 0;
+    for (index, (place, address)) in spec.listen_dns_places.iter().zip(&spec.listen.dns).enumerate() {
+        if fixed(address) && spec.listen.dns.iter().take(index).any(|earlier| earlier == address) {
+            problems.add(place, format!("{address} is listed twice"));
+        }
+    }
+    if let (Some(place), Some(address)) = (&spec.listen_admin_place, spec.listen.admin.address())
+        && fixed(&address)
+        && spec.listen.dns.contains(&address)
+    {
+        problems.add(
+            place,
+            format!("{address} is an address of listen.dns too: one of them needs another port"),
+        );
+    }
+}

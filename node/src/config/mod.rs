@@ -1,0 +1,329 @@
+//! The configuration: a TOML file turned into a [`Config`] that is valid by construction.
+//!
+//! Reading goes in two steps. `spec` reads the file into typed values with their lines and reports unknown keys,
+//! wrong types and wrong values; `check` judges the whole and builds the [`Config`]. Neither stops at the first
+//! mistake: a [`LoadError`] lists all of them, one line each, with key path and line number.
+//!
+//! Rules: an unknown key is an error at every level, and a key that is not built yet is an unknown key; nothing is
+//! clamped; durations and sizes are strings with units; a default lives in one place, the `Default` implementations
+//! of this file (for a provider: `spec::ProviderSpec`). `configs/reference.toml` shows them all and a test holds the
+//! two together. docs/CONFIG.md explains each key.
+
+mod check;
+mod endpoint;
+mod listen;
+mod problem;
+mod reader;
+mod spec;
+mod state_dir;
+mod topology;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use detour_core::{Strategy, Transport};
+use detour_resolver::acl::Cidr;
+use toml::de::DeTable;
+
+pub(crate) use check::answers_to_itself;
+pub(crate) use listen::{Admin, parse_listen_address};
+pub(crate) use problem::LoadError;
+pub(crate) use state_dir::StateDirSources;
+pub(crate) use topology::{addresses, to_topology};
+
+/// The version of this program, as messages name it.
+const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The port for DNS unless told otherwise: 53 needs a privilege and 5353 is multicast DNS.
+const DEFAULT_DNS_PORT: u16 = 5300;
+
+/// Where a node listens for DNS unless told otherwise.
+pub(crate) const DEFAULT_DNS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_DNS_PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), DEFAULT_DNS_PORT),
+];
+
+/// Where the admin interface listens unless told otherwise.
+pub(crate) const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9353);
+
+/// Largest file that is read, bytes. 256 endpoints with a page of comment each fit in a quarter of it; a larger
+/// file is a mistake (`-c /var/log/…`) and reading it would only delay the message.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is compiled in for a start without a file.
+const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
+
+/// How the embedded configuration is named in messages.
+const EMBEDDED_NAME: &str = "(embedded default)";
+
+/// Everything a node is told. Valid: whoever holds one need not check it again.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    /// Where it came from.
+    pub(crate) source: Source,
+    /// `state-dir`, absolute or as the file's directory makes it; [`StateDirSources`] says what goes before it.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Sockets and who may use them.
+    pub(crate) listen: Listen,
+    /// At least one, in the order of the file.
+    pub(crate) providers: Vec<ProviderConfig>,
+    /// How providers are chosen.
+    pub(crate) select: Select,
+    /// The answer cache.
+    pub(crate) cache: CacheConfig,
+    /// Bounds on what clients can take.
+    pub(crate) limits: Limits,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+}
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Compiled in: no file was named.
+    Embedded,
+    /// This file, as an absolute path where the working directory could be told.
+    File(PathBuf),
+}
+
+/// `[listen]`
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listen {
+    /// UDP and TCP, at least one; port 0 lets the kernel choose.
+    pub(crate) dns: Vec<SocketAddr>,
+    /// The admin interface.
+    pub(crate) admin: Admin,
+    /// Whether the operator named `admin`: a port that is taken is fatal then, else the node runs without it.
+    pub(crate) admin_is_named: bool,
+    /// Who may ask; everybody else gets REFUSED.
+    pub(crate) allow: Vec<Cidr>,
+}
+
+/// One `[[provider]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProviderConfig {
+    /// Unique.
+    pub(crate) name: String,
+    /// Who fails together; compared without regard to case.
+    pub(crate) operator: String,
+    /// Autonomous system.
+    pub(crate) asn: Option<u32>,
+    /// Jurisdiction; compared without regard to case.
+    pub(crate) jurisdiction: Option<String>,
+    /// What is filtered from its answers, as a label; with `validates` its class.
+    pub(crate) filter: String,
+    /// Whether it validates DNSSEC.
+    pub(crate) validates: bool,
+    /// 1, or 2 for a cold standby.
+    pub(crate) tier: u8,
+    /// Largest share of first choices, permille, 1 to 1000.
+    pub(crate) max_share_permille: Option<u16>,
+    /// Most queries per second, at least 1.
+    pub(crate) max_qps: Option<u32>,
+    /// At least one; the first usable one is used.
+    pub(crate) endpoints: Vec<EndpointConfig>,
+}
+
+/// One address of a provider and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointConfig {
+    /// Exactly the string of the file.
+    pub(crate) label: String,
+    /// How it is spoken to.
+    pub(crate) transport: Transport,
+    /// A unicast address and a port other than 0.
+    pub(crate) address: SocketAddr,
+    /// Most queries per second, at least 1.
+    pub(crate) max_qps: Option<u32>,
+}
+
+/// `[select]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Select {
+    /// How the first choice falls.
+    pub(crate) strategy: Strategy,
+    /// Whether providers of different classes may stand side by side.
+    pub(crate) mix_policies: bool,
+    /// Where queries over UDP leave from.
+    pub(crate) source_ports: SourcePorts,
+}
+
+/// Where queries over UDP leave from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum SourcePorts {
+    /// One of many sockets on ports the kernel chose, at random, each retired after a while.
+    #[default]
+    Pool,
+    /// A new socket for each query.
+    PerQuery,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CacheConfig {
+    /// Most memory, bytes.
+    pub(crate) size_bytes: u64,
+    /// How long after its expiry an answer may still be served when no provider gives a fresh one.
+    pub(crate) max_stale: Duration,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Misses being resolved at once.
+    pub(crate) in_flight: usize,
+    /// Client connections at once.
+    pub(crate) tcp_connections: usize,
+    /// How long a client connection may be silent.
+    pub(crate) tcp_idle: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// Least severe level that is written.
+    pub(crate) level: tracing::Level,
+    /// Shape of a line.
+    pub(crate) format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        /// Loopback, private (RFC 1918), link-local and unique local addresses: an open resolver is a weapon, so
+        /// the rest of the world has to be let in by name.
+        const ALLOW: [&str; 8] = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ];
+        Self {
+            dns: DEFAULT_DNS.to_vec(),
+            admin: Admin::At(DEFAULT_ADMIN),
+            admin_is_named: false,
+            // A test counts what is left of these.
+            allow: ALLOW.iter().filter_map(|prefix| prefix.parse().ok()).collect(),
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            // About 100,000 answers: more names than an office asks for in a day.
+            size_bytes: 32 * 1024 * 1024,
+            // RFC 8767 section 5 suggests one to three days.
+            max_stale: Duration::from_secs(3 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // At the 4 s deadline 1,000 lost queries a second; each takes a few kilobytes.
+            in_flight: 4096,
+            // The usual limit on open files, with room for sockets to providers after it was raised.
+            tcp_connections: 1024,
+            // RFC 7766 section 6.2.3: "of the order of a few seconds".
+            tcp_idle: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: tracing::Level::INFO,
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of a start without a file: public providers from `configs/default-providers.toml`.
+    ///
+    /// # Errors
+    /// None in a build whose tests pass; it is a `Result` so that it reads like [`Config::load`] and cannot panic.
+    pub(crate) fn embedded() -> Result<Self, LoadError> {
+        let config = Self::parse(EMBEDDED, Path::new(EMBEDDED_NAME))?;
+        Ok(Self {
+            source: Source::Embedded,
+            ..config
+        })
+    }
+
+    /// Reads and judges a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with every mistake in it.
+    pub(crate) fn load(path: &Path) -> Result<Self, LoadError> {
+        let cannot_read = |source| LoadError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(cannot_read)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(LoadError::TooLarge { path: path.to_owned() });
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+            LoadError::NotUtf8 {
+                path: path.to_owned(),
+                line: good.filter(|byte| **byte == b'\n').count() + 1,
+            }
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Judges the text of a file that is, or would be, at `path`.
+    ///
+    /// # Errors
+    /// With every mistake in it.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, LoadError> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_unknown_cwd| path.to_owned());
+        let (document, syntax_errors) = DeTable::parse_recoverable(text);
+        let mut reader = reader::Reader::new(text);
+        let root = document.get_ref();
+        let spec = if spec::is_of_this_version(&mut reader, root) {
+            let broken_from_line = reader.report_syntax(text, &syntax_errors);
+            let spec = spec::read(&mut reader, root);
+            // Behind a syntax error keys may be missing or stand in the wrong table: what is before it counts.
+            reader.problems.keep_before(broken_from_line);
+            Some(spec).filter(|_| broken_from_line.is_none())
+        } else {
+            None
+        };
+        let config = spec.and_then(|spec| check::config(&mut reader.problems, spec, &absolute));
+        match (config, reader.problems.into_sorted()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(LoadError::Invalid {
+                path: path.to_owned(),
+                problems,
+            }),
+        }
+    }
+}

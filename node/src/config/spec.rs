@@ -1,0 +1,338 @@
+//! The file as it was written: typed values, each with the place it stands at.
+//!
+//! What a single value can tell (its type, bounds, format) is judged here; what takes more than one of them is left
+//! to `check`, because it makes no sense of a file that is broken off in the middle.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use detour_core::Strategy;
+use toml::de::DeTable;
+
+use super::problem::Place;
+use super::reader::{Item, Reader, Table};
+use super::{
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, Log, LogFormat, PROGRAM_VERSION, Select, SourcePorts, endpoint,
+    parse_listen_address,
+};
+
+/// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
+pub(super) const PROVIDERS_MAX: usize = 64;
+
+/// Most endpoints of one provider: four transports over two families, twice.
+pub(super) const ENDPOINTS_OF_PROVIDER_MAX: usize = 16;
+
+/// Most endpoints: each holds sockets, and tables of the core are dense in them.
+pub(super) const ENDPOINTS_MAX: usize = 256;
+
+/// Most addresses to listen on; each takes a socket and a task or two.
+const LISTEN_MAX: usize = 32;
+
+/// Most prefixes of `allow`: the list is walked for each query.
+const ALLOW_MAX: usize = 256;
+
+pub(super) const ROOT_KEYS: &[&str] = &[
+    "version",
+    "state-dir",
+    "listen",
+    "provider",
+    "select",
+    "cache",
+    "limits",
+    "log",
+];
+pub(super) const LISTEN_KEYS: &[&str] = &["dns", "admin", "allow"];
+pub(super) const PROVIDER_KEYS: &[&str] = &[
+    "name",
+    "operator",
+    "asn",
+    "jurisdiction",
+    "filter",
+    "validates",
+    "tier",
+    "max-share",
+    "max-qps",
+    "endpoints",
+];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
+pub(super) const SELECT_KEYS: &[&str] = &["strategy", "mix-policies", "source-ports"];
+pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale"];
+pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
+pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
+
+/// A file.
+#[derive(Default)]
+pub(super) struct Spec {
+    pub(super) has_version: bool,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) listen: Listen,
+    /// Of `listen.dns`, in its order; empty when that is the default.
+    pub(super) listen_dns_places: Vec<Place>,
+    pub(super) listen_admin_place: Option<Place>,
+    /// Whether the key was there, readable or not.
+    pub(super) has_providers: bool,
+    pub(super) providers: Vec<ProviderSpec>,
+    pub(super) select: Select,
+    pub(super) cache: CacheConfig,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+}
+
+/// A provider, with the defaults of all that is optional.
+pub(super) struct ProviderSpec {
+    pub(super) place: Place,
+    pub(super) name: Required<String>,
+    pub(super) operator: Option<String>,
+    pub(super) asn: Option<u32>,
+    pub(super) jurisdiction: Option<String>,
+    pub(super) filter: String,
+    pub(super) validates: bool,
+    pub(super) tier: u8,
+    pub(super) max_share_permille: Option<u16>,
+    pub(super) max_qps: Option<u32>,
+    pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
+}
+
+/// A value that must be there.
+#[derive(PartialEq, Eq)]
+pub(super) enum Required<T> {
+    Absent,
+    /// It was there and has been reported.
+    Wrong,
+    Present(T),
+}
+
+impl<T> Required<T> {
+    pub(super) fn present(&self) -> Option<&T> {
+        match self {
+            Self::Absent | Self::Wrong => None,
+            Self::Present(value) => Some(value),
+        }
+    }
+}
+
+impl ProviderSpec {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            name: Required::Absent,
+            operator: None,
+            asn: None,
+            jurisdiction: None,
+            filter: "none".to_owned(),
+            validates: true,
+            tier: 1,
+            max_share_permille: None,
+            max_qps: None,
+            endpoints: Required::Absent,
+        }
+    }
+}
+
+/// Whether the file is written for this version of the format. If not, that is all there is to say about it.
+pub(super) fn is_of_this_version(reader: &mut Reader, root: &DeTable<'_>) -> bool {
+    let item = reader.item(&Table::root(root), "version");
+    let other = item.filter(|item| item.as_integer().is_some_and(|version| version != 1));
+    let Some(other) = other else {
+        return true;
+    };
+    let message = format!("detour {PROGRAM_VERSION} reads files of version = 1 only");
+    reader.wrong::<()>(&other, message);
+    false
+}
+
+/// Reads all there is.
+pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
+    let root = reader.root(root, ROOT_KEYS);
+    let mut spec = Spec::default();
+    if let Some(item) = reader.item(&root, "version") {
+        spec.has_version = true;
+        reader.integer(&item, 1..=1);
+    }
+    reader.set(&root, "state-dir", &mut spec.state_dir, |reader, item| {
+        let text = reader.text(item)?;
+        if text.is_empty() || text.contains('\0') {
+            return reader.wrong(item, "must be the path of a directory");
+        }
+        Some(Some(text.into()))
+    });
+    if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
+        read_listen(reader, &table, &mut spec);
+    }
+    if let Some(item) = reader.item(&root, "provider") {
+        spec.has_providers = true;
+        spec.providers = read_providers(reader, &item);
+    }
+    if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
+        read_select(reader, &table, &mut spec.select);
+    }
+    if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
+        let CacheConfig { size_bytes, max_stale } = &mut spec.cache;
+        // Below the least a page load does not fit; above the most 32 bits of offsets end.
+        reader.set(&table, "size", size_bytes, |r, item| {
+            r.size_bytes(item, (1 << 20)..=(4 << 30))
+        });
+        // RFC 8767 section 5: a week is the longest any zone can mean.
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        reader.set(&table, "max-stale", max_stale, |r, item| {
+            r.duration(item, Duration::ZERO..=week)
+        });
+    }
+    if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {
+        read_limits(reader, &table, &mut spec.limits);
+    }
+    if let Some(table) = section(reader, &root, "log", LOG_KEYS) {
+        read_log(reader, &table, &mut spec.log);
+    }
+    spec
+}
+
+fn section<'t>(reader: &mut Reader, root: &Table<'t>, key: &str, known: &[&str]) -> Option<Table<'t>> {
+    let item = reader.item(root, key)?;
+    reader.table(&item, known)
+}
+
+fn read_listen(reader: &mut Reader, table: &Table<'_>, spec: &mut Spec) {
+    if let Some(item) = reader.item(table, "dns")
+        && let Some(elements) = reader.elements(&item, "addresses", LISTEN_MAX)
+    {
+        let read = |element: Item<'_>| {
+            let address = reader.parsed(&element, parse_listen_address)?;
+            Some((element.place, address))
+        };
+        let (places, dns): (Vec<Place>, Vec<SocketAddr>) = elements.into_iter().filter_map(read).unzip();
+        spec.listen.dns = dns;
+        spec.listen_dns_places = places;
+    }
+    if let Some(item) = reader.item(table, "admin") {
+        spec.listen.admin_is_named = true;
+        if let Some(admin) = reader.parsed(&item, str::parse::<Admin>) {
+            spec.listen.admin = admin;
+        }
+        spec.listen_admin_place = Some(item.place);
+    }
+    if let Some(item) = reader.item(table, "allow")
+        && let Some(elements) = reader.elements(&item, "address prefixes", ALLOW_MAX)
+    {
+        let prefixes = elements.iter().filter_map(|element| reader.parsed(element, str::parse));
+        spec.listen.allow = prefixes.collect();
+    }
+}
+
+fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
+    let strategies = [
+        ("balanced", Strategy::Balanced),
+        ("fastest", Strategy::Fastest),
+        ("shard", Strategy::Shard),
+    ];
+    let source_ports = [("pool", SourcePorts::Pool), ("per-query", SourcePorts::PerQuery)];
+    reader.set(table, "strategy", &mut select.strategy, |r, item| {
+        r.choice(item, &strategies)
+    });
+    reader.set(table, "mix-policies", &mut select.mix_policies, Reader::flag);
+    reader.set(table, "source-ports", &mut select.source_ports, |r, item| {
+        r.choice(item, &source_ports)
+    });
+}
+
+fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
+    let Limits {
+        in_flight,
+        tcp_connections,
+        tcp_idle,
+    } = limits;
+    let idle = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
+    reader.set(table, "in-flight", in_flight, |r, item| r.integer(item, 64..=65_536));
+    reader.set(table, "tcp-connections", tcp_connections, |r, item| {
+        r.integer(item, 1..=65_536)
+    });
+    reader.set(table, "tcp-idle", tcp_idle, |r, item| r.duration(item, idle));
+}
+
+fn read_log(reader: &mut Reader, table: &Table<'_>, log: &mut Log) {
+    let levels = [
+        ("error", tracing::Level::ERROR),
+        ("warn", tracing::Level::WARN),
+        ("info", tracing::Level::INFO),
+        ("debug", tracing::Level::DEBUG),
+        ("trace", tracing::Level::TRACE),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    reader.set(table, "level", &mut log.level, |r, item| r.choice(item, &levels));
+    reader.set(table, "format", &mut log.format, |r, item| r.choice(item, &formats));
+}
+
+fn read_providers(reader: &mut Reader, item: &Item<'_>) -> Vec<ProviderSpec> {
+    if item.is_table() {
+        reader.wrong::<()>(item, "there can be several: write [[provider]] and not [provider]");
+        return Vec::new();
+    }
+    let elements = reader.elements(item, "providers", PROVIDERS_MAX).unwrap_or_default();
+    let mut providers = Vec::with_capacity(elements.len());
+    for element in elements {
+        if let Some(table) = reader.table(&element, PROVIDER_KEYS) {
+            providers.push(read_provider(reader, &table));
+        }
+    }
+    providers
+}
+
+fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
+    let mut spec = ProviderSpec::new(table.place.clone());
+    if let Some(item) = reader.item(table, "name") {
+        spec.name = reader.name(&item).map_or(Required::Wrong, Required::Present);
+    }
+    reader.set(table, "operator", &mut spec.operator, |r, item| r.label(item).map(Some));
+    // RFC 7607 and RFC 7300: 0 and the last number are nobody's.
+    reader.set(table, "asn", &mut spec.asn, |r, item| {
+        r.integer(item, 1..=u32::MAX - 1).map(Some)
+    });
+    reader.set(table, "jurisdiction", &mut spec.jurisdiction, |r, item| {
+        r.label(item).map(Some)
+    });
+    reader.set(table, "filter", &mut spec.filter, Reader::name);
+    reader.set(table, "validates", &mut spec.validates, Reader::flag);
+    reader.set(table, "tier", &mut spec.tier, |r, item| r.integer(item, 1..=2));
+    reader.set(table, "max-share", &mut spec.max_share_permille, |r, item| {
+        r.share_permille(item).map(Some)
+    });
+    reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
+        r.integer(item, 1..=u32::MAX).map(Some)
+    });
+    if let Some(item) = reader.item(table, "endpoints") {
+        let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
+        spec.endpoints = elements.map_or(Required::Wrong, |elements| {
+            let endpoints = elements
+                .into_iter()
+                .filter_map(|element| read_endpoint(reader, element));
+            Required::Present(endpoints.collect())
+        });
+    }
+    spec
+}
+
+fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, EndpointConfig)> {
+    let mut max_qps = None;
+    let url = if item.is_table() {
+        let table = reader.table(&item, ENDPOINT_KEYS)?;
+        reader.set(&table, "max-qps", &mut max_qps, |r, item| {
+            r.integer(item, 1..=u32::MAX).map(Some)
+        });
+        match reader.item(&table, "url") {
+            Some(url) => url,
+            None => return reader.wrong(&item, "has no url"),
+        }
+    } else {
+        item
+    };
+    let label = reader.text(&url)?;
+    let (transport, address) = reader.parsed(&url, endpoint::parse)?;
+    let endpoint = EndpointConfig {
+        label: label.to_owned(),
+        transport,
+        address,
+        max_qps,
+    };
+    Some((url.place, endpoint))
+}

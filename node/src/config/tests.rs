@@ -1,0 +1,363 @@
+//! Tests over the files of `configs/` and over docs/CONFIG.md: what is shipped is what this version reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use detour_core::{ClassId, EndpointId, Family, OperatorId};
+use expect_test::{expect, expect_file};
+
+use super::*;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The `.toml` files of a folder, in order.
+fn toml_files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository().join(folder)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn parse(text: &str) -> Result<Config, LoadError> {
+    Config::parse(text, Path::new("detour.toml"))
+}
+
+fn mistakes(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+const GOOD: &str = "version = 1\n[[provider]]\nname = \"a\"\nendpoints = [\"udp://192.0.2.1\"]\n";
+
+#[test]
+fn shipped_files_are_valid() {
+    for path in toml_files("configs") {
+        Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn reference_is_exactly_the_default() {
+    let mut reference = Config::load(&repository().join("configs/reference.toml")).unwrap();
+    assert!(
+        reference.listen.admin_is_named,
+        "the one thing that naming a default changes"
+    );
+    reference.listen.admin_is_named = false;
+    reference.source = Source::Embedded;
+    assert_eq!(reference, Config::embedded().unwrap());
+}
+
+#[test]
+fn embedded_default_is_four_operators_over_both_families_of_one_class() {
+    let config = Config::embedded().unwrap();
+    let topology = to_topology(&config);
+    assert_eq!(topology.providers.len(), 4);
+    for (index, provider) in topology.providers.iter().enumerate() {
+        assert_eq!(usize::from(provider.operator.0), index);
+        assert_eq!(provider.class, ClassId(0));
+        assert!(provider.validates);
+        let families: Vec<_> = provider
+            .endpoints
+            .iter()
+            .map(|id| topology.endpoint(*id).unwrap().family)
+            .collect();
+        assert_eq!(families, [Family::V4, Family::V6, Family::V4, Family::V6]);
+    }
+    assert_eq!(config.listen.allow.len(), 8, "every default prefix is one");
+    assert_eq!(config.source, Source::Embedded);
+    assert_eq!(config.state_dir, None);
+}
+
+#[test]
+fn every_invalid_file_has_exactly_its_expected_message() {
+    for path in toml_files("configs/invalid") {
+        let name = path.file_name().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        match Config::parse(&text, Path::new(name)) {
+            Ok(_) => panic!("{} is valid", path.display()),
+            Err(error) => expect_file![path.with_extension("expected")].assert_eq(&format!("{error}\n")),
+        }
+    }
+    let entries = fs::read_dir(repository().join("configs/invalid")).unwrap();
+    for expected in entries.map(|entry| entry.unwrap().path()) {
+        assert!(
+            expected.with_extension("toml").exists(),
+            "{} has no file",
+            expected.display()
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_lines() {
+    let text = "\
+version = 1
+colour = \"blue\"
+
+[listen]
+dns = [
+    \"127.0.0.1\",
+    \"[::1]:53\",
+]
+admin = \"10.0.0.1:9353\"
+allow = [\"10.0.0.0/8\", \"office\"]
+
+[[provider]]
+name = \"A\"
+tier = \"one\"
+endpoints = [
+    \"udp://9.9.9.10\",
+    { url = \"tls://9.9.9.10\", max-qps = 0, burst = 5 },
+]
+
+[[provider]]
+validates = false
+endpoints = [\"udp://9.9.9.10:53\", \"udp://[::1]\"]
+
+[cache]
+size = 32
+\"two\\nlines\" = 1
+
+[log]
+level = \"loud\"
+";
+    expect![[r#"
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, listen, provider, select, cache, limits, log here
+        detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
+        detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
+        detour.toml:10: listen.allow[1]: "office": not an IP address
+        detour.toml:13: provider[0].name: must be 1 to 64 of the characters a-z 0-9 - _ . and not "A"
+        detour.toml:14: provider[0].tier: must be an integer, not a string
+        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps here
+        detour.toml:17: provider[0].endpoints[1].max-qps: must be from 1 to 4294967295, not 0
+        detour.toml:17: provider[0].endpoints[1].url: "tls://9.9.9.10": this version (0.1.0) cannot speak tls: use udp or tcp
+        detour.toml:20: provider[1].name: missing: every provider needs a name
+        detour.toml:20: provider[1]: provider[1] (filter "none", does not validate) changes answers otherwise than provider[0] (filter "none", validates): use providers that agree, or say select.mix-policies = true
+        detour.toml:22: provider[1].endpoints[0]: "udp://9.9.9.10:53" is provider[0].endpoints[0] (line 16) too
+        detour.toml:22: provider[1].endpoints[1]: "udp://[::1]" is an address of listen.dns: queries would go round in circles
+        detour.toml:25: cache.size: must be a string with a unit, such as "32MiB", not an integer
+        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, max-stale here
+        detour.toml:29: log.level: must be one of "error", "warn", "info", "debug", "trace", not "loud""#]].assert_eq(&mistakes(text));
+}
+
+#[test]
+fn behind_a_syntax_error_nothing_is_made_up() {
+    let text = "[log]\nlevel = \"loud\"\n[listen\ndns = [\"127.0.0.1\"]\n[cache]\nsize = 1\nsize = 2\n";
+    expect![[r#"
+        detour.toml:2: log.level: must be one of "error", "warn", "info", "debug", "trace", not "loud"
+        detour.toml:3: not TOML: unclosed table, expected `]`
+        detour.toml:7: not TOML at "size": duplicate key"#]]
+    .assert_eq(&mistakes(text));
+}
+
+#[test]
+fn a_file_that_is_broken_off_anywhere_is_judged() {
+    let reference = read("configs/reference.toml");
+    for (end, _) in reference.char_indices() {
+        match parse(reference.split_at(end).0) {
+            Ok(config) => assert!(!config.providers.is_empty()),
+            Err(LoadError::Invalid { problems, .. }) => assert!(!problems.is_empty(), "at byte {end}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_not_repeated() {
+    let shown = mistakes(&(0..500).map(|n| format!("key-{n} = {n}\n")).collect::<String>());
+    assert_eq!(shown.lines().count(), 51);
+    assert!(shown.ends_with("\ndetour.toml: and 452 more"), "{shown}");
+    let long = mistakes(&format!(
+        "{GOOD}operator = \"{}\"\nfilter = \"{0}\"\n",
+        "x".repeat(9000)
+    ));
+    assert!(long.len() < 500, "{long}");
+}
+
+#[test]
+fn an_unknown_key_is_named_at_every_level() {
+    let reference = read("configs/reference.toml");
+    let lines: Vec<&str> = reference.lines().collect();
+    let mut levels = 0;
+    for (index, line) in lines.iter().enumerate() {
+        let injected = match line {
+            line if line.starts_with('[') || *line == "version = 1" => format!("{line}\nbogus-key = 1"),
+            line if line.trim_start().starts_with("{ url") => line.replace("{ url", "{ bogus-key = 1, url"),
+            _ => continue,
+        };
+        levels += 1;
+        let mut text = lines.clone();
+        text[index] = &injected;
+        let error = mistakes(&text.join("\n"));
+        assert!(error.contains("bogus-key: unknown key"), "line {}: {error}", index + 1);
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    assert_eq!(
+        levels,
+        1 + 1 + 4 + 1 + 4,
+        "root, listen, providers, an endpoint, four sections"
+    );
+}
+
+#[test]
+fn every_key_is_in_the_reference_and_in_the_document() {
+    let (reference, document) = (read("configs/reference.toml"), read("docs/CONFIG.md"));
+    let tables = [
+        ("", spec::ROOT_KEYS),
+        ("listen", spec::LISTEN_KEYS),
+        ("provider", spec::PROVIDER_KEYS),
+        ("endpoint", spec::ENDPOINT_KEYS),
+        ("select", spec::SELECT_KEYS),
+        ("cache", spec::CACHE_KEYS),
+        ("limits", spec::LIMITS_KEYS),
+        ("log", spec::LOG_KEYS),
+    ];
+    for (table, keys) in tables {
+        let heading = if table.is_empty() {
+            "## Top level".to_owned()
+        } else {
+            format!("## `[{table}]`")
+        };
+        let heading = heading
+            .replace("[provider]", "[[provider]]")
+            .replace("`[endpoint]`", "Endpoints");
+        let (_, section) = document.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
+        let section = section.split("\n## ").next().unwrap();
+        for key in keys {
+            assert!(
+                section.contains(&format!("\n| `{key}` |")),
+                "{heading} says nothing of {key}"
+            );
+            let is_section = table.is_empty() && reference.contains(&format!("[{key}]"));
+            assert!(
+                is_section || reference.contains(&format!("{key} = ")),
+                "no {key} in the reference"
+            );
+        }
+        let documented = section.matches("\n| `").count();
+        assert_eq!(documented, keys.len(), "{heading} has keys that are not built");
+    }
+}
+
+#[test]
+fn state_dir_is_relative_to_the_file() {
+    let text = format!("state-dir = \"state\"\n{GOOD}");
+    let at = |path: &str| Config::parse(&text, Path::new(path)).unwrap();
+    assert_eq!(
+        at("/etc/detour/detour.toml").state_dir,
+        Some("/etc/detour/state".into())
+    );
+    assert!(at("detour.toml").state_dir.unwrap().is_absolute());
+    let text = text.replace("\"state\"", "\"/var/lib/detour\"");
+    let config = Config::parse(&text, Path::new("/etc/detour.toml")).unwrap();
+    assert_eq!(config.state_dir, Some("/var/lib/detour".into()));
+    assert_eq!(config.source, Source::File("/etc/detour.toml".into()));
+}
+
+#[test]
+fn values_reach_the_configuration() {
+    let text = format!(
+        "{GOOD}operator = \"A Inc.\"\nasn = 64_500\njurisdiction = \"AT\"\nfilter = \"ads\"\nvalidates = false\n\
+         max-share = \"12.5%\"\nmax-qps = 0x10\n\
+         [[provider]]\nname = \"b\"\ntier = 2\nfilter = \"ads\"\nvalidates = false\n\
+         endpoints = [{{ url = \"tcp://[2001:db8::1]:54\", max-qps = 7 }}]\n\
+         [[provider]]\nname = \"c\"\nendpoints = [\"udp://192.0.2.3\"]\n\
+         [listen]\ndns = [\"0.0.0.0:0\", \"0.0.0.0:0\"]\nadmin = \"off\"\nallow = [\"192.0.2.7\"]\n\
+         [select]\nstrategy = \"shard\"\nmix-policies = true\nsource-ports = \"per-query\"\n\
+         [cache]\nsize = \"4GiB\"\nmax-stale = \"0s\"\n\
+         [limits]\nin-flight = 64\ntcp-connections = 1\ntcp-idle = \"1500ms\"\n\
+         [log]\nlevel = \"trace\"\nformat = \"json\"\n"
+    );
+    let config = parse(&text).unwrap();
+    let a = &config.providers[0];
+    assert_eq!(
+        (a.operator.as_str(), a.asn, a.jurisdiction.as_deref()),
+        ("A Inc.", Some(64_500), Some("AT"))
+    );
+    assert_eq!((a.max_share_permille, a.max_qps, a.tier), (Some(125), Some(16), 1));
+    let b = &config.providers[1];
+    assert_eq!((b.operator.as_str(), b.tier, b.endpoints[0].max_qps), ("b", 2, Some(7)));
+    assert_eq!(b.endpoints[0].label, "tcp://[2001:db8::1]:54");
+    assert_eq!((config.listen.admin, config.listen.admin_is_named), (Admin::Off, true));
+    assert_eq!(config.listen.allow[0].to_string(), "192.0.2.7/32");
+    assert_eq!(config.select.source_ports, SourcePorts::PerQuery);
+    assert_eq!(
+        (config.cache.size_bytes, config.cache.max_stale),
+        (4 << 30, Duration::ZERO)
+    );
+    assert_eq!(config.limits.tcp_idle, Duration::from_millis(1500));
+    assert_eq!(
+        config.log,
+        Log {
+            level: tracing::Level::TRACE,
+            format: LogFormat::Json
+        }
+    );
+
+    let topology = to_topology(&config);
+    assert_eq!(topology.providers[2].class, ClassId(1));
+    assert_eq!(topology.endpoint(EndpointId(1)).unwrap().family, Family::V6);
+    assert_eq!(addresses(&config)[1], "[2001:db8::1]:54".parse().unwrap());
+}
+
+#[test]
+fn operators_are_one_in_any_spelling() {
+    let text = format!(
+        "{GOOD}operator = \"Quad9\"\n[[provider]]\nname = \"quad9\"\nendpoints = [\"udp://192.0.2.2\", \"tcp://192.0.2.2\"]\n"
+    );
+    let topology = to_topology(&parse(&text).unwrap());
+    assert_eq!(topology.providers[1].operator, OperatorId(0));
+    assert_eq!(topology.providers[1].endpoints, [EndpointId(1), EndpointId(2)]);
+    assert!(
+        topology
+            .endpoints
+            .iter()
+            .skip(1)
+            .all(|endpoint| endpoint.provider.0 == 1)
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let missing = Config::load(&directory.path().join("missing.toml")).unwrap_err();
+    assert!(
+        missing.to_string().starts_with("cannot read configuration file "),
+        "{missing}"
+    );
+    assert!(std::error::Error::source(&missing).is_some());
+    assert!(matches!(Config::load(directory.path()), Err(LoadError::Read { .. })));
+
+    let latin1 = Config::load(&write("latin1.toml", b"version = 1\n# caf\xe9\n")).unwrap_err();
+    assert!(
+        latin1.to_string().ends_with("latin1.toml:2: not UTF-8 text"),
+        "{latin1}"
+    );
+    let mut text = GOOD.to_owned() + "#";
+    text.extend(std::iter::repeat_n('x', 1024 * 1024 - text.len()));
+    assert!(Config::load(&write("largest.toml", text.as_bytes())).is_ok());
+    text.push('x');
+    assert!(matches!(
+        Config::load(&write("larger.toml", text.as_bytes())),
+        Err(LoadError::TooLarge { .. })
+    ));
+
+    let windows = write(
+        "windows.toml",
+        format!("\u{feff}{}", GOOD.replace('\n', "\r\n")).as_bytes(),
+    );
+    assert!(Config::load(&windows).is_ok());
+}

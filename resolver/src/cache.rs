@@ -1,0 +1,250 @@
+//! The packet cache: whole answers to whole questions, as wire bytes.
+//!
+//! Keyed by a 64-bit keyed hash, with the question verified in the entry, so that a collision costs a miss and
+//! nothing else. Expired answers stay for serving stale (RFC 8767); failures live in a small cache of their own,
+//! so that they can never displace an answer, and die when an endpoint returns (RFC 9520).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use detour_core::Time;
+use detour_core::lookup::GaveUp;
+use detour_core::time::SEC;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as Sharded;
+
+use crate::ask::Ask;
+use crate::wire::{Answer, Kind, NameBuf};
+
+/// Estimated bytes of an average entry, to size the table at start.
+const ENTRY_BYTES: u64 = 200;
+/// Overhead of an entry beyond its answer: key, pointer, counters and the table's slot.
+const OVERHEAD_BYTES: u64 = 96;
+/// Failures remembered; each lives seconds.
+const FAILURES: usize = 8_192;
+/// How long a failure is remembered that providers agree on (RFC 9520 section 3.2: at least 1 s, at most 5 min).
+const AGREED_US: u64 = 5 * SEC;
+/// How long a failure to reach anybody is remembered.
+const UNREACHED_US: u64 = SEC;
+/// After a failed refresh a stale answer is served at once for this long (RFC 8767 section 5).
+const REFRESH_FAILED_US: u64 = 30 * SEC;
+
+/// An answer with its time.
+#[derive(Debug)]
+pub struct Entry {
+    /// The bytes.
+    pub answer: Answer,
+    /// Asked with DO.
+    do_bit: bool,
+    /// Asked with CD.
+    cd: bool,
+    /// When it came.
+    stored: Time,
+    /// When its refresh last failed; 0: never.
+    refresh_failed: AtomicU64,
+}
+
+impl Entry {
+    /// An answer that came at `now`.
+    #[must_use]
+    pub fn new(answer: Answer, ask: &Ask, now: Time) -> Self {
+        Self {
+            answer,
+            do_bit: ask.do_bit,
+            cd: ask.cd,
+            stored: now,
+            refresh_failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Whole seconds since it came.
+    #[must_use]
+    pub fn age_s(&self, now: Time) -> u32 {
+        u32::try_from(now.since(self.stored) / SEC).unwrap_or(u32::MAX)
+    }
+
+    /// When it stops being fresh.
+    fn expiry(&self) -> Time {
+        let ttl_s = u64::from(self.answer.ttl_s().unwrap_or(0));
+        self.stored.plus(ttl_s.saturating_mul(SEC))
+    }
+
+    /// Whether it answers this question.
+    fn answers(&self, name: &NameBuf, qtype: u16, qclass: u16, (do_bit, cd): (bool, bool)) -> bool {
+        let Some((own, tail)) = self.answer.question().split_last_chunk::<4>() else {
+            return false;
+        };
+        let [t0, t1, c0, c1] = *tail;
+        self.do_bit == do_bit
+            && self.cd == cd
+            && u16::from_be_bytes([t0, t1]) == qtype
+            && u16::from_be_bytes([c0, c1]) == qclass
+            && own.eq_ignore_ascii_case(name.as_wire())
+    }
+
+    /// Whether it holds records of the type asked for.
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        self.answer.kind() == Kind::Positive
+    }
+
+    /// Notes that a refresh failed.
+    pub fn note_refresh_failed(&self, now: Time) {
+        self.refresh_failed.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether a refresh failed so lately that waiting for another one is in vain.
+    #[must_use]
+    pub fn refresh_failed_lately(&self, now: Time) -> bool {
+        let failed = self.refresh_failed.load(Ordering::Relaxed);
+        failed != 0 && now.since(Time::from_micros(failed)) < REFRESH_FAILED_US
+    }
+}
+
+/// What is known of a question.
+#[derive(Debug)]
+pub enum Found {
+    /// Within its TTL.
+    Fresh(Arc<Entry>),
+    /// Past its TTL, within the stale time.
+    Stale(Arc<Entry>),
+    /// Nothing.
+    Nothing,
+}
+
+/// A remembered failure.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// Providers agreed on it.
+    Agreed(Arc<Entry>),
+    /// Nobody answered.
+    Unreached(GaveUp),
+}
+
+#[derive(Debug, Clone)]
+struct Failed {
+    failure: Failure,
+    name: NameBuf,
+    qtype: u16,
+    until: Time,
+    /// The epoch it belongs to; an endpoint that returns begins a new one.
+    epoch: u64,
+}
+
+/// Weighs entries in bytes.
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<u64, Arc<Entry>> for Bytes {
+    fn weight(&self, _key: &u64, entry: &Arc<Entry>) -> u64 {
+        u64::try_from(entry.answer.size_bytes())
+            .unwrap_or(u64::MAX)
+            .saturating_add(OVERHEAD_BYTES)
+    }
+}
+
+/// The cache.
+#[derive(Debug)]
+pub struct Cache {
+    entries: Sharded<u64, Arc<Entry>, Bytes>,
+    failures: Sharded<u64, Failed>,
+    epoch: AtomicU64,
+    max_stale_us: u64,
+}
+
+impl Cache {
+    /// A cache of at most `size_bytes` that serves answers up to `max_stale_us` after their expiry.
+    #[must_use]
+    pub fn new(size_bytes: u64, max_stale_us: u64) -> Self {
+        let estimated = usize::try_from(size_bytes / ENTRY_BYTES).unwrap_or(usize::MAX);
+        Self {
+            entries: Sharded::with_weighter(estimated.min(16_384), size_bytes, Bytes),
+            failures: Sharded::new(FAILURES),
+            epoch: AtomicU64::new(0),
+            max_stale_us,
+        }
+    }
+
+    /// Looks a question up by its key and verifies it.
+    #[must_use]
+    pub fn find(&self, key: u64, name: &NameBuf, (qtype, qclass): (u16, u16), flags: (bool, bool), now: Time) -> Found {
+        let Some(entry) = self.entries.get(&key) else {
+            return Found::Nothing;
+        };
+        if !entry.answers(name, qtype, qclass, flags) {
+            return Found::Nothing;
+        }
+        let expiry = entry.expiry();
+        if now < expiry {
+            Found::Fresh(entry)
+        } else if now.since(expiry) < self.max_stale_us {
+            Found::Stale(entry)
+        } else {
+            Found::Nothing
+        }
+    }
+
+    /// Looks an [`Ask`] up.
+    #[must_use]
+    pub fn find_ask(&self, ask: &Ask, now: Time) -> Found {
+        self.find(ask.key, &ask.name, (ask.qtype, ask.qclass), (ask.do_bit, ask.cd), now)
+    }
+
+    /// Keeps an answer, if it may be kept: with a TTL above zero, and for a denial with its SOA.
+    pub fn store(&self, ask: &Ask, entry: &Arc<Entry>) {
+        if entry.answer.ttl_s().is_some_and(|ttl| ttl > 0) {
+            self.entries.insert(ask.key, Arc::clone(entry));
+            self.failures.remove(&ask.key);
+        }
+    }
+
+    /// Remembers that a question failed.
+    pub fn store_failure(&self, ask: &Ask, failure: Failure, now: Time) {
+        let lasts_us = match failure {
+            Failure::Agreed(_) => AGREED_US,
+            Failure::Unreached(_) => UNREACHED_US,
+        };
+        let failed = Failed {
+            failure,
+            name: ask.name.clone(),
+            qtype: ask.qtype,
+            until: now.plus(lasts_us),
+            epoch: self.epoch.load(Ordering::Relaxed),
+        };
+        self.failures.insert(ask.key, failed);
+    }
+
+    /// A failure of this question that still stands.
+    #[must_use]
+    pub fn find_failure(&self, ask: &Ask, now: Time) -> Option<Failure> {
+        let failed = self.failures.get(&ask.key)?;
+        let stands = now < failed.until
+            && failed.epoch == self.epoch.load(Ordering::Relaxed)
+            && failed.qtype == ask.qtype
+            && failed.name == ask.name;
+        stands.then_some(failed.failure)
+    }
+
+    /// An endpoint returned: what failed before may succeed.
+    pub fn forget_failures(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+}

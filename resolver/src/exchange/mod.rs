@@ -1,0 +1,299 @@
+//! Endpoints as the data plane sees them: give one an attempt, and its outcome comes back by a channel.
+//!
+//! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
+//! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
+
+mod pending;
+mod tcp;
+mod udp;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use detour_core::health::{Begun, Finish, Purpose};
+use detour_core::lookup::{Heard, Slot, Via};
+use detour_core::outcome::{Failure, Rcode, Reply, Signal};
+use detour_core::time::SEC;
+use detour_core::{Clock, EndpointId, Time, Topology, Transport};
+use tokio::sync::mpsc;
+
+use self::tcp::TcpLine;
+use self::udp::UdpLine;
+use crate::ask::Ask;
+use crate::report::{Report, Reporter};
+use crate::tasks::Tasks;
+use crate::wire::edns::UDP_BYTES_MAX;
+use crate::wire::{Accepted, Class, EdnsOut, QueryOut, build_query, classify};
+
+/// How long an endpoint that failed with EDNS and answered without is asked without (RFC 6891 section 6.2.2).
+const NO_EDNS_US: u64 = 600 * SEC;
+
+/// How source ports are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourcePorts {
+    /// One of up to 256 sockets at random, each used for 100 queries or 10 s.
+    #[default]
+    Pool,
+    /// A fresh socket for each query.
+    PerQuery,
+}
+
+/// What comes back from an attempt.
+#[derive(Debug)]
+pub struct AttemptEvent {
+    /// Which attempt of the lookup.
+    pub slot: Slot,
+    /// What happened.
+    pub signal: Signal,
+    /// The attempt, once its query was written.
+    pub begun: Begun,
+    /// The answer, if that is what happened.
+    pub accepted: Option<Accepted>,
+}
+
+/// An attempt to be made.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Number, unique in this process.
+    pub id: u64,
+    /// Whom it is made for.
+    pub purpose: Purpose,
+    /// What to ask.
+    pub ask: Arc<Ask>,
+    /// Which attempt of its lookup.
+    pub slot: Slot,
+    /// Who waits. Full or gone: the outcome still reaches health.
+    pub reply_to: mpsc::Sender<AttemptEvent>,
+    /// Without EDNS.
+    pub without_edns: bool,
+}
+
+/// What every line shares: where outcomes go.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Whose outcomes these are.
+    pub(crate) endpoint: EndpointId,
+    /// Where packets go.
+    pub(crate) address: SocketAddr,
+    /// When something last came from it.
+    heard: AtomicU64,
+    /// Until when it is asked without EDNS.
+    no_edns_until: AtomicU64,
+    /// Numbers of its sockets and connections.
+    sockets: AtomicU64,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Line {
+    /// A number for a new socket.
+    pub(crate) fn next_socket(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Something came.
+    pub(crate) fn note_heard(&self, now: Time) {
+        self.heard.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether the endpoint is known not to speak EDNS; DO cannot be asked for without it.
+    fn lacks_edns(&self, ask: &Ask, now: Time) -> bool {
+        !ask.do_bit && now.as_micros() < self.no_edns_until.load(Ordering::Relaxed)
+    }
+
+    /// Writes the query and says where its question is; `case_bits` for 0x20.
+    pub(crate) fn write_query(
+        &self,
+        attempt: &Attempt,
+        id: u16,
+        case_bits: Option<[u8; 32]>,
+        out: &mut Vec<u8>,
+    ) -> (std::ops::Range<usize>, bool) {
+        let with_edns = !attempt.without_edns && !self.lacks_edns(&attempt.ask, self.clock.now());
+        let question = build_query(
+            out,
+            &QueryOut {
+                id,
+                name: &attempt.ask.name,
+                qtype: attempt.ask.qtype,
+                qclass: attempt.ask.qclass,
+                // The AD of an unencrypted answer counts for nothing, so it is not asked for.
+                ad: false,
+                cd: attempt.ask.cd,
+                case_bits,
+                edns: with_edns.then_some(EdnsOut {
+                    udp_size: UDP_BYTES_MAX,
+                    do_bit: attempt.ask.do_bit,
+                }),
+            },
+        );
+        (question, with_edns)
+    }
+
+    /// An answer was accepted: tells health and the lookup.
+    pub(crate) fn answered(&self, attempt: &Attempt, begun: Begun, accepted: Accepted, edns_sent: bool, now: Time) {
+        self.note_heard(now);
+        let reply = reply_of(classify(&accepted, edns_sent));
+        if attempt.without_edns && reply.is_good() {
+            let until = now.plus(NO_EDNS_US).as_micros();
+            self.no_edns_until.store(until, Ordering::Relaxed);
+        }
+        let latency_us = now.since(begun.at);
+        let finish = Finish::Answered { reply, latency_us };
+        self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        self.tell(attempt, begun, Signal::Answered(reply), Some(accepted));
+    }
+
+    /// Nothing more will come: tells health and the lookup.
+    pub(crate) fn failed(&self, attempt: &Attempt, begun: Begun, failure: Failure) {
+        let now = self.clock.now();
+        let finish = Finish::Failed(failure);
+        self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        self.tell(attempt, begun, Signal::Failed(failure), None);
+    }
+
+    /// Given up without a judgement.
+    pub(crate) fn abandoned(&self, begun: Begun) {
+        let now = self.clock.now();
+        self.reporter
+            .send(Report::Finished(self.endpoint, begun, Finish::Abandoned, now));
+    }
+
+    /// Tells the lookup, if it still listens.
+    pub(crate) fn tell(&self, attempt: &Attempt, begun: Begun, signal: Signal, accepted: Option<Accepted>) {
+        let event = AttemptEvent {
+            slot: attempt.slot,
+            signal,
+            begun,
+            accepted,
+        };
+        // A lookup that is over, or that has not read sixteen events, needs this one no more.
+        drop(attempt.reply_to.try_send(event));
+    }
+
+    /// The attempt as it stands before anything was written.
+    pub(crate) fn unwritten(&self, attempt: &Attempt) -> Begun {
+        Begun {
+            id: attempt.id,
+            at: self.clock.now(),
+            socket: self.next_socket(),
+            purpose: attempt.purpose,
+        }
+    }
+}
+
+/// The wire's class as the core's word.
+fn reply_of(class: Class) -> Reply {
+    match class {
+        Class::Positive => Reply::Positive,
+        Class::Denial { soa } => Reply::Denial { soa },
+        Class::Filtered => Reply::Filtered,
+        Class::Bogus => Reply::Bogus,
+        Class::NoEdns => Reply::NoEdns,
+        Class::Failed(rcode) => Reply::Failed(Rcode(rcode)),
+        Class::Truncated => Reply::Truncated,
+    }
+}
+
+/// One endpoint's transports.
+#[derive(Debug)]
+struct Speaker {
+    line: Arc<Line>,
+    /// Absent for an endpoint that is TCP only.
+    udp: Option<UdpLine>,
+    /// Its own transport, or what UDP falls back to.
+    tcp: TcpLine,
+}
+
+/// All endpoints.
+#[derive(Debug)]
+pub struct Exchanges {
+    speakers: Vec<Speaker>,
+    ids: AtomicU64,
+}
+
+/// What endpoints are spoken to with.
+#[derive(Debug, Clone)]
+pub struct ExchangeParts {
+    /// Where outcomes go.
+    pub reporter: Arc<Reporter>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where sockets live.
+    pub tasks: Tasks,
+    /// How source ports are chosen.
+    pub source_ports: SourcePorts,
+}
+
+impl Exchanges {
+    /// Lines to all endpoints; nothing is opened before the first attempt.
+    #[must_use]
+    pub fn new(topology: &Topology, addresses: &[SocketAddr], parts: &ExchangeParts) -> Self {
+        let speakers = topology
+            .endpoint_ids()
+            .zip(&topology.endpoints)
+            .zip(addresses)
+            .map(|((id, endpoint), address)| {
+                let line = Arc::new(Line {
+                    endpoint: id,
+                    address: *address,
+                    heard: AtomicU64::new(0),
+                    no_edns_until: AtomicU64::new(0),
+                    sockets: AtomicU64::new(1),
+                    reporter: Arc::clone(&parts.reporter),
+                    clock: Arc::clone(&parts.clock),
+                    tasks: parts.tasks.clone(),
+                });
+                Speaker {
+                    udp: (endpoint.transport == Transport::Udp)
+                        .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports)),
+                    tcp: TcpLine::new(Arc::clone(&line)),
+                    line,
+                }
+            })
+            .collect();
+        Self {
+            speakers,
+            ids: AtomicU64::new(1),
+        }
+    }
+
+    /// A number for a new attempt; below the core's probe numbers for some thousand years.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
+    pub fn begin(&self, endpoint: EndpointId, via: Via, attempt: Attempt) {
+        let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) else {
+            return;
+        };
+        match (&speaker.udp, via) {
+            (Some(udp), Via::Own | Via::NoEdns) => udp.begin(attempt),
+            (None, Via::Own | Via::NoEdns | Via::Stream) | (Some(_), Via::Stream) => speaker.tcp.begin(attempt),
+        }
+    }
+
+    /// Makes an attempt on a socket or connection of its own: a probe must not fail for an old one's fault.
+    pub fn begin_fresh(&self, endpoint: EndpointId, attempt: Attempt) {
+        let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) else {
+            return;
+        };
+        match &speaker.udp {
+            Some(udp) => udp.begin_fresh(attempt),
+            None => speaker.tcp.begin_fresh(attempt),
+        }
+    }
+}
+
+impl Heard for Exchanges {
+    fn last_heard(&self, endpoint: EndpointId) -> Time {
+        let heard = self
+            .speakers
+            .get(usize::from(endpoint.0))
+            .map_or(0, |speaker| speaker.line.heard.load(Ordering::Relaxed));
+        Time::from_micros(heard)
+    }
+}

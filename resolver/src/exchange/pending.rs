@@ -1,0 +1,94 @@
+//! Queries on one socket or connection that have no answer yet.
+
+use detour_core::Time;
+use detour_core::health::Begun;
+use detour_core::time::SEC;
+
+use super::Attempt;
+use crate::wire::Expected;
+
+/// A query without an answer is forgotten after this long: a second after its lookup's last moment.
+const FORGET_US: u64 = 5 * SEC;
+
+/// One query.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Id on the wire.
+    pub(super) id: u16,
+    /// Name, type and class as sent.
+    pub(super) question: Box<[u8]>,
+    /// Whether an OPT record was sent.
+    pub(super) edns_sent: bool,
+    /// Well-formed answers to something else seen for it.
+    pub(super) mismatches: u8,
+    /// The attempt it was written for.
+    pub(super) begun: Begun,
+    /// Who waits.
+    pub(super) attempt: Attempt,
+}
+
+impl Pending {
+    /// What its answer must match.
+    pub(super) fn expected(&self, check_case: bool) -> Expected<'_> {
+        Expected {
+            id: self.id,
+            question: &self.question,
+            check_case,
+            encrypted: false,
+        }
+    }
+}
+
+/// All of one socket, few enough to be searched one by one.
+#[derive(Debug, Default)]
+pub(super) struct PendingQueries {
+    queries: Vec<Pending>,
+}
+
+impl PendingQueries {
+    pub(super) fn len(&self) -> usize {
+        self.queries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
+    pub(super) fn push(&mut self, query: Pending) {
+        self.queries.push(query);
+    }
+
+    /// A random id that no other query here uses.
+    pub(super) fn free_id(&self) -> Option<u16> {
+        // Some hundred ids of 65,536 are taken at most, so the first draw nearly always fits.
+        (0..16)
+            .map(|_| rand::random::<u16>())
+            .find(|id| self.queries.iter().all(|query| query.id != *id))
+    }
+
+    /// The query of this id.
+    pub(super) fn find(&self, id: u16) -> Option<&Pending> {
+        self.queries.iter().find(|query| query.id == id)
+    }
+
+    /// All, for what cannot be told apart.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.queries.iter_mut()
+    }
+
+    /// Takes the query of this id out.
+    pub(super) fn take(&mut self, id: u16) -> Option<Pending> {
+        let index = self.queries.iter().position(|query| query.id == id)?;
+        Some(self.queries.swap_remove(index))
+    }
+
+    /// Takes all out.
+    pub(super) fn take_all(&mut self) -> Vec<Pending> {
+        std::mem::take(&mut self.queries)
+    }
+
+    /// Forgets what is too old; health has judged it long ago.
+    pub(super) fn forget_old(&mut self, now: Time) {
+        self.queries.retain(|query| now.since(query.begun.at) < FORGET_US);
+    }
+}

@@ -1,0 +1,186 @@
+//! The sockets clients ask at.
+//!
+//! All are bound before anything is served; a wildcard address becomes one UDP socket per local address, so that
+//! replies leave from the address that was asked. TCP is bound first and without sharing, because that is how a
+//! busy port is noticed.
+
+mod job;
+pub mod local;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::forwarder::Shared;
+
+/// Connections the kernel holds for us before they are accepted.
+const BACKLOG: i32 = 1_024;
+/// Receive buffer of a UDP socket: half a second of a busy node's queries.
+const UDP_BUFFER_BYTES: usize = 1 << 20;
+/// Tries to find one free port for both transports when the system chooses it.
+const PORT_TRIES: usize = 16;
+
+/// Why an address cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there. Happens in normal operation; nothing was changed.
+    #[error("{address} is in use by another program")]
+    InUse {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// Ports below 1024 need a privilege. Happens in normal operation; nothing was changed.
+    #[error("no permission to listen on {address}")]
+    Denied {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// The address is not one of this machine's.
+    #[error("{address} is no address of this machine")]
+    NotHere {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}")]
+    Other {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Denied { address },
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => Self::NotHere { address },
+            _ => Self::Other { address, source },
+        }
+    }
+
+    /// Whether the machine does not have this address (no IPv6, say), which need not keep the others from being
+    /// served.
+    #[must_use]
+    pub fn is_not_here(&self) -> bool {
+        match self {
+            Self::NotHere { .. } => true,
+            Self::Other { source, .. } => source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT),
+            Self::InUse { .. } | Self::Denied { .. } => false,
+        }
+    }
+}
+
+/// Limits of client connections.
+#[derive(Debug, Clone, Copy)]
+pub struct TcpLimits {
+    /// Connections open at once.
+    pub connections: usize,
+    /// Time without a whole message after which a connection is closed.
+    pub idle: Duration,
+}
+
+/// One listen address, bound.
+#[derive(Debug)]
+pub struct Bound {
+    /// The address, with the port the system chose.
+    pub address: SocketAddr,
+    tcp: TcpListener,
+    udp: Vec<UdpSocket>,
+}
+
+/// Binds one address for UDP and TCP.
+///
+/// # Errors
+/// When either cannot be had; nothing stays bound then.
+pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let mut last = None;
+    for _ in 0..PORT_TRIES {
+        match try_bind(address) {
+            // A port of the system's choice that is free for TCP may be taken for UDP.
+            Err(BindError::InUse { .. }) if address.port() == 0 => last = Some(BindError::InUse { address }),
+            result => return result,
+        }
+    }
+    Err(last.unwrap_or(BindError::InUse { address }))
+}
+
+fn try_bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let (tcp, bound) = bind_tcp(address).map_err(|source| BindError::new(address, source))?;
+    let addresses = if address.ip().is_unspecified() {
+        local::addresses(address.is_ipv6())
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, bound.port()))
+            .collect()
+    } else {
+        vec![bound]
+    };
+    let udp = addresses
+        .into_iter()
+        .map(|own| bind_udp(own).map_err(|source| BindError::new(own, source)))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Bound {
+        address: bound,
+        tcp,
+        udp,
+    })
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = socket(address, socket2::Type::STREAM)?;
+    // Only against the leftovers of own connections: without SO_REUSEPORT a listener elsewhere still shows.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, socket2::Type::DGRAM)?;
+    // A smaller buffer than asked for is no reason not to serve.
+    drop(socket.set_recv_buffer_size(UDP_BUFFER_BYTES));
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Serves what was bound until shutdown.
+pub fn serve(shared: &Arc<Shared>, bound: Bound, limits: TcpLimits) {
+    let wildcard = bound.address.ip().is_unspecified().then_some(bound.address);
+    let running: Vec<IpAddr> = bound
+        .udp
+        .iter()
+        .filter_map(|socket| socket.local_addr().ok().map(|a| a.ip()))
+        .collect();
+    for socket in bound.udp {
+        udp::spawn(shared, socket, wildcard.is_some());
+    }
+    if let Some(address) = wildcard {
+        let own = Arc::clone(shared);
+        shared.tasks.spawn_pillar("address watch", async move {
+            local::follow(&own, address, running).await;
+        });
+    }
+    let own = Arc::clone(shared);
+    shared.tasks.spawn_pillar("tcp listener", async move {
+        tcp::accept(own, bound.tcp, limits).await;
+    });
+}

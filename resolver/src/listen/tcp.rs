@@ -1,0 +1,164 @@
+//! Client connections (RFC 7766): many queries each, answered as they are ready.
+//!
+//! The number of connections, of queries in flight on each and of bytes waiting to be written is bounded; only a
+//! whole message counts as activity, so that a slow sender does not hold a connection for ever (section 6.2.3).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::TcpLimits;
+use super::job::{ReplyTo, resolve};
+use crate::forwarder::Shared;
+use crate::metrics::Transport;
+use crate::serve::Verdict;
+use crate::wire::Via;
+
+/// Replies that may wait for a client to read. Full: the connection reads no more queries.
+const REPLIES: usize = 128;
+/// Time for writing a reply; a client that reads nothing is gone.
+const WRITE: Duration = Duration::from_secs(10);
+/// Rest after a failed accept: out of descriptors is not cured by trying again at once.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A reply's way back. The slot in the queue was reserved when the query was read, so it always fits.
+struct Back {
+    replies: mpsc::OwnedPermit<Vec<u8>>,
+}
+
+/// Owned so that `ReplyTo::send` can consume it once; replies come exactly once per job.
+struct Once(parking_lot::Mutex<Option<Back>>);
+
+impl ReplyTo for Once {
+    fn send(&self, reply: Vec<u8>) {
+        if let Some(back) = self.0.lock().take() {
+            drop(back.replies.send(reply));
+        }
+    }
+}
+
+/// Accepts connections until shutdown.
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: TcpLimits) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            // Cancel safe: no connection is lost by not accepting it yet.
+            accepted = listener.accept() => accepted,
+            // Cancel safe: the token stays cancelled.
+            () = shared.tasks.token().cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, client)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let own = Arc::clone(&shared);
+                    shared.tasks.spawn_job(async move {
+                        serve(own, stream, client, limits.idle).await;
+                        drop(place);
+                    });
+                }
+                // Closing at once tells the client more than a connection that never answers.
+                Err(_) => {
+                    shared.metrics.connections_refused.inc();
+                }
+            },
+            Err(error) => {
+                let is_client = matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+                );
+                if !is_client {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+}
+
+/// One connection: a reader here, a writer beside it.
+async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle: Duration) {
+    // Without it a reply may wait for the acknowledgement of the one before.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let (read, write) = stream.into_split();
+    let (replies, queue) = mpsc::channel(REPLIES);
+    shared.tasks.spawn_job(write_replies(write, queue));
+    tokio::select! {
+        () = read_queries(&shared, read, client, idle, replies) => {}
+        // Cancel safe: replies under way have their place in the writer's queue.
+        () = shared.tasks.token().cancelled() => {}
+    }
+}
+
+/// Reads queries until the client is done, idle or breaks the framing.
+async fn read_queries(
+    shared: &Arc<Shared>,
+    mut read: OwnedReadHalf,
+    client: SocketAddr,
+    idle: Duration,
+    replies: mpsc::Sender<Vec<u8>>,
+) {
+    let mut message = Vec::new();
+    loop {
+        // A place for the reply first: a client that does not read its answers is not asked for more.
+        let Ok(Ok(place)) = timeout(WRITE, replies.clone().reserve_owned()).await else {
+            return;
+        };
+        match timeout(idle, read_message(&mut read, &mut message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+        shared.metrics.count_query(Transport::tcp);
+        let mut out = Vec::with_capacity(512);
+        match shared.answer_now(&message, client.ip(), Via::Stream, &mut out) {
+            Verdict::Replied => drop(place.send(out)),
+            // Nothing can be said to what is no query, and what follows cannot be trusted.
+            Verdict::Silence => return,
+            Verdict::Resolve(miss) => {
+                let back = Once(parking_lot::Mutex::new(Some(Back { replies: place })));
+                resolve(shared, miss, back);
+            }
+        }
+    }
+}
+
+/// One whole message.
+async fn read_message(read: &mut OwnedReadHalf, message: &mut Vec<u8>) -> io::Result<()> {
+    let length = read.read_u16().await?;
+    message.clear();
+    message.resize(usize::from(length), 0);
+    read.read_exact(message).await?;
+    Ok(())
+}
+
+/// Writes replies in the order they come, several in one write where they wait.
+async fn write_replies(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+    let mut frames = Vec::with_capacity(1_024);
+    while let Some(reply) = queue.recv().await {
+        frames.clear();
+        push_frame(&mut frames, &reply);
+        while frames.len() < 16_384
+            && let Ok(more) = queue.try_recv()
+        {
+            push_frame(&mut frames, &more);
+        }
+        match timeout(WRITE, write.write_all(&frames)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+fn push_frame(frames: &mut Vec<u8>, reply: &[u8]) {
+    let length = u16::try_from(reply.len()).unwrap_or(u16::MAX);
+    frames.extend_from_slice(&length.to_be_bytes());
+    frames.extend_from_slice(reply.get(..usize::from(length)).unwrap_or_default());
+}

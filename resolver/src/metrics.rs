@@ -1,0 +1,199 @@
+//! What the data plane counts; the only place in this crate that registers metrics.
+//!
+//! Label values come from closed enums or from the configuration, never from a query, a client or an error text.
+
+use std::sync::atomic::AtomicU64;
+
+use detour_core::Topology;
+use detour_core::lookup::Why;
+use detour_core::{EndpointId, outcome::Signal};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// How a query came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub enum Transport {
+    /// One datagram.
+    udp,
+    /// A connection.
+    tcp,
+}
+
+/// Where a reply came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub enum Source {
+    /// A fresh cache entry.
+    cache,
+    /// A stale cache entry.
+    stale,
+    /// A provider.
+    provider,
+    /// Another client's identical question.
+    merged,
+    /// A failure remembered.
+    failure_cache,
+    /// This node, without asking anybody.
+    local,
+    /// The client may not ask.
+    refused,
+    /// The query could not be read or is not served.
+    rejected,
+    /// No provider answered.
+    no_answer,
+    /// Too many queries were being resolved.
+    overload,
+    /// A query task panicked.
+    panic,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabels {
+    transport: Transport,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplyLabels {
+    source: Source,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    endpoint: String,
+    why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    endpoint: String,
+    event: &'static str,
+}
+
+/// A reply's source, countable without a lock.
+const SOURCES: [Source; 11] = [
+    Source::cache,
+    Source::stale,
+    Source::provider,
+    Source::merged,
+    Source::failure_cache,
+    Source::local,
+    Source::refused,
+    Source::rejected,
+    Source::no_answer,
+    Source::overload,
+    Source::panic,
+];
+
+/// What came of attempts, as counted.
+const SIGNALS: [&str; 4] = ["answered", "failed", "garbage", "mismatch"];
+
+/// The counters, resolved to atomics once so that counting is one addition.
+#[derive(Debug)]
+pub struct Metrics {
+    queries: [Counter<u64, AtomicU64>; 2],
+    replies: Vec<Counter>,
+    attempts: Vec<Vec<Counter>>,
+    signals: Vec<[Counter; 4]>,
+    /// Connections turned away because too many were open.
+    pub connections_refused: Counter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn register(registry: &mut Registry, topology: &Topology) -> Self {
+        let queries = Family::<QueryLabels, Counter>::default();
+        registry.register("dns_queries", "Client queries received", queries.clone());
+        let replies = Family::<ReplyLabels, Counter>::default();
+        registry.register("dns_replies", "Replies sent, by where they came from", replies.clone());
+        let attempts = Family::<AttemptLabels, Counter>::default();
+        registry.register(
+            "attempts",
+            "Attempts at endpoints for clients, by what for",
+            attempts.clone(),
+        );
+        let signals = Family::<EventLabels, Counter>::default();
+        registry.register("attempt_outcomes", "What came back from attempts", signals.clone());
+        let connections_refused = Counter::default();
+        registry.register(
+            "tcp_connections_refused",
+            "Client connections closed at once because too many were open",
+            connections_refused.clone(),
+        );
+        let labels = topology.endpoints.iter().map(|endpoint| &endpoint.label);
+        Self {
+            queries: [Transport::udp, Transport::tcp]
+                .map(|transport| queries.get_or_create(&QueryLabels { transport }).clone()),
+            replies: SOURCES
+                .iter()
+                .map(|source| replies.get_or_create(&ReplyLabels { source: *source }).clone())
+                .collect(),
+            attempts: labels
+                .clone()
+                .map(|label| {
+                    let counter = |why: &Why| {
+                        let labels = AttemptLabels {
+                            endpoint: label.clone(),
+                            why: why.word(),
+                        };
+                        attempts.get_or_create(&labels).clone()
+                    };
+                    Why::ALL.iter().map(counter).collect()
+                })
+                .collect(),
+            signals: labels
+                .map(|label| {
+                    SIGNALS.map(|event| {
+                        let labels = EventLabels {
+                            endpoint: label.clone(),
+                            event,
+                        };
+                        signals.get_or_create(&labels).clone()
+                    })
+                })
+                .collect(),
+            connections_refused,
+        }
+    }
+
+    /// A query came.
+    pub fn count_query(&self, transport: Transport) {
+        let [udp, tcp] = &self.queries;
+        match transport {
+            Transport::udp => udp.inc(),
+            Transport::tcp => tcp.inc(),
+        };
+    }
+
+    /// A reply leaves.
+    pub fn count_reply(&self, source: Source) {
+        let index = SOURCES.iter().position(|s| *s == source);
+        if let Some(counter) = index.and_then(|i| self.replies.get(i)) {
+            counter.inc();
+        }
+    }
+
+    /// An attempt begins.
+    pub fn count_attempt(&self, endpoint: EndpointId, why: Why) {
+        let index = Why::ALL.iter().position(|w| *w == why);
+        let counters = self.attempts.get(usize::from(endpoint.0));
+        if let Some(counter) = counters.and_then(|c| c.get(index?)) {
+            counter.inc();
+        }
+    }
+
+    /// Something came back.
+    pub fn count_signal(&self, endpoint: EndpointId, signal: Signal) {
+        if let Some([answered, failed, garbage, mismatch]) = self.signals.get(usize::from(endpoint.0)) {
+            match signal {
+                Signal::Answered(_) => answered.inc(),
+                Signal::Failed(_) => failed.inc(),
+                Signal::Garbage => garbage.inc(),
+                Signal::Mismatch => mismatch.inc(),
+            };
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the data plane tells the control task: outcomes, by a bounded queue that is never waited for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use detour_core::health::domains::DomainKey;
+use detour_core::health::{Begun, Finish};
+use detour_core::outcome::Rcode;
+use detour_core::{EndpointId, Time};
+use tokio::sync::mpsc;
+
+/// Outcomes that may wait for the control task: a second's worth at 30,000 misses per second. When it is full the
+/// newest is dropped and counted; health then rests on a sample.
+pub const REPORT_QUEUE: usize = 65_536;
+
+/// One input of `detour_core::control::Control`.
+#[derive(Debug, Clone, Copy)]
+pub enum Report {
+    /// An attempt's query was written.
+    Begun(EndpointId, Begun),
+    /// An attempt ended.
+    Finished(EndpointId, Begun, Finish, Time),
+    /// A bad rcode was proven wrong by another provider.
+    Disagreed(EndpointId, Begun, DomainKey, Rcode),
+    /// Bytes that are no DNS answer came.
+    Garbage(EndpointId),
+}
+
+/// Sends reports.
+#[derive(Debug)]
+pub struct Reporter {
+    sender: mpsc::Sender<Report>,
+    dropped: AtomicU64,
+    last_client: AtomicU64,
+}
+
+impl Reporter {
+    /// A reporter and the queue the control task reads.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Report>) {
+        // Full: drop the newest and count it.
+        let (sender, receiver) = mpsc::channel(REPORT_QUEUE);
+        let reporter = Self {
+            sender,
+            dropped: AtomicU64::new(0),
+            last_client: AtomicU64::new(0),
+        };
+        (reporter, receiver)
+    }
+
+    /// Hands one report over, or counts it as dropped.
+    pub fn send(&self, report: Report) {
+        if self.sender.try_send(report).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A client asked.
+    pub fn note_client(&self, at: Time) {
+        self.last_client.store(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// When a client last asked; zero if none did.
+    #[must_use]
+    pub fn last_client(&self) -> Time {
+        Time::from_micros(self.last_client.load(Ordering::Relaxed))
+    }
+
+    /// Reports dropped because the queue was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

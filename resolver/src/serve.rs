@@ -1,0 +1,318 @@
+//! One query from its bytes to its reply: rules, cache, stale, in-flight merge, providers.
+//!
+//! What the cache holds is answered on the spot, without an await; everything else becomes a job with a permit.
+//! Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is dropped.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detour_core::lookup::GaveUp;
+
+use crate::ask::{Ask, key_of};
+use crate::cache::{Entry, Failure, Found};
+use crate::drive::{Outcome, drive};
+use crate::forwarder::Shared;
+use crate::inflight::Role;
+use crate::metrics::Source;
+use crate::wire::code::{ede, rcode};
+use crate::wire::{
+    Chaos, Ede, Freshness, Kind, Parsed, Policy, Query, Via, parse, policy, reply_limit, write, write_error,
+    write_hinfo_any, write_txt,
+};
+
+/// How long a client waits for a refresh before it gets the stale answer (RFC 8767 section 5).
+const STALE_WAIT: Duration = Duration::from_millis(1_800);
+/// TTL of a stale answer (RFC 8767 section 5).
+const STALE_TTL_S: u32 = 30;
+
+/// What a question came to, as shared by all who asked it.
+#[derive(Debug, Clone)]
+pub(crate) enum Resolved {
+    /// An answer.
+    Answer(Arc<Entry>),
+    /// A failure providers agree on.
+    Agreed(Arc<Entry>),
+    /// Nobody answered.
+    Unreached(GaveUp),
+}
+
+/// What is to be done about a query.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The reply is written.
+    Replied,
+    /// There is no reply.
+    Silence,
+    /// It must be resolved.
+    Resolve(Box<Miss>),
+}
+
+/// A query that the cache cannot answer.
+#[derive(Debug)]
+pub(crate) struct Miss {
+    pub(crate) query: Query,
+    pub(crate) via: Via,
+    pub(crate) stale: Option<Arc<Entry>>,
+}
+
+impl Shared {
+    /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
+    pub(crate) fn answer_now(&self, message: &[u8], client: IpAddr, via: Via, out: &mut Vec<u8>) -> Verdict {
+        let query = match parse(message) {
+            Parsed::Silence => return Verdict::Silence,
+            Parsed::Reject(reject) => {
+                self.metrics.count_reply(Source::rejected);
+                let code = if self.acl.load().allows(client) {
+                    reject.rcode
+                } else {
+                    rcode::REFUSED
+                };
+                write_error(&reject.echo, code, &[], out);
+                return Verdict::Replied;
+            }
+            Parsed::Query(query) => query,
+        };
+        if !self.acl.load().allows(client) {
+            self.metrics.count_reply(Source::refused);
+            write_error(&query.echo, rcode::REFUSED, &[PROHIBITED], out);
+            return Verdict::Replied;
+        }
+        if self.answer_by_policy(&query, via, out) {
+            return Verdict::Replied;
+        }
+        let now = self.clock.now();
+        self.reporter.note_client(now);
+        let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
+        let kind = (query.qtype, query.qclass);
+        let key = key_of(&query.name, query.qtype, query.qclass, flags, self.key_seed);
+        let stale = match self.cache.find(key, &query.name, kind, flags, now) {
+            Found::Fresh(entry) => {
+                self.metrics.count_reply(Source::cache);
+                let freshness = Freshness::Fresh {
+                    age_s: entry.age_s(now),
+                };
+                let limit = reply_limit(&query.echo, via);
+                write(&entry.answer, &query.echo, freshness, &[], limit, out);
+                return Verdict::Replied;
+            }
+            Found::Stale(entry) => Some(entry),
+            Found::Nothing => None,
+        };
+        if !query.echo.rd {
+            // Whoever does not want recursion gets what is known and nothing more.
+            self.metrics.count_reply(Source::rejected);
+            write_error(&query.echo, rcode::REFUSED, &[], out);
+            return Verdict::Replied;
+        }
+        Verdict::Resolve(Box::new(Miss { query, via, stale }))
+    }
+
+    /// Questions that no provider is asked; true if it was one.
+    fn answer_by_policy(&self, query: &Query, via: Via, out: &mut Vec<u8>) -> bool {
+        let source = match policy(query, via) {
+            Policy::Forward => return false,
+            Policy::Refuse => {
+                write_error(&query.echo, rcode::REFUSED, &[NOT_SUPPORTED], out);
+                Source::rejected
+            }
+            Policy::Malformed => {
+                write_error(&query.echo, rcode::FORMERR, &[], out);
+                Source::rejected
+            }
+            Policy::HinfoAny => {
+                write_hinfo_any(&query.echo, out);
+                Source::local
+            }
+            Policy::Chaos(Chaos::Version) => {
+                write_txt(&query.echo, &self.settings.version, out);
+                Source::local
+            }
+            Policy::Chaos(Chaos::Identity) => {
+                write_txt(&query.echo, &self.settings.identity, out);
+                Source::local
+            }
+        };
+        self.metrics.count_reply(source);
+        true
+    }
+
+    /// The reply when too many queries are being resolved.
+    pub(crate) fn answer_overload(&self, query: &Query, out: &mut Vec<u8>) {
+        self.metrics.count_reply(Source::overload);
+        write_error(&query.echo, rcode::SERVFAIL, &[OVERLOAD], out);
+    }
+
+    /// The reply of a query whose task panicked.
+    pub(crate) fn answer_panic(&self, query: &Query, out: &mut Vec<u8>) {
+        self.metrics.count_reply(Source::panic);
+        write_error(&query.echo, rcode::SERVFAIL, &[], out);
+    }
+
+    /// Resolves a miss and writes its reply at the end of `out`.
+    pub(crate) async fn answer_miss(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) {
+        let query = &miss.query;
+        let ask = Arc::new(Ask::of(query, self.key_seed));
+        if let Some(stale) = &miss.stale {
+            return self.answer_with_stale(miss, &ask, stale, out).await;
+        }
+        let now = self.clock.now();
+        if let Some(failure) = self.cache.find_failure(&ask, now) {
+            self.metrics.count_reply(Source::failure_cache);
+            let resolved = match failure {
+                Failure::Agreed(entry) => Resolved::Agreed(entry),
+                Failure::Unreached(why) => Resolved::Unreached(why),
+            };
+            self.write_resolved(&resolved, miss, &[CACHED_ERROR], out);
+            return;
+        }
+        let (resolved, source) = match self.inflight.join(&ask) {
+            Role::Leader(leader) => {
+                let resolved = self.resolve(&ask, None).await;
+                leader.finish(&resolved);
+                (resolved, Source::provider)
+            }
+            Role::Follower(answer) => match answer.await {
+                Ok(resolved) => (resolved, Source::merged),
+                Err(_) => return self.answer_panic(query, out),
+            },
+            Role::Crowded => return self.answer_overload(query, out),
+        };
+        let source = match resolved {
+            Resolved::Unreached(_) => Source::no_answer,
+            Resolved::Answer(_) | Resolved::Agreed(_) => source,
+        };
+        self.metrics.count_reply(source);
+        self.write_resolved(&resolved, miss, &[], out);
+    }
+
+    /// A stale answer is at hand: a refresh gets 1.8 s, or no time at all where it would be in vain.
+    async fn answer_with_stale(self: &Arc<Self>, miss: &Miss, ask: &Arc<Ask>, stale: &Arc<Entry>, out: &mut Vec<u8>) {
+        let now = self.clock.now();
+        let routes = Arc::clone(&self.routes.borrow());
+        let in_vain = routes.nothing_up || stale.refresh_failed_lately(now);
+        // The refresh goes on when its client has been served.
+        let (sender, refreshed) = tokio::sync::oneshot::channel();
+        let (shared, own_ask, own_stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
+        self.tasks.spawn_job(async move {
+            let resolved = match shared.inflight.join(&own_ask) {
+                Role::Leader(leader) => {
+                    let resolved = shared.resolve(&own_ask, Some(&own_stale)).await;
+                    leader.finish(&resolved);
+                    Some(resolved)
+                }
+                Role::Follower(answer) => answer.await.ok(),
+                Role::Crowded => None,
+            };
+            // The client may have been served already.
+            drop(sender.send(resolved));
+        });
+        let wait = if in_vain { Duration::ZERO } else { STALE_WAIT };
+        let refreshed = tokio::time::timeout(wait, refreshed).await;
+        if let Ok(Ok(Some(resolved @ Resolved::Answer(_)))) = refreshed {
+            self.metrics.count_reply(Source::provider);
+            return self.write_resolved(&resolved, miss, &[], out);
+        }
+        self.metrics.count_reply(Source::stale);
+        let edes = match stale.answer.rcode() {
+            rcode::NXDOMAIN => [STALE_NXDOMAIN],
+            _ => [STALE_ANSWER],
+        };
+        let freshness = Freshness::Stale { ttl_s: STALE_TTL_S };
+        let limit = reply_limit(&miss.query.echo, miss.via);
+        write(&stale.answer, &miss.query.echo, freshness, &edes, limit, out);
+    }
+
+    /// Asks the providers and keeps what may be kept.
+    async fn resolve(&self, ask: &Arc<Ask>, stale: Option<&Arc<Entry>>) -> Resolved {
+        let positive_known = stale.is_some_and(|entry| entry.is_positive());
+        let outcome = drive(self, ask, positive_known).await;
+        let now = self.clock.now();
+        match outcome {
+            Outcome::Answer(accepted) => {
+                let is_failure = accepted.answer.kind() == Kind::Failure;
+                let entry = Arc::new(Entry::new(accepted.answer, ask, now));
+                if is_failure {
+                    // A filtered or bogus answer: it is one, but without a TTL of its own.
+                    self.keep_failure(ask, stale, Failure::Agreed(Arc::clone(&entry)));
+                } else {
+                    self.cache.store(ask, &entry);
+                }
+                Resolved::Answer(entry)
+            }
+            Outcome::Agreed(accepted) => {
+                let entry = Arc::new(Entry::new(accepted.answer, ask, now));
+                self.keep_failure(ask, stale, Failure::Agreed(Arc::clone(&entry)));
+                Resolved::Agreed(entry)
+            }
+            Outcome::GaveUp(why) => {
+                self.keep_failure(ask, stale, Failure::Unreached(why));
+                Resolved::Unreached(why)
+            }
+        }
+    }
+
+    /// Remembers a failure, beside a stale answer or in the failure cache.
+    fn keep_failure(&self, ask: &Ask, stale: Option<&Arc<Entry>>, failure: Failure) {
+        let now = self.clock.now();
+        match stale {
+            Some(entry) => entry.note_refresh_failed(now),
+            None => self.cache.store_failure(ask, failure, now),
+        }
+    }
+
+    /// Writes what a question came to, for one of those who asked it.
+    fn write_resolved(&self, resolved: &Resolved, miss: &Miss, edes: &[Ede], out: &mut Vec<u8>) {
+        let echo = &miss.query.echo;
+        match resolved {
+            Resolved::Answer(entry) | Resolved::Agreed(entry) => {
+                let freshness = Freshness::Fresh {
+                    age_s: entry.age_s(self.clock.now()),
+                };
+                let limit = reply_limit(echo, miss.via);
+                write(&entry.answer, echo, freshness, edes, limit, out);
+            }
+            Resolved::Unreached(why) => {
+                let reason = match why {
+                    GaveUp::NoAnswer => NO_ANSWER,
+                    GaveUp::Network => NETWORK,
+                };
+                let edes: Vec<Ede> = std::iter::once(reason).chain(edes.iter().copied()).collect();
+                write_error(echo, rcode::SERVFAIL, &edes, out);
+            }
+        }
+    }
+}
+
+const PROHIBITED: Ede = Ede {
+    code: 18,
+    text: "this address may not ask here",
+};
+const NOT_SUPPORTED: Ede = Ede {
+    code: ede::NOT_SUPPORTED,
+    text: "not served by this forwarder",
+};
+const OVERLOAD: Ede = Ede {
+    code: ede::NETWORK_ERROR,
+    text: "too many queries in flight",
+};
+const NO_ANSWER: Ede = Ede {
+    code: ede::NO_REACHABLE_AUTHORITY,
+    text: "no provider answered",
+};
+const NETWORK: Ede = Ede {
+    code: ede::NETWORK_ERROR,
+    text: "no provider can be reached from here",
+};
+const CACHED_ERROR: Ede = Ede {
+    code: ede::CACHED_ERROR,
+    text: "",
+};
+const STALE_ANSWER: Ede = Ede {
+    code: ede::STALE_ANSWER,
+    text: "",
+};
+const STALE_NXDOMAIN: Ede = Ede {
+    code: ede::STALE_NXDOMAIN,
+    text: "",
+};

@@ -1,0 +1,206 @@
+//! What is kept of a provider's answer: the packet in its final shape, ready to be patched for any client.
+//!
+//! Header (id 0), question and every counted record up to OPT stand as they came; order, case, rdata and compression
+//! pointers are untouched because nothing moves, only a tail is cut. Ours are the flags (QR, TC, and AD if the path
+//! was encrypted; AA is not, we are no authority) and the TTLs:
+//!
+//! * a TTL with its top bit set is 0 (RFC 2181 8), none is above 7 days (RFC 8767 4);
+//! * all records of an RRset get its lowest TTL (RFC 2181 5.2), signatures by the type they cover;
+//! * in a denial nothing lives longer than min(SOA TTL, MINIMUM, 1 hour) (RFC 2308 5), and a denial without SOA has
+//!   no lifetime at all.
+
+use super::code::{class, rtype};
+use super::header::{AD, HEADER_BYTES, Header};
+use super::record::{Record, Records, Section};
+use super::{put_u32, u16_at};
+use std::net::IpAddr;
+
+/// The longest any record is kept: 7 days, as RFC 8767 4 recommends.
+const TTL_S_MAX: u32 = 604_800;
+
+/// The longest a denial is kept (RFC 2308 5: "one to three hours"): a name that comes into being is seen within it.
+pub(super) const NEGATIVE_TTL_S_MAX: u32 = 3_600;
+
+/// What an answer says about the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// NOERROR with records of the type asked for.
+    Positive,
+    /// NXDOMAIN, or NOERROR without such records (referrals too).
+    Denial {
+        /// A SOA record says how long it holds.
+        soa: bool,
+    },
+    /// Any other response code.
+    Failure,
+    /// TC: the whole answer is to be had over a stream. No records are kept.
+    Truncated,
+}
+
+/// A provider's answer as it is cached and replied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub(super) wire: Box<[u8]>,
+    /// Where TTLs stand in `wire`, ascending.
+    pub(super) ttl_offsets: Box<[u16]>,
+    pub(super) question_end: u16,
+    /// Where the additional section begins; the end if there is none.
+    pub(super) additional_at: u16,
+    rcode: u16,
+    kind: Kind,
+    ttl_s: Option<u32>,
+}
+
+impl Answer {
+    /// The packet: id 0, flags QR, TC, AD and rcode, question, records, no OPT. Given to [`super::accept()`] again,
+    /// with id 0 and the question of this packet, it comes out the same: that is how a stored packet is read back.
+    /// Only what OPT said is lost: extended errors and the upper bits of the rcode.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The question's bytes in the case it was sent.
+    #[must_use]
+    pub fn question(&self) -> &[u8] {
+        self.wire
+            .get(HEADER_BYTES..usize::from(self.question_end))
+            .unwrap_or_default()
+    }
+
+    /// The response code, all twelve bits.
+    #[must_use]
+    pub fn rcode(&self) -> u16 {
+        self.rcode
+    }
+
+    /// What it says about the name.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How long it may be kept, in seconds; `None` where its records do not say: failures, denials without SOA,
+    /// truncated answers.
+    #[must_use]
+    pub fn ttl_s(&self) -> Option<u32> {
+        self.ttl_s
+    }
+
+    /// Whether the provider vouched for it (AD) over an encrypted path.
+    #[must_use]
+    pub fn is_authentic(&self) -> bool {
+        u16_at(&self.wire, 2).is_some_and(|flags| flags & AD != 0)
+    }
+
+    /// The memory it takes, for a cache that weighs.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.wire.len() + size_of_val::<[u16]>(&self.ttl_offsets)
+    }
+
+    /// The records kept, OPT not among them.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let counts = Header::read(&self.wire).map_or([0; 3], |header| header.record_counts);
+        Records::new(&self.wire, usize::from(self.question_end), counts).map_while(Result::ok)
+    }
+
+    /// The addresses (A, AAAA) of the answer section.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.records()
+            .filter(|record| record.section == Section::Answer && record.class == class::IN)
+            .filter_map(|record| match record.rtype {
+                rtype::A => <[u8; 4]>::try_from(record.rdata).ok().map(IpAddr::from),
+                rtype::AAAA => <[u8; 16]>::try_from(record.rdata).ok().map(IpAddr::from),
+                _ => None,
+            })
+    }
+}
+
+/// One record of an answer in the making: what its TTL depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Its RRset: owner's fingerprint, class, type, covered type. Two owners of one fingerprint would share the lower
+    /// of their TTLs, which harms nobody.
+    pub(super) set: (u64, u16, u16, u16),
+    /// The TTL as sent.
+    pub(super) ttl: u32,
+    /// Where it stands.
+    pub(super) ttl_at: usize,
+}
+
+/// A TTL as RFC 2181 8 wants it read: with the top bit set, 0.
+pub(super) fn sane_ttl(ttl: u32) -> u32 {
+    if i32::try_from(ttl).is_ok() { ttl } else { 0 }
+}
+
+/// All that an answer is made of, found by the walk.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    /// The header the packet gets.
+    pub(super) header: Header,
+    /// What follows the header: question and records.
+    pub(super) body: &'a [u8],
+    /// Where the records begin, counted from the start of the packet.
+    pub(super) question_end: usize,
+    /// Where the additional records begin.
+    pub(super) additional_at: usize,
+    /// The records in order.
+    pub(super) kept: Vec<Kept>,
+    /// The whole response code.
+    pub(super) rcode: u16,
+    /// What the answer says.
+    pub(super) kind: Kind,
+    /// min(SOA TTL, MINIMUM, 1 hour), when there is a SOA in the authority section.
+    pub(super) negative_ttl_s: Option<u32>,
+}
+
+impl Draft<'_> {
+    /// Builds the packet; `None` if it were too long for its offsets, which the walk has ruled out.
+    pub(super) fn finish(mut self) -> Option<Answer> {
+        let mut wire = Vec::with_capacity(HEADER_BYTES + self.body.len());
+        wire.extend_from_slice(&self.header.to_bytes());
+        wire.extend_from_slice(self.body);
+        let ttl_offsets = self
+            .kept
+            .iter()
+            .map(|record| u16::try_from(record.ttl_at).ok())
+            .collect::<Option<Box<[u16]>>>()?;
+        let cap_s = match (self.kind, self.negative_ttl_s) {
+            (Kind::Denial { .. }, Some(negative_ttl_s)) => negative_ttl_s,
+            (Kind::Denial { .. } | Kind::Positive | Kind::Failure | Kind::Truncated, _) => TTL_S_MAX,
+        };
+        let lowest_s = settle_ttls(&mut self.kept, cap_s, &mut wire);
+        Some(Answer {
+            ttl_offsets,
+            question_end: u16::try_from(self.question_end).ok()?,
+            additional_at: u16::try_from(self.additional_at).ok()?,
+            rcode: self.rcode,
+            kind: self.kind,
+            ttl_s: match self.kind {
+                Kind::Positive | Kind::Denial { soa: true } => Some(lowest_s),
+                Kind::Denial { soa: false } | Kind::Failure | Kind::Truncated => None,
+            },
+            wire: wire.into_boxed_slice(),
+        })
+    }
+}
+
+/// Gives each RRset one TTL in `wire` and returns the lowest of all; 0 if there is no record.
+fn settle_ttls(kept: &mut [Kept], cap_s: u32, wire: &mut [u8]) -> u32 {
+    kept.sort_unstable_by_key(|record| record.set);
+    let mut lowest_of_all = None;
+    for set in kept.chunk_by(|a, b| a.set == b.set) {
+        let lowest = set
+            .iter()
+            .map(|record| sane_ttl(record.ttl))
+            .min()
+            .unwrap_or(0)
+            .min(cap_s);
+        for record in set {
+            put_u32(wire, record.ttl_at, lowest);
+        }
+        lowest_of_all = Some(lowest_of_all.map_or(lowest, |so_far: u32| so_far.min(lowest)));
+    }
+    lowest_of_all.unwrap_or(0)
+}

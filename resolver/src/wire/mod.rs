@@ -1,0 +1,60 @@
+//! The wire view: the only place of the project that knows DNS bytes.
+//!
+//! A message of a client or of a provider is walked, never decoded into objects and encoded again: that would reject
+//! or alter odd but legal records (unknown types, empty rdata, unsorted SVCB parameters). What is ours (id, flags,
+//! question case, TTLs, OPT) is patched in place; every other byte passes as it is.
+//!
+//! * [`query`] reads what a client sends, [`mod@policy`] says which of it is forwarded;
+//! * [`build`] writes a query to a provider, always from nothing: no byte of the client travels;
+//! * [`mod@accept`] walks what came back and says what it means, [`answer`] is what is kept of it;
+//! * [`reply`] writes the reply to the client.
+//!
+//! Rules of this folder: bytes from the network can never panic, parsing a query and patching a reply allocate
+//! nothing, every offset is checked by `get`, every loop is bounded by the size of the message.
+//! RFC 1035, 2181, 2308, 3597, 6891, 8906, 9267; deviations are named where they happen.
+
+pub mod accept;
+pub mod answer;
+pub mod build;
+pub mod code;
+pub mod edns;
+mod header;
+pub mod name;
+mod name_text;
+pub mod policy;
+pub mod query;
+pub mod record;
+pub mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use accept::{Accepted, Class, Expected, Garbage, Mismatch, Rejected, accept, classify};
+pub use answer::{Answer, Kind};
+pub use build::{EdnsOut, QueryOut, build_query};
+pub use edns::{Ede, EdeCodes, Edns};
+pub use name::NameBuf;
+pub use name_text::NameError;
+pub use policy::{Chaos, Policy, policy};
+pub use query::{Echo, Parsed, Query, Question, Reject, Via, parse};
+pub use record::{Record, Records, Section};
+pub use reply::{Freshness, reply_limit, write, write_error, write_hinfo_any, write_txt};
+
+/// The longest message: the length field of TCP and of every stream transport has 16 bits.
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+
+/// The two bytes at `at`, big endian; `None` past the end.
+fn u16_at(msg: &[u8], at: usize) -> Option<u16> {
+    msg.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+/// The four bytes at `at`, big endian; `None` past the end.
+fn u32_at(msg: &[u8], at: usize) -> Option<u32> {
+    msg.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Overwrites the four bytes at `at`; past the end nothing happens.
+fn put_u32(msg: &mut [u8], at: usize, value: u32) {
+    if let Some(place) = msg.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value.to_be_bytes();
+    }
+}
