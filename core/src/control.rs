@@ -182,7 +182,7 @@ impl Control {
     pub fn handle_begun(&mut self, endpoint: EndpointId, begun: Begun, now: Time) {
         self.notice_resume(now);
         if begun.purpose == Purpose::Client {
-            self.note_clients(begun.at);
+            self.note_client(begun.at);
         }
         if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
             health.begin(begun);
@@ -236,10 +236,10 @@ impl Control {
         }
     }
 
-    /// A client asked, whether or not a provider had to be.
-    pub fn handle_client(&mut self, at: Time, now: Time) {
-        self.note_clients(at);
-        self.settle(now);
+    /// A client asked at `at`, whether or not a provider had to be. Changes nothing by itself: what follows from it
+    /// comes with the next input.
+    pub fn note_client(&mut self, at: Time) {
+        self.clients_asked = Some(self.clients_asked.map_or(at, |before| before.max(at)));
     }
 
     /// The way to these endpoints changed, or the machine slept: what was known of it is void.
@@ -278,11 +278,6 @@ impl Control {
             self.paths = Paths::default();
             self.probes.clear();
         }
-    }
-
-    /// Remembers that clients are there.
-    fn note_clients(&mut self, at: Time) {
-        self.clients_asked = Some(self.clients_asked.map_or(at, |before| before.max(at)));
     }
 
     /// Whether clients asked lately, so that probing serves somebody.

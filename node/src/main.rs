@@ -1,5 +1,129 @@
-//! The node.
-mod cli;
-mod config;
+//! `detour`: reads the command line, does what it says, and turns the result into an exit code.
 
-fn main() {}
+mod admin;
+mod app;
+mod cli;
+mod clock;
+mod config;
+mod control_task;
+mod explain;
+mod metrics;
+mod query;
+mod state;
+mod telemetry;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use self::cli::{Command, RunArgs, exit_code};
+use self::config::{Config, LoadError};
+
+/// Worker threads: more than four do not make a forwarder faster.
+const WORKERS_MAX: usize = 4;
+
+fn main() -> ExitCode {
+    let code = match cli::parse(std::env::args_os()) {
+        Ok(command) => carry_out(command),
+        Err(stop) => {
+            if stop.is_error {
+                complain(&stop.text);
+            } else {
+                // Help that nobody reads any more is no failure.
+                drop(write!(io::stdout().lock(), "{}", stop.text));
+            }
+            stop.code
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn carry_out(command: Command) -> u8 {
+    match command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => check(args.path()),
+        Command::Explain(args) => with_runtime(1, explain::explain(&args)),
+        Command::Query(args) => with_runtime(1, query::query(&args)),
+    }
+}
+
+fn run(args: &RunArgs) -> u8 {
+    let mut config = match load(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&chain(&error));
+            return exit_code::CONFIG;
+        }
+    };
+    if let Err(misuse) = args.apply_to(&mut config) {
+        complain(&chain(&misuse));
+        return exit_code::USAGE;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    with_runtime(cores.clamp(1, WORKERS_MAX), async {
+        app::run(config, args).await.unwrap_or_else(|error| {
+            complain(&chain(&error));
+            exit_code::FAILED
+        })
+    })
+}
+
+fn check(path: Option<&Path>) -> u8 {
+    match load(path) {
+        Ok(config) => {
+            let endpoints: usize = config.providers.iter().map(|p| p.endpoints.len()).sum();
+            let providers = config.providers.len();
+            let name = path.map_or_else(|| "embedded default".to_owned(), |p| p.display().to_string());
+            drop(writeln!(
+                io::stdout().lock(),
+                "{name}: ok, {providers} providers with {endpoints} endpoints"
+            ));
+            exit_code::OK
+        }
+        Err(error) => {
+            complain(&chain(&error));
+            exit_code::CONFIG
+        }
+    }
+}
+
+fn load(path: Option<&Path>) -> Result<Config, LoadError> {
+    path.map_or_else(Config::embedded, Config::load)
+}
+
+fn with_runtime(workers: usize, work: impl Future<Output = u8>) -> u8 {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("detour")
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            complain(&format!("cannot start threads: {error}"));
+            exit_code::INTERNAL
+        }
+    }
+}
+
+/// An error with all its causes, on one line each where it has several lines itself.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Says something on standard error; there is nobody to tell if that fails.
+fn complain(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{}", text.trim_end()));
+}

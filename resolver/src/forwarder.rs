@@ -137,6 +137,30 @@ impl Shared {
         self.exchanges.begin_fresh(endpoint, attempt);
     }
 
+    /// Whether no client waits for a query being resolved.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.permits.available_permits() >= self.settings.in_flight
+    }
+
+    /// A question as a client without EDNS would ask it.
+    #[must_use]
+    pub fn ask(&self, name: &NameBuf, qtype: u16, qclass: u16) -> Ask {
+        Ask::new(name, qtype, qclass, (false, false), self.key_seed)
+    }
+
+    /// Where this node's tasks live.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Outcomes that health never saw because the control task was behind.
+    #[must_use]
+    pub fn reports_dropped(&self) -> u64 {
+        self.reporter.dropped()
+    }
+
     /// Questions being resolved.
     #[must_use]
     pub fn in_flight(&self) -> usize {

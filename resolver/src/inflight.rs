@@ -36,14 +36,14 @@ impl Key {
 
 /// Questions in flight and who waits for them.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Bounded by the permits for misses; held for a map operation at a time.
     waiting: Mutex<HashMap<Key, Vec<oneshot::Sender<Resolved>>>>,
 }
 
 /// The part a client plays.
 #[derive(Debug)]
-pub enum Role<'a> {
+pub(crate) enum Role<'a> {
     /// Ask, and tell the others by the guard.
     Leader(Leader<'a>),
     /// Wait.
@@ -54,7 +54,7 @@ pub enum Role<'a> {
 
 impl InFlight {
     /// Joins whoever asks the same.
-    pub fn join(&self, ask: &Ask) -> Role<'_> {
+    pub(crate) fn join(&self, ask: &Ask) -> Role<'_> {
         let key = Key::of(ask);
         let mut waiting = self.waiting.lock();
         match waiting.get_mut(&key) {
@@ -76,27 +76,21 @@ impl InFlight {
 
     /// Questions in flight.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.lock().len()
-    }
-
-    /// Whether nothing is in flight.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
 /// Held by the one who asks; dropped without an answer, it lets the waiters know.
 #[derive(Debug)]
-pub struct Leader<'a> {
+pub(crate) struct Leader<'a> {
     inflight: &'a InFlight,
     key: Option<Key>,
 }
 
 impl Leader<'_> {
     /// Gives the answer to all who wait.
-    pub fn finish(mut self, resolved: &Resolved) {
+    pub(crate) fn finish(mut self, resolved: &Resolved) {
         for waiter in self.leave() {
             // A waiter that is gone needs no answer.
             drop(waiter.send(resolved.clone()));

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    draining: CancellationToken,
     token: CancellationToken,
     panics: Arc<AtomicU64>,
     /// The first pillar that fell: written once, read at shutdown.
@@ -50,7 +51,13 @@ impl Tasks {
         });
     }
 
-    /// Cancelled when shutdown begins.
+    /// Cancelled when shutdown begins: nothing new is taken up, what is under way goes on.
+    #[must_use]
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Cancelled when what was under way has had its time: everything ends.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
@@ -68,8 +75,9 @@ impl Tasks {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Begins shutdown and waits until all tasks have ended.
+    /// Ends everything and waits until all tasks have ended.
     pub async fn stop(&self) {
+        self.draining.cancel();
         self.token.cancel();
         self.tracker.close();
         self.tracker.wait().await;
@@ -98,9 +106,9 @@ impl Drop for PillarGuard {
         if std::thread::panicking() {
             self.tasks.panics.fetch_add(1, Ordering::Relaxed);
         }
-        if !self.tasks.token.is_cancelled() {
+        if !self.tasks.draining.is_cancelled() {
             self.tasks.fallen.lock().get_or_insert(self.name);
-            self.tasks.token.cancel();
+            self.tasks.draining.cancel();
         }
     }
 }
@@ -113,7 +121,7 @@ mod tests {
     async fn a_pillar_that_ends_begins_shutdown_and_is_named() {
         let tasks = Tasks::default();
         tasks.spawn_pillar("listener", async {});
-        tasks.token().cancelled().await;
+        tasks.draining().cancelled().await;
         assert_eq!(tasks.fallen(), Some("listener"));
         tasks.stop().await;
     }
@@ -125,7 +133,7 @@ mod tests {
         while tasks.panics() == 0 {
             tokio::task::yield_now().await;
         }
-        assert!(!tasks.token().is_cancelled());
+        assert!(!tasks.draining().is_cancelled());
         tasks.stop().await;
         assert_eq!(tasks.fallen(), None);
     }

@@ -350,14 +350,18 @@ fn accept_shape(message: &[u8]) -> bool {
 
 /// What a socket error while connecting says.
 fn failure_of(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-            Failure::NoRoute
-        }
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable => Failure::Unreachable,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Failure::Reset,
-        io::ErrorKind::TimedOut => Failure::ConnectTimeout,
-        _ => Failure::Local,
+    use io::ErrorKind as Kind;
+    let kind = error.kind();
+    if matches!(kind, Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported) {
+        Failure::NoRoute
+    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable) {
+        Failure::Unreachable
+    } else if matches!(kind, Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted) {
+        Failure::Reset
+    } else if kind == Kind::TimedOut {
+        Failure::ConnectTimeout
+    } else {
+        Failure::Local
     }
 }
 

@@ -162,7 +162,8 @@ impl UdpLine {
             attempt,
         });
         self.line.reporter.send(Report::Begun(self.line.endpoint, begun));
-        if let Err(error) = socket.socket.try_send(&query)
+        // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
+        if let Err(error) = socket2::SockRef::from(&socket.socket).send(&query)
             && let Some(failure) = failure_of(&error)
             && let Some(pending) = state.pending.take(id)
         {
@@ -189,15 +190,16 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// What a socket error says; `None` for a full buffer, which is a lost datagram like any other.
 fn failure_of(error: &io::Error) -> Option<Failure> {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => None,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-            Some(Failure::NoRoute)
-        }
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::ConnectionReset => {
-            Some(Failure::Unreachable)
-        }
-        _ => Some(Failure::Local),
+    use io::ErrorKind as Kind;
+    let kind = error.kind();
+    if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
+        None
+    } else if matches!(kind, Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported) {
+        Some(Failure::NoRoute)
+    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable | Kind::ConnectionReset) {
+        Some(Failure::Unreachable)
+    } else {
+        Some(Failure::Local)
     }
 }
 

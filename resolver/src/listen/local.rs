@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
+use tokio::net::UnixDatagram;
 
 use super::udp;
 use crate::forwarder::Shared;
@@ -56,7 +56,7 @@ pub(super) async fn follow(shared: &Arc<Shared>, wildcard: SocketAddr, mut runni
             // Cancel safe: a timer.
             () = tokio::time::sleep(RECHECK) => {}
             // Cancel safe: the token stays cancelled.
-            () = shared.tasks.token().cancelled() => return,
+            () = shared.tasks.draining().cancelled() => return,
         }
         for ip in addresses(wildcard.is_ipv6()) {
             if running.contains(&ip) {
@@ -75,8 +75,8 @@ pub(super) async fn follow(shared: &Arc<Shared>, wildcard: SocketAddr, mut runni
     }
 }
 
-/// A netlink socket that hears of address changes.
-fn announcements() -> io::Result<AsyncFd<OwnedFd>> {
+/// A netlink socket that hears of address changes. To the runtime it is a datagram socket like any other.
+fn announcements() -> io::Result<UnixDatagram> {
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -84,18 +84,18 @@ fn announcements() -> io::Result<AsyncFd<OwnedFd>> {
         SockProtocol::NetlinkRoute,
     )?;
     bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, ADDRESS_GROUPS))?;
-    AsyncFd::register(netlink)
+    UnixDatagram::from_std(netlink.into())
 }
 
-/// Waits for an announcement; for ever without a socket.
-async fn changed(announcements: Option<&AsyncFd<OwnedFd>>) {
-    let Some(socket) = announcements else {
-        return std::future::pending().await;
+/// Waits for an announcement; for ever without a socket. What it says is not read: the addresses are.
+async fn changed(announcements: Option<&UnixDatagram>) {
+    let mut buffer = [0_u8; 4_096];
+    let heard = match announcements {
+        Some(socket) => socket.recv(&mut buffer).await.is_ok(),
+        None => false,
     };
-    if let Ok(mut ready) = socket.readable().await {
-        let mut buffer = [0_u8; 4_096];
-        // Only that something changed matters; the addresses are read anew.
-        while recv(socket.get_ref().as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok() {}
-        ready.clear_ready();
+    if !heard {
+        // Overrun or broken: the regular look goes on.
+        std::future::pending::<()>().await;
     }
 }

@@ -59,11 +59,16 @@ pub enum BindError {
 
 impl BindError {
     fn new(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { address },
-            io::ErrorKind::PermissionDenied => Self::Denied { address },
-            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => Self::NotHere { address },
-            _ => Self::Other { address, source },
+        use io::ErrorKind as Kind;
+        let kind = source.kind();
+        if kind == Kind::AddrInUse {
+            Self::InUse { address }
+        } else if kind == Kind::PermissionDenied {
+            Self::Denied { address }
+        } else if kind == Kind::AddrNotAvailable || source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) {
+            Self::NotHere { address }
+        } else {
+            Self::Other { address, source }
         }
     }
 
@@ -71,11 +76,7 @@ impl BindError {
     /// served.
     #[must_use]
     pub fn is_not_here(&self) -> bool {
-        match self {
-            Self::NotHere { .. } => true,
-            Self::Other { source, .. } => source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT),
-            Self::InUse { .. } | Self::Denied { .. } => false,
-        }
+        matches!(self, Self::NotHere { .. })
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
             // Cancel safe: no connection is lost by not accepting it yet.
             accepted = listener.accept() => accepted,
             // Cancel safe: the token stays cancelled.
-            () = shared.tasks.token().cancelled() => return,
+            () = shared.tasks.draining().cancelled() => return,
         };
         match accepted {
             Ok((stream, client)) => match Arc::clone(&places).try_acquire_owned() {
@@ -94,7 +94,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle:
     tokio::select! {
         () = read_queries(&shared, read, client, idle, replies) => {}
         // Cancel safe: replies under way have their place in the writer's queue.
-        () = shared.tasks.token().cancelled() => {}
+        () = shared.tasks.draining().cancelled() => {}
     }
 }
 

@@ -52,7 +52,7 @@ async fn serve(shared: Arc<Shared>, socket: UdpSocket) {
                 return;
             },
             // Cancel safe: the token stays cancelled.
-            () = shared.tasks.token().cancelled() => return,
+            () = shared.tasks.draining().cancelled() => return,
         }
         if !read_burst(&shared, &socket, &mut out) {
             return;
@@ -70,22 +70,28 @@ fn read_burst(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, out: &mut Vec<u8>) 
                 let message = buffer.get(..size).unwrap_or_default();
                 handle(shared, socket, message, client, out);
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => return true,
-                // ICMP for an earlier reply: some client is gone.
-                io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::Interrupted => {}
-                _ => {
-                    tracing::error!(%error, "udp socket failed");
-                    return false;
-                }
-            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) if is_about_a_client(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "udp socket failed");
+                return false;
+            }
         }
     }
     true
+}
+
+/// ICMP for an earlier reply: some client is gone, the socket is not.
+fn is_about_a_client(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::Interrupted
+    )
 }
 
 fn handle(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, message: &[u8], client: SocketAddr, out: &mut Vec<u8>) {

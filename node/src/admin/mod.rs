@@ -1,0 +1,108 @@
+//! The admin interface: read-only HTTP on loopback, for people, scripts and scrapers.
+//!
+//! Nothing here decides or changes anything; every answer is made from the routes, the cache and the counters as they
+//! are when it is asked for. A browser on this machine can reach loopback too, so `guard` turns away every request
+//! that was not meant for this address, and `listener` bounds what a connection can take. Schemas: docs/api/.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/healthz` | `ok` while the process serves HTTP |
+//! | `/readyz` | listeners and providers; never 503 because providers fail |
+//! | `/metrics` | OpenMetrics |
+//! | `/api/v1/status` | one sentence that says first what is wrong, and the numbers behind it |
+//! | `/api/v1/providers` | every endpoint with its state and why |
+//! | `/api/v1/explain` | whom a question would be sent to, and why |
+
+pub(crate) mod client;
+pub(crate) mod explain;
+mod guard;
+mod health;
+mod listener;
+mod metrics;
+mod notes;
+mod providers;
+mod refusal;
+mod standing;
+mod status;
+#[cfg(test)]
+mod tests;
+pub(crate) mod words;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use detour_core::routes::Routes;
+use detour_core::{Clock, Time};
+use detour_resolver::forwarder::Shared;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use self::guard::Hosts;
+use self::refusal::Refusal;
+
+pub(crate) use self::listener::serve;
+pub(crate) use self::notes::Notes;
+
+/// What the answers are made from.
+#[derive(Clone)]
+pub(crate) struct AdminState {
+    routes: watch::Receiver<Arc<Routes>>,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    started: Time,
+    notes: Arc<Notes>,
+}
+
+impl AdminState {
+    /// A view on a node that starts at this moment.
+    #[must_use]
+    pub(crate) fn new(
+        routes: watch::Receiver<Arc<Routes>>,
+        shared: Arc<Shared>,
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        notes: Notes,
+    ) -> Self {
+        Self {
+            routes,
+            shared,
+            registry,
+            started: clock.now(),
+            clock,
+            notes: Arc::new(notes),
+        }
+    }
+
+    /// The current table; the lock behind it is not held.
+    fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.borrow())
+    }
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState")
+            .field("started", &self.started)
+            .field("notes", &self.notes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All paths, behind the guard, as served at `bound`.
+fn router(state: AdminState, bound: SocketAddr) -> Router {
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/providers", get(providers::providers))
+        .route("/api/v1/explain", get(explain::explain))
+        .fallback(async || Refusal::UnknownPath)
+        .with_state(state)
+        .layer(from_fn_with_state(Arc::new(Hosts::of(bound)), guard::guard))
+}

@@ -1,0 +1,122 @@
+//! The one word for each value where its own type has none: what a plan chose and skipped, what an answer is, response
+//! codes and record types. No match has a catch-all, so a new variant does not compile without its word.
+
+use detour_core::lookup::GaveUp;
+use detour_core::plan::{Chosen, Skipped};
+use detour_resolver::wire::code::rcode;
+use detour_resolver::wire::{Kind, Policy};
+use hickory_proto::rr::RecordType;
+
+/// Why an endpoint is in a plan.
+#[must_use]
+pub(super) fn chosen(chosen: Chosen) -> &'static str {
+    match chosen {
+        Chosen::Balanced => "balanced",
+        Chosen::Fastest => "fastest",
+        Chosen::Shard => "shard",
+        Chosen::Explored => "explored",
+        Chosen::Rotation => "rotation",
+        Chosen::Backup => "backup",
+        Chosen::OtherTransport => "other-transport",
+        Chosen::Again => "again",
+    }
+}
+
+/// Why a provider is not the first choice.
+#[must_use]
+pub(super) fn skipped(skipped: Skipped) -> &'static str {
+    match skipped {
+        Skipped::Place(why) => why.word(),
+        Skipped::Standby => "standby",
+        Skipped::Domain => "domain",
+        Skipped::Share => "share",
+        Skipped::Rate => "rate",
+        Skipped::Ramp => "ramp",
+        Skipped::Slower => "slower",
+        Skipped::Dice => "dice",
+        Skipped::Class => "class",
+    }
+}
+
+/// Who answers a question.
+#[must_use]
+pub(super) fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Forward => "forward",
+        Policy::Refuse => "refuse",
+        Policy::Malformed => "malformed",
+        Policy::HinfoAny => "hinfo-any",
+        Policy::Chaos(_) => "chaos",
+    }
+}
+
+/// What an answer says.
+#[must_use]
+pub(super) fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Positive => "positive",
+        Kind::Denial { .. } => "denial",
+        Kind::Failure => "failure",
+        Kind::Truncated => "truncated",
+    }
+}
+
+/// Why nobody answered.
+#[must_use]
+pub(super) fn gave_up(why: GaveUp) -> &'static str {
+    match why {
+        GaveUp::NoAnswer => "no-answer",
+        GaveUp::Network => "network",
+    }
+}
+
+/// A response code as operators write it.
+#[must_use]
+pub(crate) fn rcode_text(code: u16) -> String {
+    match code {
+        rcode::NOERROR => "NOERROR".to_owned(),
+        rcode::FORMERR => "FORMERR".to_owned(),
+        rcode::SERVFAIL => "SERVFAIL".to_owned(),
+        rcode::NXDOMAIN => "NXDOMAIN".to_owned(),
+        rcode::NOTIMP => "NOTIMP".to_owned(),
+        rcode::REFUSED => "REFUSED".to_owned(),
+        rcode::BADVERS => "BADVERS".to_owned(),
+        other => format!("RCODE{other}"),
+    }
+}
+
+/// A record type as operators write it; unknown ones by number (RFC 3597 5).
+#[must_use]
+pub(crate) fn type_text(rtype: u16) -> String {
+    match RecordType::from(rtype) {
+        RecordType::Unknown(number) => format!("TYPE{number}"),
+        known => known.to_string(),
+    }
+}
+
+/// The type such a text means, in any letter case.
+#[must_use]
+pub(super) fn parse_type(text: &str) -> Option<u16> {
+    let name = text.to_ascii_uppercase();
+    match name.strip_prefix("TYPE") {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        Some(_) | None => name.parse::<RecordType>().ok().map(u16::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_names_or_numbers() {
+        for (text, rtype) in [("A", 1), ("HTTPS", 65), ("TYPE4711", 4711)] {
+            assert_eq!(type_text(rtype), text);
+            assert_eq!(parse_type(text), Some(rtype));
+            assert_eq!(parse_type(&text.to_lowercase()), Some(rtype));
+        }
+        for text in ["", "TYPE", "TYPE65536", "TYPE-1", "A ", "NOTYPE"] {
+            assert_eq!(parse_type(text), None, "{text}");
+        }
+    }
+}

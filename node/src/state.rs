@@ -1,0 +1,71 @@
+//! The state directory: found, made, and tried out at the start.
+//!
+//! A node without one runs from memory and says so; nothing about the disk ever keeps DNS from starting.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::config::StateDirSources;
+
+/// Where a node keeps what it learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// In this directory.
+    Directory(PathBuf),
+    /// Nowhere, and why.
+    Memory(String),
+}
+
+/// Finds the directory, makes it for its owner alone, and tries to write in it.
+pub(crate) fn open(flag: Option<&Path>, key: Option<&Path>) -> State {
+    let sources = StateDirSources {
+        flag,
+        state_directory: std::env::var_os("STATE_DIRECTORY").as_deref(),
+        key,
+        xdg_state_home: std::env::var_os("XDG_STATE_HOME").as_deref(),
+        home: std::env::var_os("HOME").as_deref(),
+    }
+    .resolve();
+    match sources {
+        None => State::Memory("no --state-dir, $STATE_DIRECTORY, state-dir, $XDG_STATE_HOME or $HOME".to_owned()),
+        Some(path) => match prepare(&path) {
+            Ok(()) => State::Directory(path),
+            Err(error) => State::Memory(format!("{}: {error}", path.display())),
+        },
+    }
+}
+
+fn prepare(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let probe = path.join(format!(".write-test-{}", std::process::id()));
+    fs::write(&probe, b"")?;
+    fs::remove_file(&probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        assert_eq!(open(Some(&path), None), State::Directory(path.clone()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_memory_only() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let State::Memory(why) = open(Some(&file.join("x")), None) else {
+            panic!("a file is no directory");
+        };
+        assert!(why.contains("file/x"), "{why}");
+    }
+}
