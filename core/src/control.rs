@@ -181,7 +181,7 @@ impl Control {
     /// An attempt's query was written to the wire.
     pub fn handle_begun(&mut self, endpoint: EndpointId, begun: Begun, now: Time) {
         self.notice_resume(now);
-        if begun.purpose == Purpose::Client {
+        if begun.purpose != Purpose::Probe {
             self.note_client(begun.at);
         }
         if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
@@ -205,7 +205,7 @@ impl Control {
                 self.uplink_returned(path, endpoint, begun.at, back.was_suspect, now);
             }
             (good, bad_rcode) = match begun.purpose {
-                Purpose::Client => (reply.is_good(), None),
+                Purpose::Client | Purpose::Backup => (reply.is_good(), None),
                 Purpose::Probe => self.judge_probe(endpoint, operator, reply, now),
             };
         }
@@ -342,10 +342,10 @@ impl Control {
 
     /// Most inputs change nothing but counts: only what can follow from this one endpoint is looked at.
     fn settle_if_needed(&mut self, endpoint: EndpointId, now: Time) {
-        let changed = self
-            .health
-            .get(usize::from(endpoint.0))
-            .is_some_and(Health::has_changes);
+        let changed = self.health.get(usize::from(endpoint.0)).is_some_and(|health| {
+            let route = self.routes.endpoint(endpoint);
+            health.has_changes() || route.is_some_and(|r| (r.why == PlaceWhy::NoRoute) != health.has_no_route())
+        });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         let woken = self.was_idle && self.has_clients(now);
         if changed || refresh || woken || self.any_trouble {
@@ -360,7 +360,7 @@ impl Control {
         }
         let uplink = self.judge_uplink(now);
         self.condemn(now);
-        let changed = self.take_changes(now) || uplink;
+        let changed = self.take_changes(now) || uplink || self.has_moved();
         self.was_idle = !self.has_clients(now);
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         if changed || refresh {
@@ -368,6 +368,15 @@ impl Control {
         }
         self.send_probes(now);
         self.probes.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Whether an endpoint's place changes though its state did not: a route was lost, loss lasted, a sibling answered.
+    fn has_moved(&self) -> bool {
+        self.health
+            .iter()
+            .zip(&self.topology.endpoints)
+            .zip(&self.routes.endpoints)
+            .any(|((own, endpoint), route)| place(&self.topology, &self.health, own, endpoint.provider) != route.why)
     }
 
     /// Notes troubles by path, and whether a path is this machine's own.

@@ -4,8 +4,12 @@
 //! ends the lookup, a bad rcode asks the next provider at once, silence asks it when the answer is overdue. An
 //! attempt once begun is never called back: its outcome still teaches health, and the first good answer wins.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
+use crate::health::Purpose;
 use crate::outcome::{Failure, Rcode, Reply, Signal};
 use crate::plan::{Chosen, Plan, STEPS_MAX};
 use crate::routes::{Place, Routes};
@@ -72,6 +76,22 @@ impl Why {
         Self::Mismatch,
         Self::WithoutEdns,
     ];
+
+    /// What health makes of an attempt begun for this.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::First | Self::Pair => Purpose::Client,
+            Self::Hedge
+            | Self::HedgeSuspect
+            | Self::Retry
+            | Self::Confirm
+            | Self::Validate
+            | Self::Truncated
+            | Self::Mismatch
+            | Self::WithoutEdns => Purpose::Backup,
+        }
+    }
 
     /// The word for log and metric.
     #[must_use]
@@ -193,13 +213,14 @@ pub struct View<'a> {
     pub routes: &'a Routes,
     /// Budget and rates.
     pub usage: &'a mut Usage,
-    /// When something was last heard from an endpoint.
+    /// Which endpoints were heard lately.
     pub heard: &'a dyn Heard,
 }
 
-/// When endpoints were last heard.
+/// Which endpoints were heard lately.
 pub trait Heard: core::fmt::Debug {
-    /// The last time anything came from this endpoint.
+    /// When the newest attempt began that this endpoint answered; the time of arrival for what belongs to no attempt.
+    /// Not when the answer came: an endpoint that turned slow still sends what it was asked before.
     fn last_heard(&self, endpoint: EndpointId) -> Time;
 }
 

@@ -4,6 +4,9 @@
 //! by strategy, then its transport in listed order (already settled in [`Routes::choices`]). Backups are as
 //! unlike the first choice as the group allows, because what fails together is no backup.
 
+#[cfg(test)]
+mod tests;
+
 use crate::Strategy;
 use crate::dice::Purpose;
 use crate::health::RAMP_US;
@@ -98,6 +101,8 @@ pub struct Plan {
 /// One candidate for the first choice or a backup; compared field by field.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BackupRank {
+    /// Of a pair, both asked at once, nothing is usable; then only another operator is a second chance.
+    pairs_operator: bool,
     /// Another provider answers this domain where this one fails.
     avoided: bool,
     /// Usable before hurt siblings, suspects, lossy and down ones.
@@ -291,6 +296,7 @@ fn add_backups(
         }
         ranked.push((
             BackupRank {
+                pairs_operator: plan.pair && provider.operator == own.operator,
                 avoided: routes.avoids(question.domain, choice.endpoint, now),
                 place: choice.why.settled(),
                 tier: provider.tier,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use detour_core::health::{Begun, Purpose};
+use detour_core::health::Begun;
 use detour_core::lookup::{Done, GaveUp, Lookup, Output, Slot, Via, View};
 use detour_core::plan::plan;
 use detour_core::routes::Routes;
@@ -108,7 +108,7 @@ impl<'a> Driver<'a> {
                     self.attempts.push((endpoint, None));
                     let attempt = Attempt {
                         id: self.shared.exchanges.next_id(),
-                        purpose: Purpose::Client,
+                        purpose: why.purpose(),
                         ask: Arc::clone(self.ask),
                         slot,
                         reply_to: self.sender.clone(),

@@ -96,7 +96,8 @@ impl Paths {
             return None;
         }
         let ended = std::mem::take(&mut known.trouble);
-        (ended.operators.len() >= TRIED && !ended.answered_badly).then_some(Returned {
+        let own = ended.operators.len() >= TRIED && !ended.answered_badly;
+        (own || ended.suspect).then_some(Returned {
             was_suspect: ended.suspect,
         })
     }

@@ -47,11 +47,20 @@ impl Latencies {
             self.answers = self.answers.saturating_add(1);
         }
         if self.total >= HALVE_AT {
-            self.total = 0;
-            for count in &mut self.counts {
-                *count >>= 1;
-                self.total = self.total.saturating_add(u32::from(*count));
-            }
+            self.halve();
+        }
+    }
+
+    /// Halves all counts. What rounding takes from a bucket goes to the next one: slow answers lie one to a bucket,
+    /// and dropping the halves would make every tail look shorter than it is.
+    fn halve(&mut self) {
+        self.total = 0;
+        let mut carry = 0;
+        for count in &mut self.counts {
+            let sum = count.saturating_add(carry);
+            *count = sum >> 1;
+            carry = sum & 1;
+            self.total = self.total.saturating_add(u32::from(*count));
         }
     }
 
@@ -100,7 +109,7 @@ impl Latencies {
                 self.measured_us(980, 150 * MS).clamp(10 * MS, 200 * MS)
             },
             timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
-            probe_timeout_us: p95_us.saturating_mul(2).max(500 * MS),
+            probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),
         }
     }
 }
@@ -118,7 +127,9 @@ pub struct Timing {
     pub overdue_us: u64,
     /// When an attempt counts as failed: 4 x p95, 250 ms to 1 s.
     pub timeout_us: u64,
-    /// When an own probe counts as failed: 2 x p95, at least 500 ms.
+    /// When an own probe counts as failed: 2 x p95, 500 to 750 ms. Late answers feed p95: without a longest time an
+    /// endpoint that answers after 1.5 s would soon pass every probe and then fail every client; and with more than
+    /// 750 ms a black hole could not be down 2 s after its first lost query (1 s timeout, second probe 250 ms later).
     pub probe_timeout_us: u64,
 }
 
@@ -175,6 +186,18 @@ mod tests {
         assert_eq!(timing.overdue_us, upper_bound(bucket(10_000)));
         assert_eq!(timing.timeout_us, 250_000);
         assert_eq!(timing.probe_timeout_us, 500_000);
+    }
+
+    #[test]
+    fn halving_keeps_a_thin_tail() {
+        let mut latencies = Latencies::default();
+        // One answer in ten is slow, and no two slow ones share a bucket.
+        for n in 0..2_000_u64 {
+            let slow = 300_000 + n.wrapping_mul(7_919) % 1_200_000;
+            latencies.record(if n % 10 == 0 { slow } else { 10_000 });
+        }
+        assert!(latencies.quantile_us(930) > Some(300_000), "{:?}", latencies.timing());
+        assert!(latencies.quantile_us(850) < Some(11_000), "{:?}", latencies.timing());
     }
 
     #[test]

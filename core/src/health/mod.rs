@@ -57,8 +57,12 @@ const LOSS_LASTS_AT: usize = 3;
 /// Who an attempt was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A client waits for it.
+    /// A client waits for it, and this endpoint was the choice.
     Client,
+    /// A client waits for it because another endpoint failed or was too slow. What it says counts; how long it takes
+    /// does not, because mostly it was the question that was slow: an endpoint that serves many hedges would look
+    /// slow, lossy or silent.
+    Backup,
     /// This node wants to know.
     Probe,
 }
@@ -178,6 +182,8 @@ pub struct Health {
     last_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
     unheard: Vec<Time>,
+    /// Attempts begun up to here say nothing when they fail: the uplink was away.
+    forgiven: Option<Time>,
     /// When garbage last came.
     garbage: Option<Time>,
     /// Loss of recent client attempts.
@@ -220,6 +226,7 @@ impl Health {
             doubt: None,
             last_success: None,
             unheard: Vec::new(),
+            forgiven: None,
             garbage: None,
             window: LossWindow::default(),
             loss_probes: Vec::new(),
@@ -236,12 +243,13 @@ impl Health {
 
     /// An attempt was written to the wire.
     pub fn begin(&mut self, begun: Begun) {
-        if self.open.len() >= OPEN_MAX || self.timeouts.len() >= OPEN_MAX.saturating_mul(2) {
+        let queued = self.timeouts.len().max(self.maturing.len());
+        if self.open.len() >= OPEN_MAX || queued >= OPEN_MAX.saturating_mul(2) {
             return;
         }
         let timing = self.latencies.timing();
         let timeout = match begun.purpose {
-            Purpose::Client => timing.timeout_us,
+            Purpose::Client | Purpose::Backup => timing.timeout_us,
             Purpose::Probe => timing.probe_timeout_us,
         };
         let window = None;
@@ -254,6 +262,7 @@ impl Health {
                     self.unheard.push(begun.at);
                 }
             }
+            Purpose::Backup => {}
             Purpose::Probe => {
                 if self.watches_loss() && self.loss_probes.len() < 32 {
                     self.loss_probes.push((begun.id, begun.at, false));
@@ -270,7 +279,7 @@ impl Health {
         match finish {
             Finish::Answered { reply, latency_us } => {
                 self.unheard.clear();
-                self.no_route = false;
+                self.found_route(now);
                 self.answered(begun, open, lapsed, reply, latency_us, now);
                 if good && lapsed.is_none() {
                     self.succeeded(begun.at, now);
@@ -308,14 +317,14 @@ impl Health {
         latency_us: u64,
         now: Time,
     ) {
-        if begun.purpose == Purpose::Client {
+        if begun.purpose != Purpose::Probe {
             self.domains.answered(now);
             // An error must never make an endpoint look fast.
             let timed = match reply {
                 Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus => true,
                 Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => false,
             };
-            if timed {
+            if timed && begun.purpose == Purpose::Client {
                 self.latencies.record(latency_us);
             }
             if reply.is_good() {
@@ -393,7 +402,7 @@ impl Health {
         self.transition(Event::Cleared, Cause::Answering, now);
         self.doubt = None;
         self.failures.clear();
-        self.probes.stop();
+        self.stop_probes(now);
         self.window.clear();
         self.loss_probes.clear();
         self.loss_lasts = false;
@@ -401,11 +410,33 @@ impl Health {
         self.domains.restart_tally();
     }
 
+    /// Something came from it, so there is a route.
+    fn found_route(&mut self, now: Time) {
+        if self.no_route {
+            self.no_route = false;
+            if self.state.is_usable() {
+                self.probes.stop();
+            } else {
+                self.probes.repeat(now);
+            }
+        }
+    }
+
+    /// No more probes, except for one that waits for a route: nothing else would find it again.
+    fn stop_probes(&mut self, now: Time) {
+        if self.no_route {
+            self.probes.no_route(now);
+        } else {
+            self.probes.stop();
+        }
+    }
+
     /// A failure; returns the failure it is filed under.
     fn failed(&mut self, begun: Begun, cause: Cause, now: Time) -> Time {
         self.score(false);
         self.recovery = (0, Time::ZERO);
-        if self.last_success.is_some_and(|success| success >= begun.at) {
+        let void_until = self.last_success.max(self.forgiven);
+        if void_until.is_some_and(|until| until >= begun.at) {
             return begun.at;
         }
         let filed =
@@ -464,7 +495,12 @@ impl Health {
         if cause == Cause::Loss {
             self.probes.lossy(now);
         } else {
-            self.probes.doubted(now);
+            // Timeouts of a busy endpoint would be one failure with its first probe.
+            if now.since(since) < DISTINCT_US {
+                self.probes.doubted_early(now);
+            } else {
+                self.probes.doubted(now);
+            }
         }
     }
 
@@ -503,7 +539,9 @@ impl Health {
 
     /// The uplink returned with an attempt begun at `before`: older failures say nothing about this endpoint.
     pub fn forgive(&mut self, before: Time, now: Time) {
+        self.forgiven = self.forgiven.max(Some(before));
         self.failures.retain(|failure| failure.begun > before);
+        self.unheard.retain(|begun| *begun > before);
         let older = self.doubt.is_some_and(|doubt| doubt.since <= before);
         if self.state == State::Suspect && older && self.failures.is_empty() {
             self.forget(Event::Forgiven, Cause::Forgiven, now);
@@ -539,7 +577,7 @@ impl Health {
         self.window.clear();
         self.loss_probes.clear();
         self.loss_lasts = false;
-        self.probes.stop();
+        self.stop_probes(now);
     }
 
     /// Garbage came from it.

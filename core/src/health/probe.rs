@@ -1,6 +1,6 @@
 //! When an endpoint is probed by this node itself.
 //!
-//! Two probes at 0 and 250 ms settle a doubt fast. What stays doubtful or down is asked again after 1 s, doubling
+//! Two probes at 0 and 250 ms settle a doubt fast, with a third at 400 ms where the first tells nothing new. What stays doubtful or down is asked again after 1 s, doubling
 //! to 4 s, after ten minutes doubling to a minute; jitter only shortens, so that nodes spread without anybody
 //! coming late. Loss is measured by sixteen probes over two seconds. Whether clients asked, and so whether a due
 //! probe may be sent, is the caller's to say.
@@ -9,6 +9,9 @@ use crate::time::{MS, SEC, Time};
 
 /// Second probe of a doubt.
 const SECOND_PROBE_US: u64 = 250 * MS;
+/// A doubt raised within 100 ms of the first failure's begin: its first probe is one failure with it, so a third
+/// probe follows this long after the second. Without it a busy endpoint would go down a second later than a quiet one.
+const THIRD_PROBE_US: u64 = 150 * MS;
 /// First interval of re-probes.
 const INTERVAL_MIN_US: u64 = SEC;
 /// Longest interval in the first ten minutes: recovery is noticed within 4 s.
@@ -34,8 +37,8 @@ enum Phase {
     /// Healthy: no probes.
     #[default]
     Idle,
-    /// The two probes of a doubt; the number already sent.
-    Doubt(u8),
+    /// The probes of a doubt: the next one.
+    Doubt(DoubtProbe),
     /// Loss is being measured until then.
     Loss(Time),
     /// Re-probes with the current interval.
@@ -44,6 +47,19 @@ enum Phase {
     Recovery,
     /// Waiting for a route.
     NoRoute,
+}
+
+/// Which probe of a doubt is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DoubtProbe {
+    /// The first of two.
+    FirstOfTwo,
+    /// The first of three.
+    FirstOfThree,
+    /// The second of three.
+    SecondOfThree,
+    /// The last one.
+    Last,
 }
 
 /// The probe schedule of one endpoint.
@@ -66,10 +82,16 @@ impl Schedule {
     /// A doubt was raised: probe now and in 250 ms.
     pub fn doubted(&mut self, now: Time) {
         *self = Self {
-            phase: Phase::Doubt(0),
+            phase: Phase::Doubt(DoubtProbe::FirstOfTwo),
             next: Some(now),
             since: now,
         };
+    }
+
+    /// A doubt was raised so early that its first probe is no failure of its own: probe once more, in 400 ms.
+    pub fn doubted_early(&mut self, now: Time) {
+        self.doubted(now);
+        self.phase = Phase::Doubt(DoubtProbe::FirstOfThree);
     }
 
     /// Loss was seen: measure it.
@@ -127,8 +149,10 @@ impl Schedule {
     pub fn sent(&mut self, now: Time, jitter_permille: u64) {
         let (phase, wait) = match self.phase {
             Phase::Idle => (Phase::Idle, None),
-            Phase::Doubt(0) => (Phase::Doubt(1), Some(SECOND_PROBE_US)),
-            Phase::Doubt(_) | Phase::Recovery => (
+            Phase::Doubt(DoubtProbe::FirstOfThree) => (Phase::Doubt(DoubtProbe::SecondOfThree), Some(SECOND_PROBE_US)),
+            Phase::Doubt(DoubtProbe::SecondOfThree) => (Phase::Doubt(DoubtProbe::Last), Some(THIRD_PROBE_US)),
+            Phase::Doubt(DoubtProbe::FirstOfTwo) => (Phase::Doubt(DoubtProbe::Last), Some(SECOND_PROBE_US)),
+            Phase::Doubt(DoubtProbe::Last) | Phase::Recovery => (
                 Phase::Repeat(INTERVAL_MIN_US),
                 Some(if self.phase == Phase::Recovery {
                     RECOVERY_GAP_US
@@ -178,6 +202,13 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.doubted(Time::ZERO);
         assert_eq!(instants(schedule, 7), [0, 250, 1_250, 2_250, 4_250, 8_250, 12_250]);
+    }
+
+    #[test]
+    fn an_early_doubt_is_probed_a_third_time_at_400_ms() {
+        let mut schedule = Schedule::default();
+        schedule.doubted_early(Time::ZERO);
+        assert_eq!(instants(schedule, 5), [0, 250, 400, 1_400, 2_400]);
     }
 
     #[test]

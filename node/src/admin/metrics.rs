@@ -110,7 +110,12 @@ fn add_endpoints(registry: &mut Registry, routes: &Routes) {
     let name = "endpoint_p50";
     registry.register_with_unit(name, "Median of recent answers", Unit::Seconds, medians);
     let name = "endpoint_p95";
-    registry.register_with_unit(name, "Time that 19 of 20 recent answers took at most", Unit::Seconds, p95s);
+    registry.register_with_unit(
+        name,
+        "Time that 19 of 20 recent answers took at most",
+        Unit::Seconds,
+        p95s,
+    );
 }
 
 fn add_providers(registry: &mut Registry, routes: &Routes, state: &AdminState) {
@@ -123,8 +128,11 @@ fn add_providers(registry: &mut Registry, routes: &Routes, state: &AdminState) {
         let permille = state.shared.usage.lock().share_permille(id, now);
         shares.get_or_create(&labels).set(f64::from(permille) / 1_000.0);
     }
-    let unit = Unit::Ratios;
-    registry.register_with_unit("provider_share", "First choices of the last 60 s", unit, shares);
+    registry.register(
+        "provider_share_ratio",
+        "Part of the first choices of the last 60 s",
+        shares,
+    );
     let paths = Family::<PathLabels, Gauge>::default();
     for endpoint in &routes.topology.endpoints {
         let path = endpoint.path();
@@ -165,7 +173,12 @@ fn add_process(registry: &mut Registry, state: &AdminState) {
     add(registry, "reports_dropped", help, dropped);
 }
 
-fn add(registry: &mut Registry, name: &str, help: &str, metric: impl EncodeMetric + fmt::Debug + Send + Sync + 'static) {
+fn add(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: impl EncodeMetric + fmt::Debug + Send + Sync + 'static,
+) {
     registry.register(name, help, metric);
 }
 

@@ -145,7 +145,9 @@ fn answers(routes: &Routes) -> String {
     let total = routes.topology.providers.len();
     let of = |wanted: Standing| {
         let providers = routes.topology.providers.iter();
-        providers.filter(|provider| standing(routes, provider) == wanted).count()
+        providers
+            .filter(|provider| standing(routes, provider) == wanted)
+            .count()
     };
     let (answering, untried) = (of(Standing::Answering), of(Standing::Untried));
     if untried == total {

@@ -74,7 +74,9 @@ fn warnings(state: &AdminState) -> Vec<String> {
     let mut warnings: Vec<String> = state.notes.warnings().map(str::to_owned).collect();
     let panics = state.shared.tasks().panics();
     if panics > 0 {
-        warnings.push(format!("{panics} tasks panicked: a mistake of Detour's, please report it"));
+        warnings.push(format!(
+            "{panics} tasks panicked: a mistake of Detour's, please report it"
+        ));
     }
     let dropped = state.shared.reports_dropped();
     if dropped > 0 {

@@ -88,9 +88,11 @@ pub(crate) fn rcode_text(code: u16) -> String {
 /// A record type as operators write it; unknown ones by number (RFC 3597 5).
 #[must_use]
 pub(crate) fn type_text(rtype: u16) -> String {
-    match RecordType::from(rtype) {
-        RecordType::Unknown(number) => format!("TYPE{number}"),
-        known => known.to_string(),
+    let known = RecordType::from(rtype);
+    if let RecordType::Unknown(number) = known {
+        format!("TYPE{number}")
+    } else {
+        known.to_string()
     }
 }
 

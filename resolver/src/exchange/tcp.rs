@@ -352,7 +352,10 @@ fn accept_shape(message: &[u8]) -> bool {
 fn failure_of(error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     let kind = error.kind();
-    if matches!(kind, Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported) {
+    if matches!(
+        kind,
+        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
+    ) {
         Failure::NoRoute
     } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable) {
         Failure::Unreachable

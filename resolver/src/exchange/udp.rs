@@ -17,6 +17,7 @@ use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
 use parking_lot::Mutex;
 use rand::RngExt as _;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::pending::{Pending, PendingQueries};
@@ -194,9 +195,15 @@ fn failure_of(error: &io::Error) -> Option<Failure> {
     let kind = error.kind();
     if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
         None
-    } else if matches!(kind, Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported) {
+    } else if matches!(
+        kind,
+        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
+    ) {
         Some(Failure::NoRoute)
-    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable | Kind::ConnectionReset) {
+    } else if matches!(
+        kind,
+        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::ConnectionReset
+    ) {
         Some(Failure::Unreachable)
     } else {
         Some(Failure::Local)
@@ -209,14 +216,22 @@ async fn read(line: &Line, socket: &Socket) {
     loop {
         let ready = tokio::select! {
             // Cancel safe: readiness is not consumed by waiting for it.
-            ready = socket.socket.readable() => Some(ready),
+            ready = socket.socket.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(wait_us)) => None,
             // Cancel safe: the token stays cancelled.
             () = line.tasks.token().cancelled() => return,
         };
+        let timed_out = ready.is_none();
         match ready {
-            Some(Ok(())) => drain(line, socket),
+            Some(Ok(ready)) => {
+                drain(line, socket);
+                if ready.is_error()
+                    && let Ok(Some(error)) = socket.socket.take_error()
+                {
+                    note_error(line, socket, &error);
+                }
+            }
             Some(Err(_)) => return,
             None => {}
         }
@@ -225,7 +240,7 @@ async fn read(line: &Line, socket: &Socket) {
         let age = now.since(socket.opened);
         if socket.retired.load(Ordering::Relaxed) || age >= AGE_US {
             socket.retired.store(true, Ordering::Relaxed);
-            if ready.is_none() {
+            if timed_out {
                 state.pending.forget_old(now);
             }
             if state.pending.is_empty() {
@@ -246,16 +261,22 @@ fn drain(line: &Line, socket: &Socket) {
         match socket.socket.try_recv(&mut buffer) {
             Ok(size) => handle(line, socket, buffer.get(..size).unwrap_or_default()),
             Err(error) => {
-                if let Some(failure) = failure_of(&error) {
-                    socket.retired.store(true, Ordering::Relaxed);
-                    let lost = socket.state.lock().pending.take_all();
-                    for pending in lost {
-                        line.failed(&pending.attempt, pending.begun, failure);
-                    }
-                }
+                note_error(line, socket, &error);
                 return;
             }
         }
+    }
+}
+
+/// The socket failed, or ICMP says that a datagram of ours found nobody.
+fn note_error(line: &Line, socket: &Socket, error: &io::Error) {
+    let Some(failure) = failure_of(error) else {
+        return;
+    };
+    socket.retired.store(true, Ordering::Relaxed);
+    let lost = socket.state.lock().pending.take_all();
+    for pending in lost {
+        line.failed(&pending.attempt, pending.begun, failure);
     }
 }
 

@@ -1,0 +1,20 @@
+//! One node and its providers in virtual time: the real control plane, the real lookups, plans and budget, around
+//! fake providers that fail in every way the outcome table knows.
+//!
+//! Everything follows from a seed. `world` is the event queue and the shell's part, `provider` what comes back from
+//! whom and when; the other modules are scenarios. Invariants are checked after every step; a violation prints the
+//! seed and the last 50 events. `DETOUR_SEEDS` sets how many random scenarios run, `DETOUR_SEED` runs one.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that goes wrong shall say so; clippy sees helpers of integration tests as production code"
+)]
+
+mod calm;
+mod failover;
+mod provider;
+mod random;
+mod world;

@@ -1,0 +1,264 @@
+//! `detour explain NAME [TYPE]`: asks the running node what it would do with a question, and puts it into words.
+//!
+//! Decides nothing and looks at no configuration: what the node says is what counts. The first line is the whole
+//! answer; the rest is detail.
+
+use std::io;
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::admin::client::{Answer, GetError, escape, get};
+use crate::admin::explain::{CacheView, Explanation, SkippedView, StepView};
+use crate::admin::words;
+use crate::cli::{ExplainArgs, exit_code};
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    /// Nobody answered.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// The node does not take the question.
+    #[error("the node says: {0}")]
+    Refused(String),
+    /// Most likely a node of another version.
+    #[error("cannot read the node's answer: is it of another version?")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// Runs the command; the exit code.
+pub(crate) async fn explain(args: &ExplainArgs) -> u8 {
+    match fetch(args).await {
+        Ok(text) => super::query::print(&mut io::stdout().lock(), &text, exit_code::OK),
+        Err(error) => {
+            super::query::complain("explain", &error);
+            exit_code::FAILED
+        }
+    }
+}
+
+/// What there is to print.
+async fn fetch(args: &ExplainArgs) -> Result<String, ExplainError> {
+    let rtype = words::type_text(u16::from(args.record_type));
+    let path = format!("/api/v1/explain?name={}&type={rtype}", escape(&args.name));
+    let Answer { status, body } = get(args.admin, &path).await?;
+    if status != 200 {
+        return Err(ExplainError::Refused(reason(status, &body)));
+    }
+    if args.json {
+        // As it came, keys in their order, but only if it is JSON.
+        let _checked: IgnoredAny = serde_json::from_slice(&body).map_err(ExplainError::Unreadable)?;
+        return Ok(format!("{}\n", String::from_utf8_lossy(&body)));
+    }
+    let explanation = serde_json::from_slice(&body).map_err(ExplainError::Unreadable)?;
+    Ok(render(&explanation))
+}
+
+/// What an error says, without what a terminal would obey.
+fn reason(status: u16, body: &[u8]) -> String {
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    let error = body.as_ref().and_then(|body| body.get("error")).and_then(Value::as_str);
+    let text = error.map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// All in words.
+fn render(explanation: &Explanation) -> String {
+    let mut text = format!(
+        "{} {} {}",
+        explanation.name,
+        explanation.qtype,
+        cache_words(&explanation.cache)
+    );
+    if explanation.policy != "forward" {
+        return format!(
+            "{} {} is answered by this node itself ({}): no provider is asked\n",
+            explanation.name, explanation.qtype, explanation.policy
+        );
+    }
+    text.push_str(&format!("; {}", order_words(explanation)));
+    if !explanation.skipped.is_empty() {
+        text.push_str(&format!("; skipped: {}", skipped_words(&explanation.skipped)));
+    }
+    text.push('\n');
+    let width = explanation.plan.steps.iter().map(|step| step.endpoint.len()).max();
+    for (index, step) in explanation.plan.steps.iter().enumerate() {
+        let (number, width) = (index + 1, width.unwrap_or(0));
+        text.push_str(&format!(
+            "  {number}. {:width$}  {}, {}\n",
+            step.endpoint, step.provider, step.chosen
+        ));
+    }
+    text.push_str(&format!("note: {}\n", explanation.note));
+    text.push_str(&format!("hedges paid for: {}\n", explanation.budget_tokens));
+    text
+}
+
+fn cache_words(cache: &CacheView) -> String {
+    let answer = cache.answer.as_deref().unwrap_or("answer");
+    let seconds = |value: Option<u64>| value.unwrap_or(0);
+    match cache.state.as_str() {
+        "fresh" => format!(
+            "is cached ({answer}, {} s old, fresh for {} s)",
+            seconds(cache.age_s),
+            seconds(cache.ttl_left_s)
+        ),
+        "stale" => format!(
+            "is cached but stale ({answer}, {} s old, expired {} s ago: served if nobody answers in time)",
+            seconds(cache.age_s),
+            seconds(cache.expired_s)
+        ),
+        "failure" => format!("failed just now ({answer}: not asked again for up to 5 s)"),
+        _ => "is not cached".to_owned(),
+    }
+}
+
+/// Whom, in which order.
+fn order_words(explanation: &Explanation) -> String {
+    let steps = &explanation.plan.steps;
+    let mut order: Vec<&StepView> = Vec::new();
+    for step in steps {
+        if !order.iter().any(|known| known.provider == step.provider) {
+            order.push(step);
+        }
+    }
+    let named = |step: &StepView| format!("{} ({})", step.provider, step.chosen);
+    let (first, rest) = match (explanation.plan.pair, order.as_slice()) {
+        (_, []) => return "nobody can be asked".to_owned(),
+        (true, [one, other, rest @ ..]) => (format!("{} and {} at once", named(one), named(other)), rest),
+        (_, [one, rest @ ..]) => (format!("{} first", named(one)), rest),
+    };
+    let would = match (explanation.cache.state.as_str(), explanation.nothing_up) {
+        ("fresh" | "failure", _) => "otherwise it would ask",
+        (_, true) => "nothing is up: would ask",
+        (_, false) => "would ask",
+    };
+    let mut text = format!("{would} {first}");
+    if !rest.is_empty() {
+        let rest: Vec<String> = rest.iter().map(|step| named(step)).collect();
+        text.push_str(&format!(", then {}", rest.join(", ")));
+    }
+    text
+}
+
+fn skipped_words(skipped: &[SkippedView]) -> String {
+    let named: Vec<String> = skipped
+        .iter()
+        .map(|skipped| format!("{} ({})", skipped.provider, skipped.reason))
+        .collect();
+    named.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::explain::PlanView;
+    use expect_test::expect;
+
+    fn explanation() -> Explanation {
+        let step = |provider: &str, chosen: &str| StepView {
+            endpoint: format!("udp://{provider}.test"),
+            provider: provider.to_owned(),
+            chosen: chosen.to_owned(),
+        };
+        let skipped = |provider: &str, reason: &str| SkippedView {
+            provider: provider.to_owned(),
+            reason: reason.to_owned(),
+        };
+        Explanation {
+            name: "example.com.".to_owned(),
+            qtype: "A".to_owned(),
+            policy: "forward".to_owned(),
+            cache: CacheView {
+                state: "nothing".to_owned(),
+                ..CacheView::default()
+            },
+            plan: PlanView {
+                pair: false,
+                steps: vec![
+                    step("cloudflare", "balanced"),
+                    step("google", "backup"),
+                    step("cloudflare", "again"),
+                ],
+            },
+            skipped: vec![skipped("google", "dice"), skipped("quad9", "down")],
+            budget_tokens: 64,
+            nothing_up: false,
+            note: "dice".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_first_line_says_it_all() {
+        expect![[r"
+            example.com. A is not cached; would ask cloudflare (balanced) first, then google (backup); skipped: google (dice), quad9 (down)
+              1. udp://cloudflare.test  cloudflare, balanced
+              2. udp://google.test      google, backup
+              3. udp://cloudflare.test  cloudflare, again
+            note: dice
+            hedges paid for: 64
+        "]]
+        .assert_eq(&render(&explanation()));
+    }
+
+    fn first_line(change: impl FnOnce(&mut Explanation)) -> String {
+        let mut explanation = explanation();
+        explanation.skipped.clear();
+        change(&mut explanation);
+        render(&explanation).lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_state_of_the_cache_has_its_words() {
+        let cache = |state: &str, answer: &str| CacheView {
+            state: state.to_owned(),
+            answer: Some(answer.to_owned()),
+            age_s: Some(40),
+            ttl_left_s: Some(20),
+            expired_s: Some(10),
+        };
+        let lines = [
+            first_line(|e| e.cache = cache("fresh", "positive")),
+            first_line(|e| e.cache = cache("stale", "denial")),
+            first_line(|e| e.cache = cache("failure", "SERVFAIL")),
+            first_line(|e| {
+                e.plan.pair = true;
+                e.nothing_up = true;
+            }),
+            first_line(|e| e.plan.steps.clear()),
+            first_line(|e| e.policy = "refuse".to_owned()),
+        ]
+        .join("\n");
+        expect![[r"
+            example.com. A is cached (positive, 40 s old, fresh for 20 s); otherwise it would ask cloudflare (balanced) first, then google (backup)
+            example.com. A is cached but stale (denial, 40 s old, expired 10 s ago: served if nobody answers in time); would ask cloudflare (balanced) first, then google (backup)
+            example.com. A failed just now (SERVFAIL: not asked again for up to 5 s); otherwise it would ask cloudflare (balanced) first, then google (backup)
+            example.com. A is not cached; nothing is up: would ask cloudflare (balanced) and google (backup) at once
+            example.com. A is not cached; nobody can be asked
+            example.com. A is answered by this node itself (refuse): no provider is asked"]]
+        .assert_eq(&lines);
+    }
+
+    #[test]
+    fn a_node_that_refuses_is_quoted_without_control_characters() {
+        assert_eq!(reason(400, b"{\"error\":\"wrong\\u001b[31m name\"}"), "wrong[31m name");
+        assert_eq!(reason(500, b"<html>"), "HTTP status 500");
+    }
+
+    #[tokio::test]
+    async fn where_no_node_runs_the_message_says_what_to_do() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = listener.local_addr().unwrap();
+        drop(listener);
+        let args = ExplainArgs {
+            name: "example.com".to_owned(),
+            record_type: hickory_proto::rr::RecordType::A,
+            admin,
+            json: false,
+        };
+        let error = fetch(&args).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("no node answers at {admin} (")), "{error}");
+        assert_eq!(explain(&args).await, exit_code::FAILED);
+    }
+}

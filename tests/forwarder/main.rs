@@ -1,0 +1,29 @@
+//! The forwarder as its clients see it: the real binary, real sockets on loopback, fake providers in this process.
+//!
+//! Every test has a node of its own on ports of the system's choice and a directory of its own. Nothing leaves the
+//! machine, nothing needs a privilege or IPv6. A test waits for something to become true, with a deadline, and never
+//! for a time to pass; deadlines are far above what is promised, because the machine may be busy. Promised times are
+//! the benchmarks' matter.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where its assumptions do"
+)]
+
+mod acl;
+mod answers;
+mod client;
+mod command;
+mod faults;
+mod lifecycle;
+mod message;
+mod node;
+mod outage;
+mod privacy;
+mod rules;
+mod scripted;
+mod tcp;
+mod truncation;

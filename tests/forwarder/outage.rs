@@ -1,0 +1,110 @@
+//! No provider answers: clients are told so in time, get what is left, and nothing of it lasts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use detour_rig::{Fake, Fault, TransportSel, clock, zone};
+use tokio::task::JoinSet;
+
+use crate::client::{PATIENCE, Udp};
+use crate::message::{Message, Reply, rcode, rtype};
+use crate::node::{Node, fake, until};
+
+/// The promise is 4 s.
+const SILENCE_MAX: Duration = Duration::from_secs(6);
+/// Endpoints that are down are probed every 500 ms while clients ask.
+const HEALING: Duration = Duration::from_secs(40);
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+const NETWORK_ERROR: u16 = 23;
+const STALE_ANSWER: u16 = 3;
+
+fn break_all(fakes: &[Fake], fault: Fault) {
+    for fake in fakes {
+        fake.set_fault(TransportSel::Both, fault);
+    }
+}
+
+/// Asks and is answered within the time that a client may be left without a word.
+async fn ask_in_time(node: SocketAddr, name: &str) -> Reply {
+    let client = Udp::to(node).await;
+    let before = clock::now();
+    let reply = client.ask(&Message::query(name, rtype::A).edns(1232)).await;
+    let took = clock::now() - before;
+    assert!(took < SILENCE_MAX, "{name} took {took:?}");
+    reply
+}
+
+#[tokio::test]
+async fn a_total_outage_is_told_in_time_and_forgotten_when_it_ends() {
+    let fakes = ["one", "two", "three"].map(fake);
+    let [one, two, three] = &fakes;
+    let node = Node::before(&[one, two, three]).await;
+    let (kept, brief) = ("kept.cedar-mill.org", "ttl-1.brief.cedar-mill.org");
+    for name in [kept, brief] {
+        assert_eq!(ask_in_time(node.dns(), name).await.rcode, rcode::NOERROR);
+    }
+    break_all(&fakes, Fault::Blackhole);
+
+    // From the first query on, and again once health has understood.
+    for round in 0..2 {
+        let mut asks = JoinSet::new();
+        for index in 0..5 {
+            let address = node.dns();
+            asks.spawn(async move { ask_in_time(address, &format!("dark{round}-{index}.cedar-mill.org")).await });
+        }
+        for reply in asks.join_all().await {
+            assert_eq!(reply.rcode, rcode::SERVFAIL);
+            assert!(reply.extended_errors().contains(&NO_REACHABLE_AUTHORITY), "{reply:?}");
+        }
+    }
+    assert_eq!(ask_in_time(node.dns(), kept).await.addresses(), [zone::expected_a(kept).unwrap()]);
+
+    // Expired by then, or soon.
+    let mut stale = ask_in_time(node.dns(), brief).await;
+    until("the answer has expired", PATIENCE, async || {
+        stale = ask_in_time(node.dns(), brief).await;
+        stale.extended_errors() == [STALE_ANSWER]
+    })
+    .await;
+    assert_eq!((stale.rcode, stale.ttl()), (rcode::NOERROR, 30));
+    assert_eq!(stale.addresses(), [zone::expected_a(brief).unwrap()]);
+
+    break_all(&fakes, Fault::None);
+    let mut index = 0;
+    until("new names are answered again", HEALING, async || {
+        index += 1;
+        let name = format!("dawn{index}.cedar-mill.org");
+        let reply = ask_in_time(node.dns(), &name).await;
+        reply.addresses() == zone::expected_a(&name).as_slice()
+    })
+    .await;
+    until("the expired answer is fresh", HEALING, async || {
+        let reply = ask_in_time(node.dns(), brief).await;
+        reply.extended_errors().is_empty() && reply.ttl() <= 1
+    })
+    .await;
+    // What failed in the dark is not remembered.
+    until("what failed is asked again", HEALING, async || {
+        ask_in_time(node.dns(), "dark0-0.cedar-mill.org").await.rcode == rcode::NOERROR
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn providers_that_refuse_every_packet_are_told_of() {
+    // A fake that resets keeps its port and lets nobody in: as if nothing listened, but nobody else can come by it.
+    let fakes = ["one", "two"].map(fake);
+    break_all(&fakes, Fault::Rst);
+    let [one, two] = &fakes;
+    let node = Node::before(&[one, two]).await;
+    for index in 0..3 {
+        let reply = ask_in_time(node.dns(), &format!("nobody{index}.cedar-mill.org")).await;
+        assert_eq!(reply.rcode, rcode::SERVFAIL);
+        let codes = reply.extended_errors();
+        let told = |code| codes.contains(&code);
+        assert!(told(NO_REACHABLE_AUTHORITY) || told(NETWORK_ERROR), "{codes:?}");
+    }
+    // And without EDNS there is no place to say it.
+    let reply = Udp::to(node.dns()).await.ask(&Message::query("plain.cedar-mill.org", rtype::A)).await;
+    assert_eq!((reply.rcode, reply.edns), (rcode::SERVFAIL, None));
+}
