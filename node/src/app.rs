@@ -4,9 +4,8 @@
 //! stop: nothing new is taken up, what is under way gets up to three seconds, everything ends.
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::BuildHasher as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use crate::clock::BootClock;
 use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, Select, Source};
 use crate::control_task::ControlTask;
 use crate::metrics::ControlMetrics;
+use crate::output::print_line;
 use crate::state::State;
 use crate::telemetry;
 
@@ -270,15 +270,6 @@ fn announce(sockets: &Sockets) -> io::Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
-}
-
-/// One line on standard output; a reader that went away is no reason to stop.
-fn print_line(line: impl fmt::Display) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// A socket per query costs a descriptor: takes what the hard limit allows.

@@ -234,9 +234,9 @@ impl CheckArgs {
 /// Why a text is no record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no record type: write a name such as AAAA, or a number such as TYPE65")]
-struct RecordTypeError;
+pub(crate) struct RecordTypeError;
 
-fn parse_record_type(text: &str) -> Result<RecordType, RecordTypeError> {
+pub(crate) fn parse_record_type(text: &str) -> Result<RecordType, RecordTypeError> {
     let name = text.to_ascii_uppercase();
     let digits = name
         .strip_prefix("TYPE")

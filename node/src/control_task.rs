@@ -99,12 +99,7 @@ impl ControlTask {
 }
 
 /// Carries out everything the control plane wants.
-fn drain(
-    control: &mut Control,
-    shared: &Shared,
-    routes: &watch::Sender<Arc<Routes>>,
-    metrics: &ControlMetrics,
-) {
+fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &ControlMetrics) {
     while let Some(output) = control.poll_output() {
         match output {
             Output::Probe { id, endpoint, why } => {

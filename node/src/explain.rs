@@ -30,9 +30,9 @@ enum ExplainError {
 /// Runs the command; the exit code.
 pub(crate) async fn explain(args: &ExplainArgs) -> u8 {
     match fetch(args).await {
-        Ok(text) => super::query::print(&mut io::stdout().lock(), &text, exit_code::OK),
+        Ok(text) => crate::output::print(&mut io::stdout().lock(), &text, exit_code::OK),
         Err(error) => {
-            super::query::complain("explain", &error);
+            crate::output::complain("explain", &error);
             exit_code::FAILED
         }
     }

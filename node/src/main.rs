@@ -8,12 +8,12 @@ mod config;
 mod control_task;
 mod explain;
 mod metrics;
+mod output;
 mod query;
 mod state;
 mod telemetry;
 
-use std::error::Error;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -27,13 +27,12 @@ fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
         Ok(command) => carry_out(command),
         Err(stop) => {
-            if stop.is_error {
-                complain(&stop.text);
+            let mut out: Box<dyn io::Write> = if stop.is_error {
+                Box::new(io::stderr().lock())
             } else {
-                // Help that nobody reads any more is no failure.
-                drop(write!(io::stdout().lock(), "{}", stop.text));
-            }
-            stop.code
+                Box::new(io::stdout().lock())
+            };
+            output::print(&mut out, &stop.text, stop.code)
         }
     };
     ExitCode::from(code)
@@ -52,18 +51,18 @@ fn run(args: &RunArgs) -> u8 {
     let mut config = match load(args.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            complain(&chain(&error));
+            output::complain("", &error);
             return exit_code::CONFIG;
         }
     };
     if let Err(misuse) = args.apply_to(&mut config) {
-        complain(&chain(&misuse));
+        output::complain("", &misuse);
         return exit_code::USAGE;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     with_runtime(cores.clamp(1, WORKERS_MAX), async {
         app::run(config, args).await.unwrap_or_else(|error| {
-            complain(&chain(&error));
+            output::complain("", &error);
             exit_code::FAILED
         })
     })
@@ -75,14 +74,11 @@ fn check(path: Option<&Path>) -> u8 {
             let endpoints: usize = config.providers.iter().map(|p| p.endpoints.len()).sum();
             let providers = config.providers.len();
             let name = path.map_or_else(|| "embedded default".to_owned(), |p| p.display().to_string());
-            drop(writeln!(
-                io::stdout().lock(),
-                "{name}: ok, {providers} providers with {endpoints} endpoints"
-            ));
-            exit_code::OK
+            let text = format!("{name}: ok, {providers} providers with {endpoints} endpoints\n");
+            output::print(&mut io::stdout().lock(), &text, exit_code::OK)
         }
         Err(error) => {
-            complain(&chain(&error));
+            output::complain("", &error);
             exit_code::CONFIG
         }
     }
@@ -105,25 +101,8 @@ fn with_runtime(workers: usize, work: impl Future<Output = u8>) -> u8 {
             code
         }
         Err(error) => {
-            complain(&format!("cannot start threads: {error}"));
+            output::complain("cannot start threads", &error);
             exit_code::INTERNAL
         }
     }
-}
-
-/// An error with all its causes, on one line each where it has several lines itself.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// Says something on standard error; there is nobody to tell if that fails.
-fn complain(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{}", text.trim_end()));
 }

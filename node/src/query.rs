@@ -5,8 +5,7 @@
 
 mod show;
 
-use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio::time::timeout;
 use self::show::Shown;
 use crate::cli::{QueryArgs, exit_code};
 use crate::clock::BootClock;
+use crate::output::{complain, print};
 
 /// How long all of it may take: stub resolvers give up after 5 s too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -199,34 +199,13 @@ async fn over_tcp(sent: &Sent<'_>, server: SocketAddr) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Writes a command's output; `code` unless that fails. A reader that went away (`| head`) is no failure.
-pub(crate) fn print(out: &mut dyn Write, text: &str, code: u8) -> u8 {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain("cannot write", &error);
-            exit_code::FAILED
-        }
-        Ok(()) | Err(_) => code,
-    }
-}
-
-/// Says on standard error why a command failed, causes included; there is nobody to tell if that fails.
-pub(crate) fn complain(what: &str, error: &dyn Error) {
-    let mut text = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    drop(writeln!(io::stderr().lock(), "{text}"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use detour_rig::fake::{Fake, FakeConfig};
     use detour_rig::fault::{Fault, TransportSel};
     use hickory_proto::rr::RecordType;
+    use std::io::Write;
 
     fn args(name: &str, record_type: RecordType, server: SocketAddr) -> QueryArgs {
         QueryArgs {

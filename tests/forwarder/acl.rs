@@ -1,8 +1,8 @@
 //! Who may ask, and from where replies leave.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use detour_rig::zone;
+use detour_rig::{Fake, zone};
 
 use crate::client::{Tcp, Udp};
 use crate::message::{CLASS_CH, Message, flag, question, rcode, rtype};
@@ -31,18 +31,46 @@ async fn only_those_who_may_ask_are_answered() {
     assert_eq!(stranger.ask(&query.flags(0)).await.rcode, rcode::REFUSED);
 }
 
-#[tokio::test]
-async fn a_wildcard_answers_from_the_address_that_was_asked() {
-    let fake = fake("fake");
-    let everywhere = config(&udp_blocks(&[&fake])).replacen("127.0.0.1:0", "0.0.0.0:0", 1);
+/// Asks a node on the wildcard at one of the machine's addresses. The client's socket is connected: it hears nobody
+/// but the address it asked.
+async fn assert_answers_from(node: &Node, own: IpAddr) {
+    let asked = SocketAddr::new(own, node.dns().port());
+    let query = Message::query("anywhere.alder-lane.com", rtype::A);
+    let client = Udp::from_to(if own.is_loopback() { "127.0.0.1" } else { "0.0.0.0" }, asked).await;
+    for reply in [client.ask(&query).await, Tcp::to(asked).await.ask(&query).await] {
+        assert_eq!(
+            reply.addresses(),
+            [zone::expected_a("anywhere.alder-lane.com").unwrap()],
+            "at {own}"
+        );
+    }
+}
+
+async fn node_on_the_wildcard(fake: &Fake) -> Node {
+    let everywhere = config(&udp_blocks(&[fake]))
+        .replacen("127.0.0.1:0", "0.0.0.0:0", 1)
+        .replace("[listen]", "[listen]\nallow = [\"0.0.0.0/0\"]");
     let node = Node::start(&everywhere).await;
     assert!(node.dns().ip().is_unspecified());
-    for own in ["127.0.0.1", "127.0.0.3"] {
-        let asked: SocketAddr = format!("{own}:{}", node.dns().port()).parse().unwrap();
-        let query = Message::query("anywhere.alder-lane.com", rtype::A);
-        // The client's socket is connected: it hears nobody but the address it asked.
-        let reply = Udp::to(asked).await.ask(&query).await;
-        assert_eq!(reply.addresses(), [zone::expected_a("anywhere.alder-lane.com").unwrap()]);
-        assert_eq!(Tcp::to(asked).await.ask(&query).await.rcode, rcode::NOERROR);
+    node
+}
+
+#[tokio::test]
+async fn a_wildcard_answers_from_the_interface_address_that_was_asked() {
+    let fake = fake("fake");
+    let node = node_on_the_wildcard(&fake).await;
+    assert_answers_from(&node, Ipv4Addr::LOCALHOST.into()).await;
+    // Where this machine would send from; connecting a datagram socket sends nothing. Offline there is no such address.
+    let outward = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if outward.connect("192.0.2.1:9").is_ok() {
+        assert_answers_from(&node, outward.local_addr().unwrap().ip()).await;
     }
+}
+
+#[tokio::test]
+async fn a_wildcard_answers_from_an_address_no_interface_lists() {
+    let fake = fake("fake");
+    let node = node_on_the_wildcard(&fake).await;
+    // All of 127.0.0.0/8 is this machine, and its interface names only the first.
+    assert_answers_from(&node, Ipv4Addr::new(127, 0, 0, 3).into()).await;
 }

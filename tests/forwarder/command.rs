@@ -83,7 +83,9 @@ impl Run {
     /// Sends a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let kill = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id]).status();
+        let kill = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &id])
+            .status();
         assert!(kill.unwrap().success());
     }
 

@@ -52,7 +52,14 @@ impl Site {
 fn hurt(ledger: &Ledger) -> Vec<String> {
     let badly = ledger.hurt().filter(|record| record.grade() != Grade::Late);
     badly
-        .map(|record| format!("{} after {:?}: {:?}", ledger.name(record), record.scheduled, record.grade()))
+        .map(|record| {
+            format!(
+                "{} after {:?}: {:?}",
+                ledger.name(record),
+                record.scheduled,
+                record.grade()
+            )
+        })
         .collect()
 }
 
@@ -107,7 +114,11 @@ async fn no_fault_of_one_provider_over_udp_loses_a_query() {
 
 #[tokio::test]
 async fn no_fault_of_one_provider_over_tcp_loses_a_query() {
-    endure_each(ListedTransports::Tcp, &[Fault::Blackhole, Fault::Rst, Fault::Garbage, Fault::Servfail]).await;
+    endure_each(
+        ListedTransports::Tcp,
+        &[Fault::Blackhole, Fault::Rst, Fault::Garbage, Fault::Servfail],
+    )
+    .await;
 }
 
 /// A second of load that hurts nobody: health learns from clients' queries.

@@ -93,7 +93,12 @@ async fn an_ipv6_loopback_is_served_or_its_absence_is_told() {
     let mut run = Run::node(Some(&both), &[]);
     run.ready().await;
     let served = run.listening("dns").iter().any(std::net::SocketAddr::is_ipv6);
-    assert!(served || run.stderr().contains("[::1]"), "{}{}", run.stdout(), run.stderr());
+    assert!(
+        served || run.stderr().contains("[::1]"),
+        "{}{}",
+        run.stdout(),
+        run.stderr()
+    );
 }
 
 #[tokio::test]
@@ -132,7 +137,13 @@ async fn a_sound_config_is_confirmed() {
 
 #[tokio::test]
 async fn a_wrong_command_line_is_told_from_a_request_for_help() {
-    for arguments in [&[][..], &["fly"], &["run", "--colour"], &["run", "--listen", "53"], &["query"]] {
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["run", "--colour"],
+        &["run", "--listen", "53"],
+        &["query"],
+    ] {
         let (code, said, complaints) = Run::to_the_end(arguments).await;
         assert_eq!((code, said), (64, String::new()), "{arguments:?}");
         assert!(!complaints.is_empty(), "{arguments:?}");
@@ -149,10 +160,15 @@ async fn a_node_that_cannot_write_runs_from_memory_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("mine.toml"), quiet_config()).unwrap();
     // Nobody can make a directory there, not even root.
-    let mut run = Run::start(&["run", "-c", "mine.toml", "--state-dir", "/dev/null/detour"], directory);
+    let mut run = Run::start(
+        &["run", "-c", "mine.toml", "--state-dir", "/dev/null/detour"],
+        directory,
+    );
     run.ready().await;
     assert!(run.stderr().contains("/dev/null/detour"), "{}", run.stderr());
-    let status = http::get(run.listening("admin")[0], "/api/v1/status", PATIENCE).await.unwrap();
+    let status = http::get(run.listening("admin")[0], "/api/v1/status", PATIENCE)
+        .await
+        .unwrap();
     let status: Value = serde_json::from_slice(&status.body).unwrap();
     assert!(status["warnings"].to_string().contains("/dev/null/detour"), "{status}");
 }
@@ -164,7 +180,10 @@ async fn status_for(node: &Node, path: &str, host: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     let read = stream.read_to_string(&mut response);
-    tokio::time::timeout(PATIENCE, read).await.expect("a response in time").unwrap();
+    tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("a response in time")
+        .unwrap();
     response.split(' ').nth(1).unwrap().to_owned()
 }
 
@@ -207,12 +226,23 @@ async fn query_and_explain_speak_to_a_running_node() {
         let said = told(&[&["query", name, "--server", &dns], way].concat()).await;
         assert!(said.contains(&address), "{said}");
     }
-    assert!(told(&["explain", name, "--admin", &admin]).await.contains("only-provider"));
+    assert!(
+        told(&["explain", name, "--admin", &admin])
+            .await
+            .contains("only-provider")
+    );
     let json: Value = serde_json::from_str(&told(&["explain", name, "--admin", &admin, "--json"]).await).unwrap();
     assert!(json.to_string().contains("only-provider"), "{json}");
     let before = clock::now();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let (code, _, complaints) = Run::to_the_end(&["explain", name, "--admin", &free]).await;
     assert_eq!(code, 1);
-    assert!(complaints.contains(&free) && before.elapsed() < PATIENCE, "{complaints}");
+    assert!(
+        complaints.contains(&free) && before.elapsed() < PATIENCE,
+        "{complaints}"
+    );
 }

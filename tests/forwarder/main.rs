@@ -20,6 +20,7 @@ mod command;
 mod faults;
 mod lifecycle;
 mod message;
+mod metrics;
 mod node;
 mod outage;
 mod privacy;

@@ -306,7 +306,9 @@ impl Reply {
 
     /// The addresses of the A records in the answer section.
     pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
-        let records = self.of_section(Section::Answer).filter(|record| record.rtype == rtype::A);
+        let records = self
+            .of_section(Section::Answer)
+            .filter(|record| record.rtype == rtype::A);
         let address = |record: &Record| Ipv4Addr::from(<[u8; 4]>::try_from(record.rdata.as_slice()).unwrap());
         records.map(address).collect()
     }

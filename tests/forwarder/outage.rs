@@ -17,6 +17,7 @@ const HEALING: Duration = Duration::from_secs(40);
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 const NETWORK_ERROR: u16 = 23;
 const STALE_ANSWER: u16 = 3;
+const CACHED_ERROR: u16 = 13;
 
 fn break_all(fakes: &[Fake], fault: Fault) {
     for fake in fakes {
@@ -57,7 +58,10 @@ async fn a_total_outage_is_told_in_time_and_forgotten_when_it_ends() {
             assert!(reply.extended_errors().contains(&NO_REACHABLE_AUTHORITY), "{reply:?}");
         }
     }
-    assert_eq!(ask_in_time(node.dns(), kept).await.addresses(), [zone::expected_a(kept).unwrap()]);
+    assert_eq!(
+        ask_in_time(node.dns(), kept).await.addresses(),
+        [zone::expected_a(kept).unwrap()]
+    );
 
     // Expired by then, or soon.
     let mut stale = ask_in_time(node.dns(), brief).await;
@@ -91,6 +95,31 @@ async fn a_total_outage_is_told_in_time_and_forgotten_when_it_ends() {
 }
 
 #[tokio::test]
+async fn what_all_providers_agree_on_is_told_and_kept_for_seconds() {
+    let fakes = ["one", "two", "three"].map(fake);
+    let [one, two, three] = &fakes;
+    for (fault, code) in [(Fault::Servfail, rcode::SERVFAIL), (Fault::Refused, rcode::REFUSED)] {
+        let node = Node::before(&[one, two, three]).await;
+        break_all(&fakes, fault);
+        let first = ask_in_time(node.dns(), "agreed.cedar-mill.org").await;
+        let second = ask_in_time(node.dns(), "agreed.cedar-mill.org").await;
+        assert_eq!((first.rcode, second.rcode), (code, code));
+        assert_eq!(
+            (first.extended_errors(), second.extended_errors()),
+            (vec![], vec![CACHED_ERROR])
+        );
+        assert_eq!(node.replies("failure_cache").await, 1);
+        let asked: u64 = fakes.iter().map(|fake| fake.stats().queries()).sum();
+        assert!(asked >= 2, "one provider's word is not enough");
+        break_all(&fakes, Fault::None);
+        until("it is asked again", PATIENCE, async || {
+            ask_in_time(node.dns(), "agreed.cedar-mill.org").await.rcode == rcode::NOERROR
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn providers_that_refuse_every_packet_are_told_of() {
     // A fake that resets keeps its port and lets nobody in: as if nothing listened, but nobody else can come by it.
     let fakes = ["one", "two"].map(fake);
@@ -105,6 +134,9 @@ async fn providers_that_refuse_every_packet_are_told_of() {
         assert!(told(NO_REACHABLE_AUTHORITY) || told(NETWORK_ERROR), "{codes:?}");
     }
     // And without EDNS there is no place to say it.
-    let reply = Udp::to(node.dns()).await.ask(&Message::query("plain.cedar-mill.org", rtype::A)).await;
+    let reply = Udp::to(node.dns())
+        .await
+        .ask(&Message::query("plain.cedar-mill.org", rtype::A))
+        .await;
     assert_eq!((reply.rcode, reply.edns), (rcode::SERVFAIL, None));
 }

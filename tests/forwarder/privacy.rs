@@ -67,7 +67,10 @@ async fn live_a_secret_life(format: &str, seed: u64) {
     let label = secret(seed);
     let fakes = ["one", "two"].map(fake);
     let [one, two] = &fakes;
-    let logged = format!("{}\n[log]\nlevel = \"info\"\nformat = \"{format}\"\n", config(&udp_blocks(&[one, two])));
+    let logged = format!(
+        "{}\n[log]\nlevel = \"info\"\nformat = \"{format}\"\n",
+        config(&udp_blocks(&[one, two]))
+    );
     let mut run = Run::node(Some(&logged), &[]);
     run.ready().await;
     let (dns, admin) = (run.listening("dns")[0], run.listening("admin")[0]);
@@ -79,7 +82,11 @@ async fn live_a_secret_life(format: &str, seed: u64) {
         udp.send(&half[..half.len() / 2]).await;
         udp.receive().await;
     }
-    let all = |fault| fakes.iter().for_each(|fake: &Fake| fake.set_fault(TransportSel::Both, fault));
+    let all = |fault| {
+        fakes
+            .iter()
+            .for_each(|fake: &Fake| fake.set_fault(TransportSel::Both, fault))
+    };
     for fault in [
         Fault::Servfail,
         Fault::Refused,
@@ -96,7 +103,10 @@ async fn live_a_secret_life(format: &str, seed: u64) {
     }
     // The health of providers has been written about by now, or the test would see nothing.
     let stale = &queries(&label)[12];
-    until("a stale answer", PATIENCE, async || udp.ask(&stale.clone().edns(1232)).await.extended_errors() == [3]).await;
+    until("a stale answer", PATIENCE, async || {
+        udp.ask(&stale.clone().edns(1232)).await.extended_errors() == [3]
+    })
+    .await;
     all(Fault::None);
     until("the end of the outage", Duration::from_secs(40), async || {
         let replies = ask_in_trouble(&run, &label, "light").await;

@@ -63,21 +63,66 @@ fn unreadable() -> Vec<Row> {
     };
     vec![
         Row("a header alone", empty().counts([0; 4]), formerr, header),
-        Row("no question but EDNS", empty().counts([0, 0, 0, 1]).additional(opt(1232, 0, &[])), formerr, Echo::EdnsOnly),
+        Row(
+            "no question but EDNS",
+            empty().counts([0, 0, 0, 1]).additional(opt(1232, 0, &[])),
+            formerr,
+            Echo::EdnsOnly,
+        ),
         Row("two questions", two.clone(), formerr, header),
         Row("two questions and EDNS", two.edns(1232), formerr, Echo::EdnsOnly),
-        Row("very many questions", known().counts([0xffff, 0, 0, 0]), formerr, header),
-        Row("a question that is missing", empty().counts([1, 0, 0, 0]), formerr, header),
-        Row("a name without end", Message::of_question(b"\x05alder".to_vec()), formerr, header),
-        Row("a label beyond the end", Message::of_question(b"\x3falder".to_vec()), formerr, header),
-        Row("a name without type", Message::of_question(wire_name(KNOWN)), formerr, header),
-        Row("a name with half a class", Message::of_question(question(KNOWN, 1, 1)[..25].to_vec()), formerr, header),
+        Row(
+            "very many questions",
+            known().counts([0xffff, 0, 0, 0]),
+            formerr,
+            header,
+        ),
+        Row(
+            "a question that is missing",
+            empty().counts([1, 0, 0, 0]),
+            formerr,
+            header,
+        ),
+        Row(
+            "a name without end",
+            Message::of_question(b"\x05alder".to_vec()),
+            formerr,
+            header,
+        ),
+        Row(
+            "a label beyond the end",
+            Message::of_question(b"\x3falder".to_vec()),
+            formerr,
+            header,
+        ),
+        Row(
+            "a name without type",
+            Message::of_question(wire_name(KNOWN)),
+            formerr,
+            header,
+        ),
+        Row(
+            "a name with half a class",
+            Message::of_question(question(KNOWN, 1, 1)[..25].to_vec()),
+            formerr,
+            header,
+        ),
         Row("a pointer to itself", named(b"\xc0\x0c"), formerr, header),
         Row("a pointer forward", named(b"\xc0\x20"), formerr, header),
         Row("a pointer into the header", named(b"\xc0\x00"), formerr, header),
-        Row("two pointers in a circle", named(b"\x01a\xc0\x0e\xc0\x0c"), formerr, header),
+        Row(
+            "two pointers in a circle",
+            named(b"\x01a\xc0\x0e\xc0\x0c"),
+            formerr,
+            header,
+        ),
         Row("a pointer behind a label", named(b"\x03www\xc0\x0c"), formerr, header),
-        Row("a label of 64 octets", named(&[&[64; 65][..], &[0]].concat()), formerr, header),
+        Row(
+            "a label of 64 octets",
+            named(&[&[64; 65][..], &[0]].concat()),
+            formerr,
+            header,
+        ),
         Row("an extended label", named(b"\x41\x01\0"), formerr, header),
         Row("a label of type 10", named(b"\x80\x01\0"), formerr, header),
         Row("a name of 257 octets", named(&long_name), formerr, header),
@@ -104,12 +149,32 @@ fn misplaced() -> Vec<Row> {
         Row("two OPT", known().edns(1232).edns(1232), formerr, Echo::Edns),
         Row("OPT in answer", in_answer(edns()), formerr, Echo::AnyEdns),
         Row("OPT in authority", in_authority(edns()), formerr, Echo::AnyEdns),
-        Row("OPT with an owner", known().additional(named_opt), formerr, Echo::AnyEdns),
-        Row("OPT that ends too early", known().additional(cut_opt), formerr, Echo::AnyEdns),
-        Row("OPT that is missing", known().counts([1, 0, 0, 1]), formerr, Echo::Question),
+        Row(
+            "OPT with an owner",
+            known().additional(named_opt),
+            formerr,
+            Echo::AnyEdns,
+        ),
+        Row(
+            "OPT that ends too early",
+            known().additional(cut_opt),
+            formerr,
+            Echo::AnyEdns,
+        ),
+        Row(
+            "OPT that is missing",
+            known().counts([1, 0, 0, 1]),
+            formerr,
+            Echo::Question,
+        ),
         Row("an answer", in_answer(a()), formerr, Echo::Question),
         Row("an authority", in_authority(a()), formerr, Echo::Question),
-        Row("an owner that points to itself", known().additional(record(b"\xc0\x27", 1, 1, 0, &[])), formerr, Echo::Question),
+        Row(
+            "an owner that points to itself",
+            known().additional(record(b"\xc0\x27", 1, 1, 0, &[])),
+            formerr,
+            Echo::Question,
+        ),
     ]
 }
 
@@ -122,19 +187,28 @@ fn edns() -> Vec<Row> {
     vec![
         formerr("an option longer than its record", b"\0\x64\0\x08four"),
         formerr("an option without length", b"\0\x64\0"),
-        formerr("a whole option and half of one", &[option(100, b"x"), vec![0, 3]].concat()),
+        formerr(
+            "a whole option and half of one",
+            &[option(100, b"x"), vec![0, 3]].concat(),
+        ),
         formerr("a cookie of 7 octets", &option(10, &[1; 7])),
         formerr("a cookie of 9 octets", &option(10, &[1; 9])),
         formerr("a cookie of 41 octets", &option(10, &[1; 41])),
         formerr("a subnet of no family", &option(8, &[0, 9, 24, 0, 192, 0, 2])),
-        formerr("a subnet with a long prefix", &option(8, &[0, 1, 33, 0, 192, 0, 2, 1, 0])),
+        formerr(
+            "a subnet with a long prefix",
+            &option(8, &[0, 1, 33, 0, 192, 0, 2, 1, 0]),
+        ),
         formerr("a subnet that is cut", &option(8, &[0, 1, 24])),
         fine("a cookie", &option(10, &[1; 8])),
         fine("a subnet nobody may add to", &option(8, &[0, 1, 0, 0])),
         fine("a subnet", &option(8, &[0, 1, 24, 0, 192, 0, 2])),
         fine("an empty option", &option(3, &[])),
         fine("an unknown option", &option(65_535, b"whatever")),
-        fine("the options of dig", &[option(3, &[]), option(9, &[]), option(8, &[0; 4])].concat()),
+        fine(
+            "the options of dig",
+            &[option(3, &[]), option(9, &[]), option(8, &[0; 4])].concat(),
+        ),
         badvers("EDNS version 1", version(1, &[])),
         badvers("EDNS version 255", version(255, &[])),
         badvers("EDNS version 1 with an option", version(1, &option(100, b"x"))),
@@ -157,16 +231,41 @@ fn not_for_providers() -> Vec<Row> {
         refused("a signed query", known().additional(signature)),
         refused("an unknown CHAOS name", chaos("authors.bind", rtype::TXT)),
         refused("a known CHAOS name of another type", chaos("version.bind", rtype::A)),
-        Row("NXNAME", Message::query(KNOWN, rtype::NXNAME), rcode::FORMERR, Echo::Question),
-        Row("NXNAME with EDNS", Message::query(KNOWN, rtype::NXNAME).edns(1232), rcode::FORMERR, Echo::Edns),
-        Row("CHAOS with EDNS", chaos("authors.bind", rtype::TXT).edns(1232), rcode::REFUSED, Echo::Edns),
-        Row("recursion not desired of what is known", known().flags(0), rcode::NOERROR, Echo::Question),
+        Row(
+            "NXNAME",
+            Message::query(KNOWN, rtype::NXNAME),
+            rcode::FORMERR,
+            Echo::Question,
+        ),
+        Row(
+            "NXNAME with EDNS",
+            Message::query(KNOWN, rtype::NXNAME).edns(1232),
+            rcode::FORMERR,
+            Echo::Edns,
+        ),
+        Row(
+            "CHAOS with EDNS",
+            chaos("authors.bind", rtype::TXT).edns(1232),
+            rcode::REFUSED,
+            Echo::Edns,
+        ),
+        Row(
+            "recursion not desired of what is known",
+            known().flags(0),
+            rcode::NOERROR,
+            Echo::Question,
+        ),
     ];
     for meta in [rtype::OPT, 129, 200, 248, 249, rtype::TSIG, 253, 254] {
         rows.push(refused("a meta type", Message::query(KNOWN, meta)));
     }
     for opcode in [1, 2, 3, 4, 5, 6, 15] {
-        for message in [known(), known().edns(1232), known().flags(0x07f0), known().counts([0; 4])] {
+        for message in [
+            known(),
+            known().edns(1232),
+            known().flags(0x07f0),
+            known().counts([0; 4]),
+        ] {
             rows.push(Row("an operation", message.opcode(opcode), rcode::NOTIMP, Echo::Header));
         }
     }
@@ -182,13 +281,39 @@ fn tolerated() -> Vec<Row> {
     };
     vec![
         fine("octets behind the message", tailed(&[0; 40])),
-        fine("octets like a record behind the message", tailed(&opt(1232, 0x0001_0000, &[]))),
+        fine(
+            "octets like a record behind the message",
+            tailed(&opt(1232, 0x0001_0000, &[])),
+        ),
         fine("all flags and a response code", known().flags(0x07ff)),
-        fine("an additional record", known().additional(record(b"\0", 1, 1, 0, &[192, 0, 2, 1]))),
-        Row("EDNS behind an additional record", known().additional(record(b"\0", 1, 1, 0, &[])).edns(1232), 0, Echo::Edns),
-        Row("an owner of a star", Message::query("*.alder-lane.com", rtype::A), rcode::NOERROR, Echo::Question),
-        Row("labels with any octet", named(b"\x04\0.\\\xff\x0aalder-lane\x03com\0"), rcode::NOERROR, Echo::Question),
-        Row("the root", Message::query(".", rtype::NS), rcode::NOERROR, Echo::Question),
+        fine(
+            "an additional record",
+            known().additional(record(b"\0", 1, 1, 0, &[192, 0, 2, 1])),
+        ),
+        Row(
+            "EDNS behind an additional record",
+            known().additional(record(b"\0", 1, 1, 0, &[])).edns(1232),
+            0,
+            Echo::Edns,
+        ),
+        Row(
+            "an owner of a star",
+            Message::query("*.alder-lane.com", rtype::A),
+            rcode::NOERROR,
+            Echo::Question,
+        ),
+        Row(
+            "labels with any octet",
+            named(b"\x04\0.\\\xff\x0aalder-lane\x03com\0"),
+            rcode::NOERROR,
+            Echo::Question,
+        ),
+        Row(
+            "the root",
+            Message::query(".", rtype::NS),
+            rcode::NOERROR,
+            Echo::Question,
+        ),
     ]
 }
 
@@ -231,7 +356,11 @@ fn objection(Row(_, message, code, echo): &Row, reply: &Reply) -> Option<String>
         (edns_is_sound, "EDNS"),
         (reply.records.is_empty() || *code == rcode::NOERROR, "records"),
     ];
-    let wrong: Vec<_> = checks.iter().filter(|(holds, _)| !holds).map(|(_, what)| *what).collect();
+    let wrong: Vec<_> = checks
+        .iter()
+        .filter(|(holds, _)| !holds)
+        .map(|(_, what)| *what)
+        .collect();
     (!wrong.is_empty()).then(|| format!("{}: {reply:?}", wrong.join(", ")))
 }
 
@@ -290,7 +419,14 @@ async fn responses_and_scraps_get_no_reply() {
     let client = Udp::to(node.dns()).await;
     let response = known().flags(flag::QR | flag::RD).bytes();
     let notify_response = known().flags(flag::QR).opcode(4).bytes();
-    let scraps = [&known().bytes()[..11], &[0], &[], &response, &notify_response, &response[..12]];
+    let scraps = [
+        &known().bytes()[..11],
+        &[0],
+        &[],
+        &response,
+        &notify_response,
+        &response[..12],
+    ];
     for scrap in scraps {
         assert!(client.hears_nothing_of(scrap).await, "{scrap:02x?}");
         let mut connection = Tcp::to(node.dns()).await;

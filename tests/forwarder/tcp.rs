@@ -27,7 +27,10 @@ async fn a_fast_answer_does_not_wait_for_a_slow_one() {
     client.send(&Message::query(&fast, rtype::A).id(2).bytes()).await;
     for (id, name) in [(2, fast), (1, slow)] {
         let reply = client.receive().await.unwrap();
-        assert_eq!((reply.id, reply.addresses()), (id, vec![zone::expected_a(&name).unwrap()]));
+        assert_eq!(
+            (reply.id, reply.addresses()),
+            (id, vec![zone::expected_a(&name).unwrap()])
+        );
     }
 }
 
@@ -75,7 +78,10 @@ async fn a_query_may_come_in_single_bytes() {
         // Lets the byte leave as a segment of its own; the outcome does not depend on it.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(client.receive().await.unwrap().addresses(), [zone::expected_a(name).unwrap()]);
+    assert_eq!(
+        client.receive().await.unwrap().addresses(),
+        [zone::expected_a(name).unwrap()]
+    );
 }
 
 #[tokio::test]

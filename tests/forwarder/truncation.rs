@@ -59,6 +59,10 @@ async fn what_does_not_fit_into_a_datagram_comes_whole_over_tcp() {
         assert!(reply.records[0].rdata.len().abs_diff(bytes) <= 1, "{bytes}");
         assert!(!tcp.ask(&big(bytes)).await.has(flag::TC));
     }
-    assert!(fake.stats().tcp.answered >= 3, "the provider was asked over TCP: {}", fake.stats());
+    assert!(
+        fake.stats().tcp.answered >= 3,
+        "the provider was asked over TCP: {}",
+        fake.stats()
+    );
     assert_eq!(node.replies("provider").await, 4, "each was asked once");
 }

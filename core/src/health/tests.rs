@@ -1,5 +1,7 @@
 //! One endpoint's health, input by input; the sentences of the design's section on health and selection.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
+
 use super::*;
 use crate::outcome::Rcode;
 
@@ -108,7 +110,10 @@ fn a_timeout_is_four_p95_between_250_ms_and_one_second() {
         }
         let timeout = bench.health.latencies().timing().timeout_us / MS;
         // A bucket of the histogram is 6 % wide.
-        assert!((timeout_ms..=timeout_ms * 107 / 100).contains(&timeout), "{latency_ms}: {timeout}");
+        assert!(
+            (timeout_ms..=timeout_ms * 107 / 100).contains(&timeout),
+            "{latency_ms}: {timeout}"
+        );
     }
 }
 
@@ -494,7 +499,9 @@ fn three_bad_domains_that_are_a_fifth_of_ten_seconds_make_suspect() {
         };
         bench.finish(begun, finish, false, ms + 1);
         assert_eq!(bench.health.state(), State::Up);
-        bench.health.fail_domain(begun, domain, Cause::Refused, Time::at_ms(ms + 2));
+        bench
+            .health
+            .fail_domain(begun, domain, Cause::Refused, Time::at_ms(ms + 2));
     }
     assert_eq!(bench.state(), (State::Suspect, Cause::Refused));
 }

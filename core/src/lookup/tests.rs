@@ -1,5 +1,7 @@
 //! One lookup, signal by signal: the client's column of the outcome table.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
+
 use std::sync::Arc;
 
 use super::*;
@@ -353,7 +355,12 @@ fn a_mismatch_is_raced_by_a_stream_and_marked_only_if_the_race_answers() {
 
 #[test]
 fn a_definite_failure_asks_the_next_for_free() {
-    for failure in [Failure::Reset, Failure::Unreachable, Failure::Garbage, Failure::ConnectTimeout] {
+    for failure in [
+        Failure::Reset,
+        Failure::Unreachable,
+        Failure::Garbage,
+        Failure::ConnectTimeout,
+    ] {
         let mut bench = bench(3).start(false);
         let tokens = bench.usage.budget.tokens();
         bench.signal(0, Signal::Failed(failure), 5);

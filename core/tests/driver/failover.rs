@@ -48,7 +48,10 @@ fn assert_nobody_is_hurt(case: Case) {
         }
         let first = world.counts.first[usize::from(victim)];
         if case.fault != Fault::Truncate && first * 100 >= world.counts.asked {
-            world.fail(&format!("{case:?}: {first} first choices of a dead provider: {:?}", world.counts));
+            world.fail(&format!(
+                "{case:?}: {first} first choices of a dead provider: {:?}",
+                world.counts
+            ));
         }
     }
 }
@@ -113,14 +116,15 @@ fn down_after_us(law: Law, interval_us: u64, seed: u64) -> u64 {
     world.events.clear();
     world.set_fault(0, BOTH, Fault::Blackhole);
     world.run(8 * SEC);
-    let down = world.events.iter().find_map(|(at, event)| match event {
-        Event::StateChanged { endpoint, to, .. } if endpoint.0 == 0 && *to == State::Down => Some(*at),
-        _ => None,
-    });
-    match (down, world.first_lost.get(&0)) {
-        (Some(down), Some(lost)) => down.since(*lost),
-        _ => world.fail("never went down"),
+    let fell =
+        |event: &Event| matches!(event, Event::StateChanged { endpoint, to: State::Down, .. } if endpoint.0 == 0);
+    let down = world.events.iter().find(|(_, event)| fell(event));
+    if let Some((down, _)) = down
+        && let Some(lost) = world.first_lost.get(&0)
+    {
+        return down.since(*lost);
     }
+    world.fail("never went down")
 }
 
 #[test]
@@ -138,7 +142,10 @@ fn black_hole_is_down_within_two_seconds_of_the_first_lost_query_with_bimodal_an
     for (interval_us, seeds) in [(100_000, 20), (33_333, 6), (10_000, 3), (3_333, 2)] {
         for seed in 1..=seeds {
             let took = down_after_us(Law::Bimodal, interval_us, seed);
-            assert!(took <= 2 * SEC, "seed {seed}, a query every {interval_us} us: {took} us");
+            assert!(
+                took <= 2 * SEC,
+                "seed {seed}, a query every {interval_us} us: {took} us"
+            );
         }
     }
 }

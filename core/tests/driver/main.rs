@@ -3,7 +3,8 @@
 //!
 //! Everything follows from a seed. `world` is the event queue and the shell's part, `provider` what comes back from
 //! whom and when; the other modules are scenarios. Invariants are checked after every step; a violation prints the
-//! seed and the last 50 events. `DETOUR_SEEDS` sets how many random scenarios run, `DETOUR_SEED` runs one.
+//! seed and the last 50 events. `DETOUR_SEEDS` sets how many random scenarios run, `DETOUR_SEED` runs one,
+//! `DETOUR_SHOW_HURT` tells the story of every hurt query.
 
 #![expect(
     clippy::unwrap_used,

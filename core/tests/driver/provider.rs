@@ -81,10 +81,13 @@ pub(crate) struct FaultState {
 impl FaultState {
     /// A flapping provider is a black hole or well.
     pub(crate) fn effective(self, now: Time) -> Fault {
-        match self.fault {
-            Fault::Flap(period) if (now.since(self.since) / period).is_multiple_of(2) => Fault::Blackhole,
-            Fault::Flap(_) => Fault::None,
-            other => other,
+        let Fault::Flap(period) = self.fault else {
+            return self.fault;
+        };
+        if (now.since(self.since) / period).is_multiple_of(2) {
+            Fault::Blackhole
+        } else {
+            Fault::None
         }
     }
 }

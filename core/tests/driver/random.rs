@@ -73,7 +73,10 @@ fn run(seed: u64) -> u64 {
     world.reset_counts();
     world.run(10 * SEC);
     if world.counts.lost > 0 {
-        world.fail(&format!("questions are lost though everything is well: {:?}", world.counts));
+        world.fail(&format!(
+            "questions are lost though everything is well: {:?}",
+            world.counts
+        ));
     }
     world.hash
 }

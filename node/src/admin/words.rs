@@ -1,11 +1,13 @@
 //! The one word for each value where its own type has none: what a plan chose and skipped, what an answer is, response
 //! codes and record types. No match has a catch-all, so a new variant does not compile without its word.
 
+use hickory_proto::rr::RecordType;
+
+use crate::cli::parse_record_type;
 use detour_core::lookup::GaveUp;
 use detour_core::plan::{Chosen, Skipped};
 use detour_resolver::wire::code::rcode;
 use detour_resolver::wire::{Kind, Policy};
-use hickory_proto::rr::RecordType;
 
 /// Why an endpoint is in a plan.
 #[must_use]
@@ -99,11 +101,7 @@ pub(crate) fn type_text(rtype: u16) -> String {
 /// The type such a text means, in any letter case.
 #[must_use]
 pub(super) fn parse_type(text: &str) -> Option<u16> {
-    let name = text.to_ascii_uppercase();
-    match name.strip_prefix("TYPE") {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
-        Some(_) | None => name.parse::<RecordType>().ok().map(u16::from),
-    }
+    parse_record_type(text).ok().map(u16::from)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use detour_core::health::{Begun, Finish, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
-use detour_core::outcome::{Failure, Rcode, Reply, Signal};
+use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ use crate::ask::Ask;
 use crate::report::{Report, Reporter};
 use crate::tasks::Tasks;
 use crate::wire::edns::UDP_BYTES_MAX;
-use crate::wire::{Accepted, Class, EdnsOut, QueryOut, build_query, classify};
+use crate::wire::{Accepted, EdnsOut, QueryOut, build_query, classify};
 
 /// How long an endpoint that failed with EDNS and answered without is asked without (RFC 6891 section 6.2.2).
 const NO_EDNS_US: u64 = 600 * SEC;
@@ -135,7 +135,7 @@ impl Line {
     /// An answer was accepted: tells health and the lookup.
     pub(crate) fn answered(&self, attempt: &Attempt, begun: Begun, accepted: Accepted, edns_sent: bool, now: Time) {
         self.note_heard(now);
-        let reply = reply_of(classify(&accepted, edns_sent));
+        let reply = classify(&accepted, edns_sent);
         if attempt.without_edns && reply.is_good() {
             let until = now.plus(NO_EDNS_US).as_micros();
             self.no_edns_until.store(until, Ordering::Relaxed);
@@ -181,19 +181,6 @@ impl Line {
             socket: self.next_socket(),
             purpose: attempt.purpose,
         }
-    }
-}
-
-/// The wire's class as the core's word.
-fn reply_of(class: Class) -> Reply {
-    match class {
-        Class::Positive => Reply::Positive,
-        Class::Denial { soa } => Reply::Denial { soa },
-        Class::Filtered => Reply::Filtered,
-        Class::Bogus => Reply::Bogus,
-        Class::NoEdns => Reply::NoEdns,
-        Class::Failed(rcode) => Reply::Failed(Rcode(rcode)),
-        Class::Truncated => Reply::Truncated,
     }
 }
 

@@ -16,6 +16,7 @@ use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
 use super::name::{NameBuf, skip_plain_name};
 use super::record::{Record, Records, Section};
 use super::{u16_at, u32_at};
+use detour_core::outcome::{Rcode, Reply};
 
 /// The most records an answer may have. The largest RRsets in use have a few hundred; each record costs a walk along
 /// its names, so an unbounded 64 KiB of them would be a way to burn our time.
@@ -91,28 +92,6 @@ pub enum Mismatch {
     /// The case of the name only.
     #[error("case of the name")]
     Case,
-}
-
-/// What came back, as the table of outcomes wants it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Records of the type.
-    Positive,
-    /// NXDOMAIN or no data.
-    Denial {
-        /// With a SOA record: cacheable, and no reason for doubt.
-        soa: bool,
-    },
-    /// The provider's choice: forged, blocked, censored, filtered or prohibited by its own word.
-    Filtered,
-    /// SERVFAIL because the name does not validate.
-    Bogus,
-    /// FORMERR or NOTIMP to a query with EDNS: to be asked again without.
-    NoEdns,
-    /// Any other response code.
-    Failed(u16),
-    /// To be asked again over a stream.
-    Truncated,
 }
 
 /// Decides whether `msg` answers our query, and takes of it what is kept.
@@ -326,17 +305,17 @@ impl<'a> Walk<'a> {
 
 /// What came back, in the words of the table of outcomes. `edns_sent`: whether our query had an OPT record.
 #[must_use]
-pub fn classify(accepted: &Accepted, edns_sent: bool) -> Class {
+pub fn classify(accepted: &Accepted, edns_sent: bool) -> Reply {
     let rcode = accepted.answer.rcode();
     match accepted.answer.kind() {
-        Kind::Truncated => Class::Truncated,
-        _ if accepted.edes.any(|code| matches!(code, 4 | 15..=18)) => Class::Filtered,
-        Kind::Positive => Class::Positive,
-        Kind::Denial { soa } => Class::Denial { soa },
+        Kind::Truncated => Reply::Truncated,
+        _ if accepted.edes.any(|code| matches!(code, 4 | 15..=18)) => Reply::Filtered,
+        Kind::Positive => Reply::Positive,
+        Kind::Denial { soa } => Reply::Denial { soa },
         Kind::Failure => match rcode {
-            rcode::SERVFAIL if accepted.edes.any(|code| matches!(code, 1 | 2 | 5..=12)) => Class::Bogus,
-            rcode::FORMERR | rcode::NOTIMP if edns_sent => Class::NoEdns,
-            _ => Class::Failed(rcode),
+            rcode::SERVFAIL if accepted.edes.any(|code| matches!(code, 1 | 2 | 5..=12)) => Reply::Bogus,
+            rcode::FORMERR | rcode::NOTIMP if edns_sent => Reply::NoEdns,
+            _ => Reply::Failed(Rcode(rcode)),
         },
     }
 }

@@ -28,7 +28,7 @@ pub mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Accepted, Class, Expected, Garbage, Mismatch, Rejected, accept, classify};
+pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
 pub use answer::{Answer, Kind};
 pub use build::{EdnsOut, QueryOut, build_query};
 pub use edns::{Ede, EdeCodes, Edns};

@@ -1,12 +1,13 @@
 //! Answers of providers: what is accepted, what it means, what is kept.
 
-use super::super::accept::{Class, Expected, Garbage, Mismatch, Rejected, accept, classify};
+use super::super::accept::{Expected, Garbage, Mismatch, Rejected, accept, classify};
 use super::super::answer::Kind;
 use super::super::build::{EdnsOut, QueryOut, build_query};
 use super::super::code::{class, rtype};
 use super::super::name::NameBuf;
 use super::super::query::{Parsed, parse};
 use super::{ID, Msg, Q, RESPONSE, accept_as_sent, ede_option, wire};
+use detour_core::outcome::{Rcode, Reply};
 
 const A: &[u8] = &[192, 0, 2, 1];
 
@@ -288,10 +289,10 @@ fn kinds_follow_rcode_answer_and_soa() {
 fn errors_without_a_question_get_ours() {
     let question = &Msg::query("a.t", 1).bytes[12..];
     for (rcode, class) in [
-        (1, Class::NoEdns),
-        (2, Class::Failed(2)),
-        (4, Class::NoEdns),
-        (5, Class::Failed(5)),
+        (1, Reply::NoEdns),
+        (2, Reply::Failed(Rcode(2))),
+        (4, Reply::NoEdns),
+        (5, Reply::Failed(Rcode(5))),
     ] {
         let msg = Msg::new(RESPONSE | rcode).opt(0, &[]);
         let expected = Expected {
@@ -315,7 +316,7 @@ fn truncated_answers_keep_nothing_even_when_cut_in_a_record() {
     msg.bytes[2] |= 2;
     for len in 23..msg.bytes.len() {
         let accepted = accept_as_sent(&msg.bytes[..len]).unwrap();
-        assert_eq!(classify(&accepted, true), Class::Truncated);
+        assert_eq!(classify(&accepted, true), Reply::Truncated);
         assert_eq!((accepted.answer.wire().len(), accepted.answer.ttl_s()), (23, None));
     }
 }
@@ -324,42 +325,42 @@ fn truncated_answers_keep_nothing_even_when_cut_in_a_record() {
 fn outcomes_are_classified() {
     let with_ede = |rcode: u16, code: u16| Msg::response(rcode, "a.t", 1).opt(0, &ede_option(code));
     for (what, msg, edns_sent, class) in [
-        ("positive", usual(), true, Class::Positive),
+        ("positive", usual(), true, Reply::Positive),
         (
             "denial",
             Msg::response(3, "a.t", 1).soa(&wire("t"), 9, 9),
             true,
-            Class::Denial { soa: true },
+            Reply::Denial { soa: true },
         ),
         (
             "bare denial",
             Msg::response(3, "a.t", 1),
             true,
-            Class::Denial { soa: false },
+            Reply::Denial { soa: false },
         ),
-        ("forged", with_ede(0, 4), true, Class::Filtered),
-        ("blocked", with_ede(3, 15), true, Class::Filtered),
-        ("censored", with_ede(5, 16), true, Class::Filtered),
-        ("prohibited", with_ede(2, 18), true, Class::Filtered),
-        ("stale", with_ede(2, 19), true, Class::Failed(2)),
-        ("bogus", with_ede(2, 6), true, Class::Bogus),
-        ("unsupported algorithm", with_ede(2, 1), true, Class::Bogus),
-        ("NSEC missing", with_ede(2, 12), true, Class::Bogus),
-        ("bogus but REFUSED", with_ede(5, 6), true, Class::Failed(5)),
-        ("unreachable", with_ede(2, 22), true, Class::Failed(2)),
-        ("FORMERR", Msg::response(1, "a.t", 1), true, Class::NoEdns),
+        ("forged", with_ede(0, 4), true, Reply::Filtered),
+        ("blocked", with_ede(3, 15), true, Reply::Filtered),
+        ("censored", with_ede(5, 16), true, Reply::Filtered),
+        ("prohibited", with_ede(2, 18), true, Reply::Filtered),
+        ("stale", with_ede(2, 19), true, Reply::Failed(Rcode(2))),
+        ("bogus", with_ede(2, 6), true, Reply::Bogus),
+        ("unsupported algorithm", with_ede(2, 1), true, Reply::Bogus),
+        ("NSEC missing", with_ede(2, 12), true, Reply::Bogus),
+        ("bogus but REFUSED", with_ede(5, 6), true, Reply::Failed(Rcode(5))),
+        ("unreachable", with_ede(2, 22), true, Reply::Failed(Rcode(2))),
+        ("FORMERR", Msg::response(1, "a.t", 1), true, Reply::NoEdns),
         (
             "FORMERR without EDNS",
             Msg::response(1, "a.t", 1),
             false,
-            Class::Failed(1),
+            Reply::Failed(Rcode(1)),
         ),
-        ("NOTIMP", Msg::response(4, "a.t", 1), true, Class::NoEdns),
+        ("NOTIMP", Msg::response(4, "a.t", 1), true, Reply::NoEdns),
         (
             "BADVERS",
             Msg::response(0, "a.t", 1).opt(1 << 24, &[]),
             true,
-            Class::Failed(16),
+            Reply::Failed(Rcode(16)),
         ),
     ] {
         assert_eq!(classify(&msg.accept().unwrap(), edns_sent), class, "{what}");
