@@ -117,7 +117,7 @@ fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Rout
                 };
                 metrics.count_event(&event);
                 if is_return(&event) {
-                    shared.cache.forget_failures();
+                    shared.forget_failures();
                 }
                 log(&event, label);
             }

@@ -92,13 +92,6 @@ impl Entry {
     pub fn note_refresh_failed(&self, now: Time) {
         self.refresh_failed.store(now.as_micros(), Ordering::Relaxed);
     }
-
-    /// Whether a refresh failed so lately that waiting for another one is in vain.
-    #[must_use]
-    pub fn refresh_failed_lately(&self, now: Time) -> bool {
-        let failed = self.refresh_failed.load(Ordering::Relaxed);
-        failed != 0 && now.since(Time::from_micros(failed)) < REFRESH_FAILED_US
-    }
 }
 
 /// What is known of a question.
@@ -149,6 +142,8 @@ pub struct Cache {
     entries: Sharded<u64, Arc<Entry>, Bytes>,
     failures: Sharded<u64, Failed>,
     epoch: AtomicU64,
+    /// When an endpoint last returned.
+    returned: AtomicU64,
     max_stale_us: u64,
 }
 
@@ -161,6 +156,7 @@ impl Cache {
             entries: Sharded::with_weighter(estimated.min(16_384), size_bytes, Bytes),
             failures: Sharded::new(FAILURES),
             epoch: AtomicU64::new(0),
+            returned: AtomicU64::new(0),
             max_stale_us,
         }
     }
@@ -226,8 +222,17 @@ impl Cache {
     }
 
     /// An endpoint returned: what failed before may succeed.
-    pub fn forget_failures(&self) {
+    pub fn forget_failures(&self, now: Time) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.returned.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether the entry's refresh failed within the last 30 s and no endpoint has returned since: another one would
+    /// be in vain.
+    #[must_use]
+    pub fn refresh_failed_lately(&self, entry: &Entry, now: Time) -> bool {
+        let failed = entry.refresh_failed.load(Ordering::Relaxed);
+        failed > self.returned.load(Ordering::Relaxed) && now.since(Time::from_micros(failed)) < REFRESH_FAILED_US
     }
 
     /// Answers held.

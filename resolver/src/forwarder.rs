@@ -137,6 +137,11 @@ impl Shared {
         self.exchanges.begin_fresh(endpoint, attempt);
     }
 
+    /// An endpoint returned: what failed before may succeed.
+    pub fn forget_failures(&self) {
+        self.cache.forget_failures(self.clock.now());
+    }
+
     /// Whether no client waits for a query being resolved.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::lookup::GaveUp;
+use tokio::sync::oneshot;
 
 use crate::ask::{Ask, key_of};
 use crate::cache::{Entry, Failure, Found};
@@ -153,6 +154,7 @@ impl Shared {
     pub(crate) async fn answer_miss(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) {
         let query = &miss.query;
         let ask = Arc::new(Ask::of(query, self.key_seed));
+        tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
         if let Some(stale) = &miss.stale {
             return self.answer_with_stale(miss, &ask, stale, out).await;
         }
@@ -188,28 +190,15 @@ impl Shared {
 
     /// A stale answer is at hand: a refresh gets 1.8 s, or no time at all where it would be in vain.
     async fn answer_with_stale(self: &Arc<Self>, miss: &Miss, ask: &Arc<Ask>, stale: &Arc<Entry>, out: &mut Vec<u8>) {
-        let now = self.clock.now();
-        let routes = Arc::clone(&self.routes.borrow());
-        let in_vain = routes.nothing_up || stale.refresh_failed_lately(now);
-        // The refresh goes on when its client has been served.
-        let (sender, refreshed) = tokio::sync::oneshot::channel();
-        let (shared, own_ask, own_stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
-        self.tasks.spawn_job(async move {
-            let resolved = match shared.inflight.join(&own_ask) {
-                Role::Leader(leader) => {
-                    let resolved = shared.resolve(&own_ask, Some(&own_stale)).await;
-                    leader.finish(&resolved);
-                    Some(resolved)
-                }
-                Role::Follower(answer) => answer.await.ok(),
-                Role::Crowded => None,
-            };
-            // The client may have been served already.
-            drop(sender.send(resolved));
-        });
-        let wait = if in_vain { Duration::ZERO } else { STALE_WAIT };
-        let refreshed = tokio::time::timeout(wait, refreshed).await;
-        if let Ok(Ok(Some(resolved @ Resolved::Answer(_)))) = refreshed {
+        let refreshed = self.refresh(ask, stale);
+        let wait = if self.routes.borrow().nothing_up {
+            Duration::ZERO
+        } else {
+            STALE_WAIT
+        };
+        if let Some(refreshed) = refreshed
+            && let Ok(Ok(resolved @ Resolved::Answer(_))) = tokio::time::timeout(wait, refreshed).await
+        {
             self.metrics.count_reply(Source::provider);
             return self.write_resolved(&resolved, miss, &[], out);
         }
@@ -221,6 +210,34 @@ impl Shared {
         let freshness = Freshness::Stale { ttl_s: STALE_TTL_S };
         let limit = reply_limit(&miss.query.echo, miss.via);
         write(&stale.answer, &miss.query.echo, freshness, &edes, limit, out);
+    }
+
+    /// Refreshes a stale answer in a job that goes on when its client has been served; `None` where a refresh failed
+    /// within 30 s, or where too many queries are being resolved.
+    fn refresh(self: &Arc<Self>, ask: &Arc<Ask>, stale: &Arc<Entry>) -> Option<oneshot::Receiver<Resolved>> {
+        if self.cache.refresh_failed_lately(stale, self.clock.now()) {
+            return None;
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let (sender, refreshed) = oneshot::channel();
+        let (shared, ask, stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
+        self.tasks.spawn_job(async move {
+            let resolved = match shared.inflight.join(&ask) {
+                Role::Leader(leader) => {
+                    let resolved = shared.resolve(&ask, Some(&stale)).await;
+                    leader.finish(&resolved);
+                    Some(resolved)
+                }
+                Role::Follower(answer) => answer.await.ok(),
+                Role::Crowded => None,
+            };
+            drop(permit);
+            if let Some(resolved) = resolved {
+                // The client may have been served already.
+                drop(sender.send(resolved));
+            }
+        });
+        Some(refreshed)
     }
 
     /// Asks the providers and keeps what may be kept.

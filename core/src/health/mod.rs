@@ -6,6 +6,7 @@
 //! queries that fail in the same instant are one failure, not many. Nothing here condemns an endpoint: that needs
 //! the knowledge that another operator answered meanwhile, which is [`crate::control`]'s.
 
+mod attempt;
 pub mod domains;
 pub mod latency;
 pub mod loss;
@@ -17,6 +18,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+pub use self::attempt::{Begun, Finish, Purpose};
 use self::domains::Domains;
 use self::latency::Latencies;
 use self::loss::LossWindow;
@@ -53,50 +55,6 @@ const FALLS_MAX: usize = 16;
 const HOLD_MAX_US: u64 = 60 * SEC;
 /// Unanswered probes of the sixteen that measure loss that mean it lasts.
 const LOSS_LASTS_AT: usize = 3;
-
-/// Who an attempt was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A client waits for it, and this endpoint was the choice.
-    Client,
-    /// A client waits for it because another endpoint failed or was too slow. What it says counts; how long it takes
-    /// does not, because mostly it was the question that was slow: an endpoint that serves many hedges would look
-    /// slow, lossy or silent.
-    Backup,
-    /// This node wants to know.
-    Probe,
-}
-
-/// An attempt whose query has been written to the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begun {
-    /// Unique number of the attempt in this process.
-    pub id: u64,
-    /// When it was written.
-    pub at: Time,
-    /// The socket or connection it went out on.
-    pub socket: u64,
-    /// Who it was made for.
-    pub purpose: Purpose,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// A well-formed answer.
-    Answered {
-        /// What it said.
-        reply: Reply,
-        /// From the write to the answer, without any handshake.
-        latency_us: u64,
-    },
-    /// Nothing more will come.
-    Failed(Failure),
-    /// A wrong answer came and the same question over a stream was answered.
-    Mismatched,
-    /// Given up without a judgement.
-    Abandoned,
-}
 
 /// An attempt without an answer so far.
 #[derive(Debug, Clone, Copy)]

@@ -41,8 +41,8 @@ const DATAGRAM_BYTES: usize = 4_096;
 pub(super) struct UdpLine {
     line: Arc<Line>,
     source_ports: SourcePorts,
-    /// Sockets for new queries; held while one is picked.
-    pool: Mutex<Vec<Arc<Socket>>>,
+    /// Sockets for new queries; held while one is picked or leaves.
+    pool: Arc<Mutex<Vec<Arc<Socket>>>>,
 }
 
 /// One socket.
@@ -68,7 +68,7 @@ impl UdpLine {
         Self {
             line,
             source_ports,
-            pool: Mutex::new(Vec::new()),
+            pool: Arc::default(),
         }
     }
 
@@ -126,8 +126,12 @@ impl UdpLine {
             retired: AtomicBool::new(false),
             state: Mutex::new(State::default()),
         });
-        let (line, own) = (Arc::clone(&self.line), Arc::clone(&socket));
-        self.line.tasks.spawn_job(async move { read(&line, &own).await });
+        let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
+        self.line.tasks.spawn_job(async move {
+            read(&line, &own).await;
+            // Without this an idle node would keep the last sockets open until its next query.
+            pool.lock().retain(|socket| socket.number != own.number);
+        });
         Ok(socket)
     }
 
