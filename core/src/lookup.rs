@@ -10,6 +10,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::health::Purpose;
+use crate::health::latency::OVERDUE_US_MAX;
 use crate::outcome::{Failure, Rcode, Reply, Signal};
 use crate::plan::{Chosen, Plan, STEPS_MAX};
 use crate::routes::{Place, Routes};
@@ -23,6 +24,9 @@ const DEADLINE_US: u64 = 4 * SEC;
 const DEADLINE_NOTHING_UP_US: u64 = 2 * SEC;
 /// How long a doubtful denial waits for another provider's positive answer.
 const DENIAL_WAIT_US: u64 = 200 * MS;
+/// When an answer is overdue from an endpoint that has answered younger questions, if its 98th percentile lies beyond
+/// the cap: most answers due between 200 ms and here come by themselves, and the budget is for the others.
+const ALIVE_HEDGE_US: u64 = 240 * MS;
 /// Most attempts of one lookup: every step, and the same endpoint once more without EDNS or over a stream.
 const SLOTS_MAX: usize = STEPS_MAX * 2;
 
@@ -424,6 +428,17 @@ impl Lookup {
             return;
         }
         let silent = view.heard.last_heard(attempt.endpoint) < attempt.begun;
+        let patient = attempt.begun.plus(ALIVE_HEDGE_US);
+        let overdue_us = view
+            .routes
+            .endpoint(attempt.endpoint)
+            .map_or(0, |r| r.timing.overdue_us);
+        if !silent && overdue_us >= OVERDUE_US_MAX && now < patient {
+            if let Some(attempt) = self.attempts.get_mut(slot) {
+                attempt.overdue = patient;
+            }
+            return;
+        }
         if view.usage.budget.take(silent, now) {
             self.begin_next_once(slot, Why::Hedge, now, view);
         } else if let Some(attempt) = self.attempts.get_mut(slot) {

@@ -148,7 +148,8 @@ pub struct Routes {
     pub dice: Dice,
     /// By [`EndpointId`].
     pub endpoints: Vec<EndpointRoute>,
-    /// One per provider that has an endpoint with a route, in the order of the configuration.
+    /// One per provider that has an endpoint with a route, in the order of the configuration; all providers if none
+    /// has.
     pub choices: Vec<Choice>,
     /// No endpoint is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
     pub nothing_up: bool,
@@ -183,7 +184,6 @@ impl Routes {
                 .endpoints
                 .iter()
                 .filter_map(|e| Some((*e, endpoints.get(usize::from(e.0))?)))
-                .filter(|(_, route)| route.why != PlaceWhy::NoRoute)
                 .min_by_key(|(_, route)| route.why.settled());
             if let Some((endpoint, route)) = best {
                 choices.push(Choice {
@@ -194,6 +194,11 @@ impl Routes {
                     ramp_since: (route.why == PlaceWhy::Ramp).then_some(route.since),
                 });
             }
+        }
+        // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
+        // shows that the network is back.
+        if choices.iter().any(|choice| choice.why != PlaceWhy::NoRoute) {
+            choices.retain(|choice| choice.why != PlaceWhy::NoRoute);
         }
         choices
     }

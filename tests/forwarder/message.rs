@@ -124,7 +124,7 @@ impl Message {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let count = |records: &Vec<Vec<u8>>| u16::try_from(records.len()).unwrap();
         let sections = [&self.questions, &self.answers, &self.authorities, &self.additionals];
-        let counts = self.counts.unwrap_or(sections.map(count));
+        let counts = self.counts.unwrap_or_else(|| sections.map(count));
         let mut out = Vec::new();
         for number in [self.id, self.flags].into_iter().chain(counts) {
             out.extend_from_slice(&number.to_be_bytes());

@@ -240,7 +240,7 @@ fn a_busy_black_hole_is_down_within_a_second_too() {
     for n in 0..6 {
         bench.begin(0, 10_000 + n * 10);
     }
-    bench.wait(10_060, all_but(0));
+    bench.wait(10_100, all_but(0));
     assert_eq!(bench.control.health(EndpointId(0)).unwrap().cause(), Cause::Silence);
     bench.wait(11_000, all_but(0));
     assert_eq!(bench.state(0), State::Down);

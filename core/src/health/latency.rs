@@ -17,6 +17,10 @@ const HALVE_AT: u32 = 256;
 /// Answers after which measured quantiles replace the assumed ones.
 pub const ENOUGH_ANSWERS: u64 = 32;
 
+/// The latest an answer becomes overdue: a second attempt begun then is still answered within 250 ms of the first's
+/// time.
+pub const OVERDUE_US_MAX: u64 = 200 * MS;
+
 /// Histogram of recent answer times.
 #[derive(Debug, Clone)]
 pub struct Latencies {
@@ -106,7 +110,7 @@ impl Latencies {
             overdue_us: if self.answers < ENOUGH_ANSWERS {
                 150 * MS
             } else {
-                self.measured_us(980, 150 * MS).clamp(10 * MS, 200 * MS)
+                self.measured_us(980, 150 * MS).clamp(10 * MS, OVERDUE_US_MAX)
             },
             timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
             probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),

@@ -36,6 +36,11 @@ const DISTINCT_US: u64 = 100 * MS;
 const FAILURES_MAX: usize = 8;
 /// Distinct failures that condemn.
 const FAILURES_DOWN: usize = 3;
+/// Silence is no shorter than this: where answers take a millisecond, a busy machine's own stall looks the same.
+const SILENCE_US_MIN: u64 = 50 * MS;
+/// Loss is not judged before answers have come for this long: the first ones are the fast ones, and a p95 made of
+/// them calls every slow answer lost.
+const LOSS_AFTER_US: u64 = 2 * SEC;
 /// Attempts older than p75, with nothing heard since the first, that are silence.
 const SILENCE_ATTEMPTS: usize = 5;
 /// A timed-out attempt is remembered this long, so that a late answer can withdraw its failure.
@@ -54,7 +59,7 @@ const FALLS_MAX: usize = 16;
 /// Longest hold-down.
 const HOLD_MAX_US: u64 = 60 * SEC;
 /// Unanswered probes of the sixteen that measure loss that mean it lasts.
-const LOSS_LASTS_AT: usize = 3;
+const LOSS_LASTS_AT: usize = 2;
 
 /// An attempt without an answer so far.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +143,8 @@ pub struct Health {
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
     last_success: Option<Time>,
+    /// Begin of the first one.
+    first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
     unheard: Vec<Time>,
     /// Attempts begun up to here say nothing when they fail: the uplink was away.
@@ -183,6 +190,7 @@ impl Health {
             failures: Vec::new(),
             doubt: None,
             last_success: None,
+            first_success: None,
             unheard: Vec::new(),
             forgiven: None,
             garbage: None,
@@ -314,6 +322,7 @@ impl Health {
 
     /// A good answer to an attempt begun at `begun`, in its time.
     fn succeeded(&mut self, begun: Time, now: Time) {
+        self.first_success.get_or_insert(begun);
         self.last_success = Some(self.last_success.map_or(begun, |t| t.max(begun)));
         self.failures.retain(|failure| failure.begun > begun);
         match self.state {
@@ -562,7 +571,10 @@ impl Health {
                 open.window = Some(self.window.push(false));
             }
         }
-        if self.state.is_usable() && self.window.is_loss() {
+        let settled = self
+            .first_success
+            .is_some_and(|first| now.since(first) >= LOSS_AFTER_US);
+        if self.state.is_usable() && settled && self.window.is_loss() {
             self.raise_doubt(now, Cause::Loss, now);
         }
         if let Some(silent_at) = self.silence_due()
@@ -639,7 +651,7 @@ impl Health {
             return None;
         }
         let last = self.unheard.last()?;
-        Some(last.plus(self.latencies.timing().p75_us))
+        Some(last.plus(self.latencies.timing().p75_us.max(SILENCE_US_MIN)))
     }
 
     /// The next point in time at which [`Self::advance`] has something to do, probes aside.

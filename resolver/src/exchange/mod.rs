@@ -76,7 +76,7 @@ pub(crate) struct Line {
     pub(crate) endpoint: EndpointId,
     /// Where packets go.
     pub(crate) address: SocketAddr,
-    /// When something last came from it.
+    /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
     heard: AtomicU64,
     /// Until when it is asked without EDNS.
     no_edns_until: AtomicU64,
@@ -93,9 +93,9 @@ impl Line {
         self.sockets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Something came.
-    pub(crate) fn note_heard(&self, now: Time) {
-        self.heard.store(now.as_micros(), Ordering::Relaxed);
+    /// Something came: an answer to an attempt begun then, or something else now.
+    pub(crate) fn note_heard(&self, at: Time) {
+        self.heard.fetch_max(at.as_micros(), Ordering::Relaxed);
     }
 
     /// Whether the endpoint is known not to speak EDNS; DO cannot be asked for without it.
@@ -134,7 +134,7 @@ impl Line {
 
     /// An answer was accepted: tells health and the lookup.
     pub(crate) fn answered(&self, attempt: &Attempt, begun: Begun, accepted: Accepted, edns_sent: bool, now: Time) {
-        self.note_heard(now);
+        self.note_heard(begun.at);
         let reply = classify(&accepted, edns_sent);
         if attempt.without_edns && reply.is_good() {
             let until = now.plus(NO_EDNS_US).as_micros();

@@ -307,7 +307,6 @@ impl Connection {
     fn handle(&mut self, message: &[u8]) -> bool {
         let now = self.line.clock.now();
         self.last_read = now;
-        self.line.note_heard(now);
         let id = message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
         let verdict = self
             .pending

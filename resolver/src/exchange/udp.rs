@@ -287,7 +287,6 @@ fn note_error(line: &Line, socket: &Socket, error: &io::Error) {
 /// One datagram from the endpoint's address.
 fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
     let now = line.clock.now();
-    line.note_heard(now);
     let mut state = socket.state.lock();
     let id = datagram.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
     let verdict = state
@@ -331,6 +330,7 @@ fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16) {
     let Some(pending) = queries.iter_mut().find(|pending| pending.id == id) else {
         return;
     };
+    line.note_heard(line.clock.now());
     pending.mismatches = pending.mismatches.saturating_add(1);
     line.tell(&pending.attempt, pending.begun, Signal::Mismatch, None);
     if pending.mismatches >= MISMATCHES_MAX
@@ -342,6 +342,7 @@ fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16) {
 
 /// Bytes that are no DNS answer: nobody knows to which question, so each lookup may try elsewhere.
 fn note_garbage(line: &Line, queries: &mut PendingQueries) {
+    line.note_heard(line.clock.now());
     line.reporter.send(Report::Garbage(line.endpoint));
     for pending in queries.iter_mut() {
         line.tell(&pending.attempt, pending.begun, Signal::Garbage, None);
