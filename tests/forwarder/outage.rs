@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{PATIENCE, Udp};
 use crate::message::{Message, Reply, rcode, rtype};
-use crate::node::{Node, fake, until};
+use crate::node::{Node, config, fake, udp_blocks, until};
 
 /// The promise is 4 s.
 const SILENCE_MAX: Duration = Duration::from_secs(6);
@@ -92,6 +92,48 @@ async fn a_total_outage_is_told_in_time_and_forgotten_when_it_ends() {
         ask_in_time(node.dns(), "dark0-0.cedar-mill.org").await.rcode == rcode::NOERROR
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_outage_from_the_first_query_on_is_told_in_time() {
+    let fakes = ["one", "two", "three"].map(fake);
+    break_all(&fakes, Fault::Blackhole);
+    let [one, two, three] = &fakes;
+    for node in [Node::before(&[one, two, three]).await, Node::before(&[one]).await] {
+        let reply = ask_in_time(node.dns(), "first.cedar-mill.org").await;
+        assert_eq!(
+            (reply.rcode, reply.extended_errors()),
+            (rcode::SERVFAIL, vec![NO_REACHABLE_AUTHORITY])
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_questions_than_may_be_in_flight_are_refused_at_once() {
+    let fake = fake("fake");
+    fake.set_fault(TransportSel::Both, Fault::Blackhole);
+    let narrow = format!("{}\n[limits]\nin-flight = 64\n", config(&udp_blocks(&[&fake])));
+    let node = Node::start(&narrow).await;
+    let client = Udp::to(node.dns()).await;
+    for id in 0..65 {
+        client
+            .send(
+                &Message::query(&format!("n{id}.cedar-mill.org"), rtype::A)
+                    .edns(1232)
+                    .id(id)
+                    .bytes(),
+            )
+            .await;
+    }
+    let first = client.receive().await;
+    assert_eq!(
+        (first.id, first.rcode, first.extended_errors()),
+        (64, rcode::SERVFAIL, vec![NETWORK_ERROR])
+    );
+    // The others are told too.
+    for _ in 0..64 {
+        assert_eq!(client.receive().await.extended_errors(), [NO_REACHABLE_AUTHORITY]);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use detour_rig::{FreshNames, Law, zone};
 
 use crate::client::{Tcp, framed};
 use crate::message::{Message, rcode, rtype};
-use crate::node::{Node, fake, fake_with};
+use crate::node::{Node, config, fake, fake_with, udp_blocks};
 
 /// A fresh name whose answer takes this long under the bimodal law.
 fn name_taking(from_ms: u64, to_ms: u64) -> String {
@@ -97,4 +97,17 @@ async fn a_connection_serves_until_its_client_is_done() {
         other.send_raw(&framed(&query.bytes())[..20]).await;
     }
     assert_eq!(fake.stats().queries(), 5);
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_whole_is_closed() {
+    let fake = fake("fake");
+    let hasty = format!("{}\n[limits]\ntcp-idle = \"1s\"\n", config(&udp_blocks(&[&fake])));
+    let node = Node::start(&hasty).await;
+    let mut silent = Tcp::to(node.dns()).await;
+    let mut half = Tcp::to(node.dns()).await;
+    let query = Message::query("idle.fern-works.com", rtype::A);
+    assert_eq!(half.ask(&query).await.rcode, rcode::NOERROR);
+    half.send_raw(&framed(&query.bytes())[..9]).await;
+    assert_eq!((silent.receive().await, half.receive().await), (None, None));
 }
