@@ -344,7 +344,10 @@ impl Control {
     fn settle_if_needed(&mut self, endpoint: EndpointId, now: Time) {
         let changed = self.health.get(usize::from(endpoint.0)).is_some_and(|health| {
             let route = self.routes.endpoint(endpoint);
-            health.has_changes() || route.is_some_and(|r| (r.why == PlaceWhy::NoRoute) != health.has_no_route())
+            health.has_changes()
+                || route.is_some_and(|r| {
+                    (r.why == PlaceWhy::NoRoute) != health.has_no_route() || (!r.strained && health.is_strained())
+                })
         });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         let woken = self.was_idle && self.has_clients(now);
@@ -370,13 +373,17 @@ impl Control {
         self.probes.retain(|_, (_, until)| *until > now);
     }
 
-    /// Whether an endpoint's place changes though its state did not: a route was lost, loss lasted, a sibling answered.
+    /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, an endpoint
+    /// is strained. That it no longer is may wait for the next table.
     fn has_moved(&self) -> bool {
         self.health
             .iter()
             .zip(&self.topology.endpoints)
             .zip(&self.routes.endpoints)
-            .any(|((own, endpoint), route)| place(&self.topology, &self.health, own, endpoint.provider) != route.why)
+            .any(|((own, endpoint), route)| {
+                place(&self.topology, &self.health, own, endpoint.provider) != route.why
+                    || (!route.strained && own.is_strained())
+            })
     }
 
     /// Notes troubles by path, and whether a path is this machine's own.
@@ -623,6 +630,7 @@ fn build(
             why: place(topology, health, own, endpoint.provider),
             timing: own.latencies().timing(),
             ok_permille: own.ok_permille(),
+            strained: own.is_strained(),
         })
         .collect();
     let nothing_up = !health.iter().any(|own| own.state().is_usable() && !own.has_no_route());

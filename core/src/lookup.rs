@@ -407,12 +407,21 @@ impl Lookup {
         }
         self.read_deadline(view.routes);
         for slot in 0..self.attempts.len() {
-            if let Some(attempt) = self.attempts.get(slot)
-                && attempt.standing == Standing::Waiting
-                && !attempt.backed
-                && is_suspect(view.routes, attempt.endpoint)
-            {
+            let Some(attempt) = self.attempts.get(slot).copied() else {
+                continue;
+            };
+            if attempt.standing != Standing::Waiting || attempt.backed {
+                continue;
+            }
+            let strained = view
+                .routes
+                .endpoint(attempt.endpoint)
+                .is_some_and(|route| route.strained);
+            if is_suspect(view.routes, attempt.endpoint) {
                 self.begin_next_once(slot, Why::HedgeSuspect, now, view);
+            } else if strained && attempt.begun.plus(ALIVE_HEDGE_US) <= now {
+                // The budget refused it when the endpoint looked healthy.
+                self.hedge(slot, attempt, now, view);
             }
         }
         self.conclude(now, view);
@@ -429,17 +438,16 @@ impl Lookup {
         }
         let silent = view.heard.last_heard(attempt.endpoint) < attempt.begun;
         let patient = attempt.begun.plus(ALIVE_HEDGE_US);
-        let overdue_us = view
-            .routes
-            .endpoint(attempt.endpoint)
-            .map_or(0, |r| r.timing.overdue_us);
+        let route = view.routes.endpoint(attempt.endpoint);
+        let overdue_us = route.map_or(0, |route| route.timing.overdue_us);
+        let urgent = silent || route.is_some_and(|route| route.strained);
         if !silent && overdue_us >= OVERDUE_US_MAX && now < patient {
             if let Some(attempt) = self.attempts.get_mut(slot) {
                 attempt.overdue = patient;
             }
             return;
         }
-        if view.usage.budget.take(silent, now) {
+        if view.usage.budget.take(urgent, now) {
             self.begin_next_once(slot, Why::Hedge, now, view);
         } else if let Some(attempt) = self.attempts.get_mut(slot) {
             // Asked again when the attempt counts as failed.

@@ -103,6 +103,8 @@ pub struct EndpointRoute {
     pub timing: Timing,
     /// Good answers among recent attempts, permille.
     pub ok_permille: u32,
+    /// So much is unanswered that hedges away from it may use the reserve of the budget.
+    pub strained: bool,
 }
 
 impl EndpointRoute {

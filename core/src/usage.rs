@@ -14,7 +14,7 @@ const PER_QUERY: u64 = 30;
 const US_PER_UNIT: u64 = 10 * SEC / TOKEN;
 /// Most tokens saved up.
 const BURST: u64 = 64 * TOKEN;
-/// The last tokens: only for attempts whose endpoint has sent nothing since they began.
+/// The last tokens: only for attempts whose endpoint has answered nothing begun since, or is strained.
 const RESERVE: u64 = 32 * TOKEN;
 
 /// Pays for hedges away from healthy endpoints.
@@ -50,10 +50,11 @@ impl Budget {
         self.units = self.units.saturating_add(PER_QUERY).min(BURST);
     }
 
-    /// Takes a token for a hedge; `silent` says that the endpoint has sent nothing since the attempt began.
-    pub fn take(&mut self, silent: bool, now: Time) -> bool {
+    /// Takes a token for a hedge; `urgent` says that the endpoint has answered nothing begun since, or leaves too much
+    /// unanswered: that opens the reserve.
+    pub fn take(&mut self, urgent: bool, now: Time) -> bool {
         self.credit_time(now);
-        let floor = if silent { 0 } else { RESERVE };
+        let floor = if urgent { 0 } else { RESERVE };
         if self.units >= floor.saturating_add(TOKEN) {
             self.units = self.units.saturating_sub(TOKEN);
             true

@@ -39,7 +39,13 @@ impl LossWindow {
     /// Whether so many of a full window are unanswered that it is loss.
     #[must_use]
     pub fn is_loss(&self) -> bool {
-        self.pushed >= u64::from(WINDOW) && self.bits.count_ones() >= LOSS_AT
+        self.pushed >= u64::from(WINDOW) && self.unanswered() >= LOSS_AT
+    }
+
+    /// Unanswered attempts in the window.
+    #[must_use]
+    pub fn unanswered(&self) -> u32 {
+        self.bits.count_ones()
     }
 
     /// Forgets everything.

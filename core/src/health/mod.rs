@@ -8,6 +8,7 @@
 
 mod attempt;
 pub mod domains;
+mod failures;
 pub mod latency;
 pub mod loss;
 pub mod probe;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 pub use self::attempt::{Begun, Finish, Purpose};
 use self::domains::Domains;
+use self::failures::{DISTINCT_US, Failures};
 use self::latency::Latencies;
 use self::loss::LossWindow;
 use self::probe::{RECOVERY_GAP_US, Schedule};
@@ -30,12 +32,6 @@ use crate::time::{MS, SEC, Time};
 /// Attempts followed per endpoint. Beyond it an attempt's answer still counts, its silence does not: above some
 /// thousand queries a second a sample shows the same.
 const OPEN_MAX: usize = 4_096;
-/// Failures begun closer together than this are one event.
-const DISTINCT_US: u64 = 100 * MS;
-/// Distinct failures remembered; three decide.
-const FAILURES_MAX: usize = 8;
-/// Distinct failures that condemn.
-const FAILURES_DOWN: usize = 3;
 /// Silence is no shorter than this: where answers take a millisecond, a busy machine's own stall looks the same.
 const SILENCE_US_MIN: u64 = 50 * MS;
 /// Loss is not judged before answers have come for this long: the first ones are the fast ones, and a p95 made of
@@ -58,6 +54,8 @@ const HOLD_GROWTH: u64 = 4;
 const FALLS_MAX: usize = 16;
 /// Longest hold-down.
 const HOLD_MAX_US: u64 = 60 * SEC;
+/// Unanswered attempts of the last 32 that strain an endpoint; one in twenty is slow by definition, so eight are rare.
+const STRAINED_AT: u32 = 8;
 /// Unanswered probes of the sixteen that measure loss that mean it lasts.
 const LOSS_LASTS_AT: usize = 2;
 
@@ -68,19 +66,6 @@ struct Open {
     begun: Begun,
     /// Its bit in the loss window, once it is older than p95.
     window: Option<u64>,
-}
-
-/// Failures begun within 100 ms of each other.
-#[derive(Debug, Clone, Copy)]
-struct Failed {
-    /// When the first of them began.
-    begun: Time,
-    /// Its socket.
-    socket: u64,
-    /// Whether another socket failed in the same instant.
-    more_sockets: bool,
-    /// Attempts that make it up; late answers take them away.
-    members: u32,
 }
 
 /// An attempt that timed out.
@@ -138,7 +123,7 @@ pub struct Health {
     /// Timed-out attempts that may still be answered.
     lapsed: BTreeMap<u64, Lapsed>,
     /// Distinct failures without later success, oldest first.
-    failures: Vec<Failed>,
+    failures: Failures,
     /// Why it is suspect, or was before it went down.
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
@@ -187,7 +172,7 @@ impl Health {
             timeouts: BinaryHeap::new(),
             maturing: VecDeque::new(),
             lapsed: BTreeMap::new(),
-            failures: Vec::new(),
+            failures: Failures::default(),
             doubt: None,
             last_success: None,
             first_success: None,
@@ -311,12 +296,7 @@ impl Health {
             None => {}
         }
         if let Some(lapsed) = lapsed {
-            for failure in &mut self.failures {
-                if failure.begun == lapsed.failure {
-                    failure.members = failure.members.saturating_sub(1);
-                }
-            }
-            self.failures.retain(|failure| failure.members > 0);
+            self.failures.withdraw(lapsed.failure);
         }
     }
 
@@ -324,7 +304,7 @@ impl Health {
     fn succeeded(&mut self, begun: Time, now: Time) {
         self.first_success.get_or_insert(begun);
         self.last_success = Some(self.last_success.map_or(begun, |t| t.max(begun)));
-        self.failures.retain(|failure| failure.begun > begun);
+        self.failures.forget_until(begun);
         match self.state {
             State::Unknown => self.transition(Event::Succeeded, Cause::Answering, now),
             State::Suspect => {
@@ -406,30 +386,7 @@ impl Health {
         if void_until.is_some_and(|until| until >= begun.at) {
             return begun.at;
         }
-        let filed =
-            match self.failures.iter_mut().find(|failure| {
-                failure.begun.since(begun.at) < DISTINCT_US && begun.at.since(failure.begun) < DISTINCT_US
-            }) {
-                Some(failure) => {
-                    failure.members = failure.members.saturating_add(1);
-                    failure.more_sockets |= failure.socket != begun.socket;
-                    failure.begun
-                }
-                None => {
-                    if self.failures.len() >= FAILURES_MAX {
-                        // The first one tells since when; the middle ones decide nothing.
-                        self.failures.remove(1);
-                    }
-                    self.failures.push(Failed {
-                        begun: begun.at,
-                        socket: begun.socket,
-                        more_sockets: false,
-                        members: 1,
-                    });
-                    self.failures.sort_by_key(|failure| failure.begun);
-                    begun.at
-                }
-            };
+        let filed = self.failures.file(begun);
         self.raise_doubt(begun.at, cause, now);
         filed
     }
@@ -496,18 +453,15 @@ impl Health {
     /// Whether three distinct failures over two sockets stand, and since when.
     #[must_use]
     pub fn condemnable_since(&self) -> Option<Time> {
-        let first = self.failures.first()?;
-        let two_sockets = self
-            .failures
-            .iter()
-            .any(|failure| failure.more_sockets || failure.socket != first.socket);
-        (self.state == State::Suspect && self.failures.len() >= FAILURES_DOWN && two_sockets).then_some(first.begun)
+        self.failures
+            .condemning_since()
+            .filter(|_| self.state == State::Suspect)
     }
 
     /// The uplink returned with an attempt begun at `before`: older failures say nothing about this endpoint.
     pub fn forgive(&mut self, before: Time, now: Time) {
         self.forgiven = self.forgiven.max(Some(before));
-        self.failures.retain(|failure| failure.begun > before);
+        self.failures.forget_until(before);
         self.unheard.retain(|begun| *begun > before);
         let older = self.doubt.is_some_and(|doubt| doubt.since <= before);
         if self.state == State::Suspect && older && self.failures.is_empty() {
@@ -551,6 +505,12 @@ impl Health {
     pub fn note_garbage(&mut self, now: Time) {
         self.garbage = Some(now);
         self.unheard.clear();
+    }
+
+    /// Whether so much is unanswered that hedges away from it are worth the reserve, loss or not.
+    #[must_use]
+    pub fn is_strained(&self) -> bool {
+        self.window.unanswered() >= STRAINED_AT
     }
 
     /// Whether loss is being measured.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
+use super::failures::FAILURES_MAX;
 use super::*;
 use crate::outcome::Rcode;
 
@@ -94,7 +95,7 @@ impl Bench {
         assert!(health.open.len() <= OPEN_MAX);
         assert!(health.timeouts.len() <= 2 * OPEN_MAX && health.maturing.len() <= 2 * OPEN_MAX);
         assert!(health.lapsed.len() <= OPEN_MAX);
-        assert!(health.failures.len() <= FAILURES_MAX && health.unheard.len() <= SILENCE_ATTEMPTS);
+        assert!(health.failures.iter().len() <= FAILURES_MAX && health.unheard.len() <= SILENCE_ATTEMPTS);
         assert!(health.loss_probes.len() <= 32 && health.falls.len() <= FALLS_MAX);
         assert!(health.changes.len() <= 64, "{}", health.changes.len());
     }
@@ -143,7 +144,7 @@ fn a_late_answer_withdraws_its_failure_and_is_no_success() {
     let mut bench = Bench::warm();
     let late = bench.ask(1_000);
     bench.advance(1_250);
-    assert_eq!(bench.health.failures.len(), 1);
+    assert_eq!(bench.health.failures.iter().len(), 1);
     bench.answer(late, 1_400);
     assert!(bench.health.failures.is_empty());
     assert_eq!(bench.health.state(), State::Suspect);
@@ -167,9 +168,9 @@ fn a_failure_of_many_attempts_stands_until_all_were_answered_late() {
     let mut bench = Bench::warm();
     let (first, second) = (bench.ask(1_000), bench.ask(1_099));
     bench.advance(1_400);
-    assert_eq!(bench.health.failures.len(), 1);
+    assert_eq!(bench.health.failures.iter().len(), 1);
     bench.answer(first, 1_500);
-    assert_eq!(bench.health.failures.len(), 1);
+    assert_eq!(bench.health.failures.iter().len(), 1);
     bench.answer(second, 1_500);
     assert!(bench.health.failures.is_empty());
 }
@@ -471,7 +472,7 @@ fn forgiven_failures_are_forgotten_and_later_ones_count() {
     assert_eq!(bench.state(), (State::Unknown, Cause::Forgiven));
     bench.fail(after, Failure::Unreachable, 1_401);
     assert_eq!(bench.health.state(), State::Suspect);
-    assert_eq!(bench.health.failures.len(), 1);
+    assert_eq!(bench.health.failures.iter().len(), 1);
 }
 
 #[test]

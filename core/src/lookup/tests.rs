@@ -51,6 +51,7 @@ fn bench_of(topology: Topology) -> Bench {
         why: PlaceWhy::Healthy,
         timing: latencies.timing(),
         ok_permille: 1_000,
+        strained: false,
     };
     let endpoints = vec![route; topology.endpoints.len()];
     let start = Time::at_ms(100_000);

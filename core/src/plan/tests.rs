@@ -24,6 +24,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         why: PlaceWhy::Healthy,
         timing: Latencies::default().timing(),
         ok_permille: 1_000,
+        strained: false,
     };
     let mut endpoints = vec![well; topology.endpoints.len()];
     for endpoint in &mut endpoints {
