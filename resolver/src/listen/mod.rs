@@ -1,21 +1,21 @@
 //! The sockets clients ask at.
 //!
-//! All are bound before anything is served; a wildcard address becomes one UDP socket per local address, so that
-//! replies leave from the address that was asked. TCP is bound first and without sharing, because that is how a
-//! busy port is noticed.
+//! All are bound before anything is served. Replies leave from the address that was asked, at a wildcard too. TCP is
+//! bound first and without sharing, because that is how a busy port is noticed.
 
+mod datagrams;
 mod job;
-pub mod local;
 mod tcp;
 mod udp;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
 
+use self::datagrams::Datagrams;
 use crate::forwarder::Shared;
 
 /// Connections the kernel holds for us before they are accepted.
@@ -95,7 +95,7 @@ pub struct Bound {
     /// The address, with the port the system chose.
     pub address: SocketAddr,
     tcp: TcpListener,
-    udp: Vec<UdpSocket>,
+    udp: Datagrams,
 }
 
 /// Binds one address for UDP and TCP.
@@ -116,18 +116,7 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
 
 fn try_bind(address: SocketAddr) -> Result<Bound, BindError> {
     let (tcp, bound) = bind_tcp(address).map_err(|source| BindError::new(address, source))?;
-    let addresses = if address.ip().is_unspecified() {
-        local::addresses(address.is_ipv6())
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, bound.port()))
-            .collect()
-    } else {
-        vec![bound]
-    };
-    let udp = addresses
-        .into_iter()
-        .map(|own| bind_udp(own).map_err(|source| BindError::new(own, source)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let udp = bind_udp(bound).map_err(|source| BindError::new(bound, source))?;
     Ok(Bound {
         address: bound,
         tcp,
@@ -146,12 +135,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, bound))
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let socket = socket(address, socket2::Type::DGRAM)?;
     // A smaller buffer than asked for is no reason not to serve.
     drop(socket.set_recv_buffer_size(UDP_BUFFER_BYTES));
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Datagrams::new(UdpSocket::from_std(socket.into())?)
 }
 
 fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socket> {
@@ -165,21 +154,10 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
 
 /// Serves what was bound until shutdown.
 pub fn serve(shared: &Arc<Shared>, bound: Bound, limits: TcpLimits) {
-    let wildcard = bound.address.ip().is_unspecified().then_some(bound.address);
-    let running: Vec<IpAddr> = bound
-        .udp
-        .iter()
-        .filter_map(|socket| socket.local_addr().ok().map(|a| a.ip()))
-        .collect();
-    for socket in bound.udp {
-        udp::spawn(shared, socket, wildcard.is_some());
-    }
-    if let Some(address) = wildcard {
-        let own = Arc::clone(shared);
-        shared.tasks.spawn_pillar("address watch", async move {
-            local::follow(&own, address, running).await;
-        });
-    }
+    let own = Arc::clone(shared);
+    shared
+        .tasks
+        .spawn_pillar("udp listener", async move { udp::serve(own, bound.udp).await });
     let own = Arc::clone(shared);
     shared.tasks.spawn_pillar("tcp listener", async move {
         tcp::accept(own, bound.tcp, limits).await;

@@ -1,11 +1,9 @@
 //! One UDP socket: hits answered where they are read, misses handed to jobs.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::UdpSocket;
-
+use super::datagrams::{Datagrams, Peer};
 use super::job::{ReplyTo, resolve};
 use crate::forwarder::Shared;
 use crate::metrics::Transport;
@@ -19,30 +17,18 @@ const QUERY_BYTES: usize = 4_096;
 
 /// A reply's way back.
 struct Back {
-    socket: Arc<UdpSocket>,
-    client: SocketAddr,
+    socket: Arc<Datagrams>,
+    peer: Peer,
 }
 
 impl ReplyTo for Back {
     fn send(&self, reply: Vec<u8>) {
-        // A full send buffer loses the datagram; the client asks again.
-        drop(self.socket.try_send_to(&reply, self.client));
+        self.socket.reply(&reply, &self.peer);
     }
 }
 
-/// Serves a socket. `may_vanish`: its address was found, not configured, and may go.
-pub(super) fn spawn(shared: &Arc<Shared>, socket: UdpSocket, may_vanish: bool) {
-    let own = Arc::clone(shared);
-    if may_vanish {
-        shared.tasks.spawn_job(async move { serve(own, socket).await });
-    } else {
-        shared
-            .tasks
-            .spawn_pillar("udp listener", async move { serve(own, socket).await });
-    }
-}
-
-async fn serve(shared: Arc<Shared>, socket: UdpSocket) {
+/// Serves a socket until shutdown.
+pub(super) async fn serve(shared: Arc<Shared>, socket: Datagrams) {
     let socket = Arc::new(socket);
     let mut out = Vec::with_capacity(2_048);
     loop {
@@ -62,13 +48,13 @@ async fn serve(shared: Arc<Shared>, socket: UdpSocket) {
 }
 
 /// Reads what is there, up to a burst; false if the socket is beyond use.
-fn read_burst(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, out: &mut Vec<u8>) -> bool {
+fn read_burst(shared: &Arc<Shared>, socket: &Arc<Datagrams>, out: &mut Vec<u8>) -> bool {
     let mut buffer = [0_u8; QUERY_BYTES];
     for _ in 0..BURST {
-        match socket.try_recv_from(&mut buffer) {
-            Ok((size, client)) => {
+        match socket.try_recv(&mut buffer) {
+            Ok((size, peer)) => {
                 let message = buffer.get(..size).unwrap_or_default();
-                handle(shared, socket, message, client, out);
+                handle(shared, socket, message, peer, out);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) if is_about_a_client(&error) => {}
@@ -94,22 +80,19 @@ fn is_about_a_client(error: &io::Error) -> bool {
     )
 }
 
-fn handle(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, message: &[u8], client: SocketAddr, out: &mut Vec<u8>) {
+fn handle(shared: &Arc<Shared>, socket: &Arc<Datagrams>, message: &[u8], peer: Peer, out: &mut Vec<u8>) {
     // Port 0 cannot be answered.
-    if client.port() == 0 {
+    if peer.client.port() == 0 {
         return;
     }
     shared.metrics.count_query(Transport::udp);
     out.clear();
-    match shared.answer_now(message, client.ip(), Via::Udp, out) {
-        Verdict::Replied => {
-            // As above: a full buffer loses the datagram.
-            drop(socket.try_send_to(out, client));
-        }
+    match shared.answer_now(message, peer.client.ip(), Via::Udp, out) {
+        Verdict::Replied => socket.reply(out, &peer),
         Verdict::Silence => {}
         Verdict::Resolve(miss) => {
             let socket = Arc::clone(socket);
-            resolve(shared, miss, Back { socket, client });
+            resolve(shared, miss, Back { socket, peer });
         }
     }
 }
