@@ -113,6 +113,9 @@ pub(crate) struct ExplainArgs {
     /// Record type, such as A, MX or TYPE65
     #[arg(value_name = "TYPE", default_value = "A", value_parser = parse_record_type)]
     pub(crate) record_type: RecordType,
+    /// The node's configuration file, to read its admin address from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
     /// Admin interface of the node to ask
     #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
     pub(crate) admin: SocketAddr,
@@ -134,6 +137,9 @@ pub(crate) struct QueryArgs {
     /// Record type, such as A, MX or TYPE65
     #[arg(value_name = "TYPE", default_value = "A", value_parser = parse_record_type)]
     pub(crate) record_type: RecordType,
+    /// The node's configuration file, to read its DNS address from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "server")]
+    pub(crate) config: Option<PathBuf>,
     /// Where to ask
     #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_DNS[0])]
     pub(crate) server: SocketAddr,

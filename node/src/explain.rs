@@ -254,6 +254,7 @@ mod tests {
         let args = ExplainArgs {
             name: "example.com".to_owned(),
             record_type: hickory_proto::rr::RecordType::A,
+            config: None,
             admin,
             json: false,
         };

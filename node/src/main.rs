@@ -17,8 +17,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::cli::{Command, RunArgs, exit_code};
-use self::config::{Config, LoadError};
+use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, exit_code};
+use self::config::{Admin, Config, LoadError};
 
 /// Worker threads: more than four do not make a forwarder faster.
 const WORKERS_MAX: usize = 4;
@@ -42,10 +42,45 @@ fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(args.path()),
-        Command::Explain(args) => with_runtime(1, explain::explain(&args)),
-        Command::Query(args) => with_runtime(1, query::query(&args)),
+        Command::Explain(args) => explain(args),
+        Command::Query(args) => query(args),
     }
 }
+
+fn explain(mut args: ExplainArgs) -> u8 {
+    if let Some(path) = &args.config {
+        match load(Some(path)).map(|config| config.listen.admin) {
+            Ok(Admin::At(address)) => args.admin = address,
+            Ok(Admin::Off) => {
+                output::complain("explain", &NoAdmin);
+                return exit_code::FAILED;
+            }
+            Err(error) => {
+                output::complain("", &error);
+                return exit_code::CONFIG;
+            }
+        }
+    }
+    with_runtime(1, explain::explain(&args))
+}
+
+fn query(mut args: QueryArgs) -> u8 {
+    if let Some(path) = &args.config {
+        match load(Some(path)) {
+            Ok(config) => args.server = config.listen.dns.first().copied().unwrap_or(args.server),
+            Err(error) => {
+                output::complain("", &error);
+                return exit_code::CONFIG;
+            }
+        }
+    }
+    with_runtime(1, query::query(&args))
+}
+
+/// The file switches the admin interface off, so there is nobody to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has no admin interface: listen.admin is \"off\"")]
+struct NoAdmin;
 
 fn run(args: &RunArgs) -> u8 {
     let mut config = match load(args.config.as_deref()) {

@@ -211,6 +211,7 @@ mod tests {
         QueryArgs {
             name: name.to_owned(),
             record_type,
+            config: None,
             server,
             tcp: false,
             json: false,

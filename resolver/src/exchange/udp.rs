@@ -3,7 +3,7 @@
 //! Connected sockets, so that the kernel drops what comes from elsewhere and reports ICMP errors; ports chosen by
 //! the kernel, up to 256 open at once, one of them at random per query, each retired after 100 queries or 10 s
 //! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20). What comes is accepted only
-//! by the walk of [`crate::wire::accept`]; what is no answer is counted and waited past.
+//! by the walk of [`mod@crate::wire::accept`]; what is no answer is counted and waited past.
 
 use std::io;
 use std::net::SocketAddr;
