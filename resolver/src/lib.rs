@@ -16,4 +16,6 @@ pub mod metrics;
 pub mod report;
 mod serve;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 pub mod wire;

@@ -58,3 +58,80 @@ impl<R: ReplyTo> Drop for Job<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::Verdict;
+    use crate::testing::shared;
+    use crate::wire::{NameBuf, QueryOut, Via, build_query};
+    use parking_lot::Mutex;
+
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl ReplyTo for Kept {
+        fn send(&self, reply: Vec<u8>) {
+            self.0.lock().push(reply);
+        }
+    }
+
+    fn miss(shared: &Shared, id: u16) -> Box<Miss> {
+        let mut query = Vec::new();
+        let name: NameBuf = "panics.example".parse().unwrap();
+        build_query(
+            &mut query,
+            &QueryOut {
+                id,
+                name: &name,
+                qtype: 1,
+                qclass: 1,
+                ad: false,
+                cd: false,
+                case_bits: None,
+                edns: None,
+            },
+        );
+        let verdict = shared.answer_now(&query, [127, 0, 0, 1].into(), Via::Udp, &mut Vec::new());
+        let Verdict::Resolve(miss) = verdict else {
+            panic!("an unknown name must be resolved");
+        };
+        miss
+    }
+
+    #[tokio::test]
+    async fn a_query_task_that_panics_answers_servfail_and_is_counted() {
+        let (shared, _control) = shared(1);
+        let kept = Kept::default();
+        let job = Job {
+            miss: miss(&shared, 7),
+            reply_to: kept.clone(),
+            is_answered: false,
+            _permit: Arc::clone(&shared.permits).try_acquire_owned().unwrap(),
+            shared: Arc::clone(&shared),
+        };
+        shared.tasks.spawn_job(async move {
+            let _job = job;
+            panic!("injected");
+        });
+        while shared.tasks.panics() == 0 || shared.permits.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let replies = kept.0.lock();
+        assert_eq!(replies.len(), 1);
+        // The client's id; SERVFAIL.
+        assert_eq!(replies[0][..2], [0, 7]);
+        assert_eq!(replies[0][3] & 0xF, 2);
+    }
+
+    #[tokio::test]
+    async fn a_query_beyond_the_limit_is_answered_at_once() {
+        let (shared, _control) = shared(1);
+        let _taken = Arc::clone(&shared.permits).try_acquire_owned().unwrap();
+        let kept = Kept::default();
+        resolve(&shared, miss(&shared, 9), kept.clone());
+        let replies = kept.0.lock();
+        assert_eq!(replies[0][..2], [0, 9]);
+        assert_eq!(replies[0][3] & 0xF, 2);
+    }
+}
