@@ -27,12 +27,14 @@ use crate::topology::{EndpointId, OperatorId, Path, Topology};
 const CLIENTS_WITHIN_US: u64 = 60 * SEC;
 /// A timer this late means that the machine slept.
 const RESUME_GAP_US: u64 = 2 * SEC;
+/// An avoided domain is published anew once it would be avoided for less than this: a second after the last time.
+const AVOID_REFRESH_US: u64 = 59 * SEC;
 /// How often mere latencies are published.
 const REFRESH_US: u64 = 200 * MS;
 /// How long another operator's answer to the probe question stays a reference.
 const REFERENCE_US: u64 = 60 * SEC;
 /// A probe without any word from the shell is forgotten after this long.
-const PROBE_LOST_US: u64 = 10 * SEC;
+const PROBE_LOST_US: u64 = 3 * SEC;
 /// Probes under way at once; more wait for their schedule's next turn.
 const PROBES_MAX: usize = 256;
 /// Probes carry numbers from here, so that they never meet a client attempt's.
@@ -120,8 +122,8 @@ pub struct Control {
     paths: Paths,
     /// Latest answers of operators to the probe question: good, and bad.
     references: BTreeMap<OperatorId, Reference>,
-    /// Probes under way: whose, and when they are forgotten.
-    probes: BTreeMap<u64, (EndpointId, Time)>,
+    /// Probes under way, and when they are forgotten.
+    probes: BTreeMap<u64, Time>,
     /// Number of the next probe.
     next_probe: u64,
     /// When a client last asked.
@@ -225,7 +227,10 @@ impl Control {
         if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
             health.fail_domain(begun, domain, Cause::of_rcode(rcode), now);
         }
-        self.rebuild(now);
+        // A domain that fails a hundred times a second need not wake every lookup as often.
+        if !self.routes.avoids(domain, endpoint, now.plus(AVOID_REFRESH_US)) {
+            self.rebuild(now);
+        }
         self.settle(now);
     }
 
@@ -370,7 +375,7 @@ impl Control {
             self.rebuild(now);
         }
         self.send_probes(now);
-        self.probes.retain(|_, (_, until)| *until > now);
+        self.probes.retain(|_, until| *until > now);
     }
 
     /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, an endpoint
@@ -532,7 +537,7 @@ impl Control {
         }
         let id = self.next_probe;
         self.next_probe = self.next_probe.wrapping_add(1) | PROBE_IDS;
-        self.probes.insert(id, (endpoint, now.plus(PROBE_LOST_US)));
+        self.probes.insert(id, now.plus(PROBE_LOST_US));
         self.outputs.push_back(Output::Probe { id, endpoint, why });
     }
 
@@ -570,7 +575,10 @@ impl Control {
                 Event::SomethingUp
             }));
         }
-        self.any_trouble = routes.endpoints.iter().any(|e| e.why != PlaceWhy::Healthy);
+        self.any_trouble = routes
+            .endpoints
+            .iter()
+            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::NoRoute));
         self.routes = Arc::new(routes);
         self.outputs.push_back(Output::RoutesChanged);
     }

@@ -24,6 +24,8 @@ const DEADLINE_US: u64 = 4 * SEC;
 const DEADLINE_NOTHING_UP_US: u64 = 2 * SEC;
 /// How long a doubtful denial waits for another provider's positive answer.
 const DENIAL_WAIT_US: u64 = 200 * MS;
+/// When a stream beside UDP counts as failed, connecting included.
+const STREAM_TIMEOUT_US: u64 = SEC;
 /// When an answer is overdue from an endpoint that has answered younger questions, if its 98th percentile lies beyond
 /// the cap: most answers due between 200 ms and here come by themselves, and the budget is for the others.
 const ALIVE_HEDGE_US: u64 = 240 * MS;
@@ -210,6 +212,13 @@ struct Attempt {
     standing: Standing,
 }
 
+impl Attempt {
+    /// Whether an answer is still expected, and nobody else was asked in its place.
+    fn is_hopeful(&self) -> bool {
+        self.standing == Standing::Waiting && !self.backed
+    }
+}
+
 /// What a lookup reads besides its own state.
 #[derive(Debug)]
 pub struct View<'a> {
@@ -331,11 +340,11 @@ impl Lookup {
                     self.answer(held.unwrap_or(slot), reply);
                 } else {
                     self.held = Some((slot, now.plus(DENIAL_WAIT_US)));
+                    let provider = self.attempts.get(slot).map(|attempt| attempt.provider);
                     let asked = self
                         .attempts
                         .iter()
-                        .enumerate()
-                        .any(|(other, attempt)| other != slot && attempt.standing == Standing::Waiting);
+                        .any(|attempt| attempt.is_hopeful() && Some(attempt.provider) != provider);
                     if !asked && !self.begin_next(Why::Confirm, now, view) {
                         self.answer(slot, reply);
                     }
@@ -436,7 +445,7 @@ impl Lookup {
         if self.used >= self.plan.steps.len() {
             return;
         }
-        let silent = view.heard.last_heard(attempt.endpoint) < attempt.begun;
+        let silent = attempt.via != Via::Stream && view.heard.last_heard(attempt.endpoint) < attempt.begun;
         let patient = attempt.begun.plus(ALIVE_HEDGE_US);
         let route = view.routes.endpoint(attempt.endpoint);
         let overdue_us = route.map_or(0, |route| route.timing.overdue_us);
@@ -507,10 +516,7 @@ impl Lookup {
             (index < self.plan.steps.len()).then(|| self.plan.steps.remove(index))
         }) else {
             // Somebody asked already may still answer.
-            return self
-                .attempts
-                .iter()
-                .any(|attempt| attempt.standing == Standing::Waiting);
+            return self.attempts.iter().any(Attempt::is_hopeful);
         };
         self.begin(step.endpoint, step.provider, Via::Own, Why::Validate, now, view)
             .is_some()
@@ -531,14 +537,19 @@ impl Lookup {
             return None;
         }
         let timing = view.routes.endpoint(endpoint)?.timing;
+        // A stream beside UDP connects first; the datagrams' times say nothing about it.
+        let (overdue_us, timeout_us) = match via {
+            Via::Own | Via::NoEdns => (timing.overdue_us, timing.timeout_us),
+            Via::Stream => (OVERDUE_US_MAX, STREAM_TIMEOUT_US),
+        };
         self.attempts.push(Attempt {
             endpoint,
             provider,
             via,
             why,
             begun: now,
-            overdue: now.plus(timing.overdue_us),
-            timeout: now.plus(timing.timeout_us),
+            overdue: now.plus(overdue_us),
+            timeout: now.plus(timeout_us),
             backed: false,
             raced: false,
             settles: None,
@@ -586,10 +597,12 @@ impl Lookup {
         if self.done {
             return;
         }
+        // With an rcode in hand and nobody left to ask, an attempt past its time is not waited for.
+        let settled = self.is_settled_by_rcode();
         let waiting = self
             .attempts
             .iter()
-            .any(|attempt| attempt.standing == Standing::Waiting);
+            .any(|attempt| attempt.standing == Standing::Waiting && !(settled && attempt.timeout <= now));
         if waiting && now < self.deadline {
             return;
         }
@@ -617,6 +630,17 @@ impl Lookup {
             Done::GaveUp(GaveUp::NoAnswer)
         };
         self.finish(done);
+    }
+
+    /// Whether a provider's rcode is the answer unless an attempt under way brings a better one.
+    fn is_settled_by_rcode(&self) -> bool {
+        self.used >= self.plan.steps.len()
+            && self.attempts.iter().any(|attempt| {
+                matches!(
+                    attempt.standing,
+                    Standing::Answered(Reply::Failed(_) | Reply::Bogus | Reply::NoEdns)
+                )
+            })
     }
 
     /// Whether the network here, and no provider's silence, is why nobody answered.
@@ -657,10 +681,15 @@ impl Lookup {
         if let Some((_, until)) = self.held {
             next = next.min((until, "denial held"));
         }
-        for attempt in &self.attempts {
-            if attempt.standing == Standing::Waiting && !attempt.backed && self.used < self.plan.steps.len() {
+        if self.used < self.plan.steps.len() {
+            for attempt in self.attempts.iter().filter(|attempt| attempt.is_hopeful()) {
                 let due = attempt.overdue.min(attempt.timeout);
                 next = next.min((due, "overdue"));
+            }
+        } else if self.is_settled_by_rcode() {
+            let waiting = self.attempts.iter().filter(|a| a.standing == Standing::Waiting);
+            if let Some(last) = waiting.map(|attempt| attempt.timeout).max() {
+                next = next.min((last, "last attempt"));
             }
         }
         Some(next)

@@ -460,7 +460,7 @@ fn a_single_bad_domain_is_avoided_for_a_minute() {
     }
     assert_eq!(bench.state(0), State::Up);
     let routes = bench.control.routes();
-    assert!(routes.avoids(7, EndpointId(0), Time::at_ms(80_000)));
+    assert!(routes.avoids(7, EndpointId(0), Time::at_ms(79_999)));
     assert!(!routes.avoids(7, EndpointId(0), Time::at_ms(80_009)));
     assert!(!routes.avoids(8, EndpointId(0), Time::at_ms(20_009)));
     assert!(!routes.avoids(7, EndpointId(1), Time::at_ms(20_009)));

@@ -46,6 +46,8 @@ pub struct Domains {
     seconds: [Second; 10],
     /// Domains avoided, oldest first.
     bad: Vec<BadDomain>,
+    /// Failures up to here have had their doubt.
+    tallied_from: Time,
 }
 
 impl Domains {
@@ -84,7 +86,7 @@ impl Domains {
         let recent = self
             .bad
             .iter()
-            .filter(|bad| now.since(bad.failed) < WINDOW_SECONDS.saturating_mul(SEC))
+            .filter(|bad| bad.failed > self.tallied_from && now.since(bad.failed) < WINDOW_SECONDS.saturating_mul(SEC))
             .count();
         let newest = now.as_micros().checked_div(SEC).unwrap_or(0);
         let (answers, failures) = self
@@ -109,13 +111,9 @@ impl Domains {
     }
 
     /// Forgets the tally but not which domains to avoid: after a doubt was cleared, a new one needs new evidence.
-    pub fn restart_tally(&mut self) {
+    pub fn restart_tally(&mut self, now: Time) {
         self.seconds = Default::default();
-        let keep = self.bad.iter().map(|bad| BadDomain {
-            domain: bad.domain,
-            failed: bad.failed.minus(WINDOW_SECONDS.saturating_mul(SEC)),
-        });
-        self.bad = keep.collect();
+        self.tallied_from = now;
     }
 }
 

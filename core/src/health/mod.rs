@@ -324,6 +324,12 @@ impl Health {
                 self.count_recovery(begun);
                 if self.recovery.0 >= 3 && now >= self.hold_until {
                     self.transition(Event::Recovered, Cause::Answering, now);
+                    // What was unanswered before it fell says nothing about it any more.
+                    self.window.clear();
+                    self.maturing.clear();
+                    self.loss_probes.clear();
+                    self.failures.clear();
+                    self.doubt = None;
                     self.probes.stop();
                 } else if self.recovery.0 < 3 {
                     self.probes.recovering(now);
@@ -354,7 +360,7 @@ impl Health {
         self.loss_probes.clear();
         self.loss_lasts = false;
         self.recovery = (0, Time::ZERO);
-        self.domains.restart_tally();
+        self.domains.restart_tally(now);
     }
 
     /// Something came from it, so there is a route.
@@ -381,11 +387,11 @@ impl Health {
     /// A failure; returns the failure it is filed under.
     fn failed(&mut self, begun: Begun, cause: Cause, now: Time) -> Time {
         self.score(false);
-        self.recovery = (0, Time::ZERO);
         let void_until = self.last_success.max(self.forgiven);
         if void_until.is_some_and(|until| until >= begun.at) {
             return begun.at;
         }
+        self.recovery = (0, Time::ZERO);
         let filed = self.failures.file(begun);
         self.raise_doubt(begun.at, cause, now);
         filed
@@ -552,12 +558,7 @@ impl Health {
         if self.state == State::Probation && now.since(self.since) >= RAMP_US {
             self.transition(Event::Ramped, Cause::Answering, now);
         }
-        while let Some((id, lapsed)) = self.lapsed.first_key_value()
-            && now.since(lapsed.begun) > LAPSED_US
-        {
-            let id = *id;
-            self.lapsed.remove(&id);
-        }
+        self.lapsed.retain(|_, lapsed| now.since(lapsed.begun) <= LAPSED_US);
     }
 
     /// Attempts whose time is over become failures.

@@ -131,7 +131,7 @@ impl Schedule {
         }
     }
 
-    /// When the next probe is due; `ceiling_us` is the longest interval in force, counted from `now`.
+    /// When the next probe is due.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
         self.next
