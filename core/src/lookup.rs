@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use crate::health::Purpose;
 use crate::health::latency::OVERDUE_US_MAX;
 use crate::outcome::{Failure, Rcode, Reply, Signal};
-use crate::plan::{Chosen, Plan, STEPS_MAX};
+use crate::plan::{Plan, STEPS_MAX};
 use crate::routes::{Place, Routes};
 use crate::time::{MS, SEC, Time};
 use crate::topology::{EndpointId, ProviderId};
@@ -699,12 +699,6 @@ impl Lookup {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.done
-    }
-
-    /// How the endpoint of a step was chosen; for traces.
-    #[must_use]
-    pub fn first_chosen(&self) -> Option<Chosen> {
-        self.plan.steps.first().map(|step| step.chosen)
     }
 
     /// Attempts made so far, with what for; for traces and tests.

@@ -282,10 +282,11 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM end the node; SIGHUP must not.
 struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl StopSignals {
@@ -293,15 +294,22 @@ impl StopSignals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     async fn asked(&mut self) {
-        tokio::select! {
-            // Cancel safe: a signal stays noted.
-            _ = self.interrupt.recv() => {}
-            // Cancel safe: as above.
-            _ = self.terminate.recv() => {}
+        loop {
+            tokio::select! {
+                // Cancel safe: a signal stays noted.
+                _ = self.interrupt.recv() => return,
+                // Cancel safe: as above.
+                _ = self.terminate.recv() => return,
+                // Cancel safe: as above.
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("this version does not reload its configuration: nothing changed, restart to apply it");
+                }
+            }
         }
     }
 }
@@ -327,9 +335,5 @@ async fn shut_down(tasks: &Tasks, shared: &Shared) -> u8 {
         tracing::error!(part = pillar, "a part that must not end has ended: stopping");
         return exit_code::INTERNAL;
     }
-    if drained && ended {
-        exit_code::OK
-    } else {
-        exit_code::FAILED
-    }
+    if ended { exit_code::OK } else { exit_code::FAILED }
 }

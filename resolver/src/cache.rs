@@ -210,6 +210,12 @@ impl Cache {
         self.failures.insert(ask.key, failed);
     }
 
+    /// A verdict took the place of whatever was known: an older answer must not come back as stale.
+    pub fn replace_by_failure(&self, ask: &Ask, failure: Failure, now: Time) {
+        self.entries.remove(&ask.key);
+        self.store_failure(ask, failure, now);
+    }
+
     /// A failure of this question that still stands.
     #[must_use]
     pub fn find_failure(&self, ask: &Ask, now: Time) -> Option<Failure> {

@@ -18,8 +18,8 @@ use crate::forwarder::Shared;
 use crate::report::Report;
 use crate::wire::Accepted;
 
-/// Events of one lookup that may wait; it has at most sixteen attempts, each with few events.
-const EVENTS: usize = 32;
+/// Events of one lookup that may wait: sixteen attempts with one outcome, one garbage and three mismatches each.
+const EVENTS: usize = 80;
 
 /// How a question ended.
 #[derive(Debug)]
@@ -113,8 +113,10 @@ impl<'a> Driver<'a> {
                         slot,
                         reply_to: self.sender.clone(),
                         without_edns: via == Via::NoEdns,
+                        made: self.shared.clock.now(),
+                        via,
                     };
-                    self.shared.exchanges.begin(endpoint, via, attempt);
+                    self.shared.exchanges.begin(endpoint, attempt);
                 }
                 Output::Disagreed { slot, endpoint, rcode } => {
                     if let Some(begun) = self.begun(slot) {

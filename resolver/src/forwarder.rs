@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use detour_core::health::Purpose;
+use detour_core::lookup::Via;
 use detour_core::routes::Routes;
 use detour_core::usage::Usage;
 use detour_core::{Clock, EndpointId};
@@ -70,7 +70,6 @@ pub struct Shared {
     pub(crate) routes: watch::Receiver<Arc<Routes>>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) exchanges: Exchanges,
-    pub(crate) acl: ArcSwap<Acl>,
     pub(crate) inflight: InFlight,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) settings: Settings,
@@ -97,7 +96,6 @@ impl Shared {
         };
         Arc::new(Self {
             exchanges: Exchanges::new(&topology, &parts.addresses, &exchange_parts),
-            acl: ArcSwap::from_pointee(settings.acl.clone()),
             inflight: InFlight::default(),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             key_seed: rand::random(),
@@ -133,6 +131,8 @@ impl Shared {
             slot: 0,
             reply_to,
             without_edns: false,
+            made: self.clock.now(),
+            via: Via::Own,
         };
         self.exchanges.begin_fresh(endpoint, attempt);
     }

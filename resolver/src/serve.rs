@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::lookup::GaveUp;
+use detour_core::outcome::Reply;
 use tokio::sync::oneshot;
 
 use crate::ask::{Ask, key_of};
@@ -18,7 +19,7 @@ use crate::inflight::Role;
 use crate::metrics::Source;
 use crate::wire::code::{ede, rcode};
 use crate::wire::{
-    Chaos, Ede, Freshness, Kind, Parsed, Policy, Query, Via, parse, policy, reply_limit, write, write_error,
+    Chaos, Ede, Freshness, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write, write_error,
     write_hinfo_any, write_txt,
 };
 
@@ -64,7 +65,7 @@ impl Shared {
             Parsed::Silence => return Verdict::Silence,
             Parsed::Reject(reject) => {
                 self.metrics.count_reply(Source::rejected);
-                let code = if self.acl.load().allows(client) {
+                let code = if self.settings.acl.allows(client) {
                     reject.rcode
                 } else {
                     rcode::REFUSED
@@ -74,7 +75,7 @@ impl Shared {
             }
             Parsed::Query(query) => query,
         };
-        if !self.acl.load().allows(client) {
+        if !self.settings.acl.allows(client) {
             self.metrics.count_reply(Source::refused);
             write_error(&query.echo, rcode::REFUSED, &[PROHIBITED], out);
             return Verdict::Replied;
@@ -138,10 +139,13 @@ impl Shared {
         true
     }
 
-    /// The reply when too many queries are being resolved.
-    pub(crate) fn answer_overload(&self, query: &Query, out: &mut Vec<u8>) {
+    /// The reply when too many queries are being resolved: a stale answer if there is one.
+    pub(crate) fn answer_overload(&self, miss: &Miss, out: &mut Vec<u8>) {
+        if let Some(stale) = &miss.stale {
+            return self.write_stale(stale, miss, out);
+        }
         self.metrics.count_reply(Source::overload);
-        write_error(&query.echo, rcode::SERVFAIL, &[OVERLOAD], out);
+        write_error(&miss.query.echo, rcode::SERVFAIL, &[OVERLOAD], out);
     }
 
     /// The reply of a query whose task panicked.
@@ -178,7 +182,7 @@ impl Shared {
                 Ok(resolved) => (resolved, Source::merged),
                 Err(_) => return self.answer_panic(query, out),
             },
-            Role::Crowded => return self.answer_overload(query, out),
+            Role::Crowded => return self.answer_overload(miss, out),
         };
         let source = match resolved {
             Resolved::Unreached(_) => Source::no_answer,
@@ -190,18 +194,38 @@ impl Shared {
 
     /// A stale answer is at hand: a refresh gets 1.8 s, or no time at all where it would be in vain.
     async fn answer_with_stale(self: &Arc<Self>, miss: &Miss, ask: &Arc<Ask>, stale: &Arc<Entry>, out: &mut Vec<u8>) {
-        let refreshed = self.refresh(ask, stale);
-        let wait = if self.routes.borrow().nothing_up {
-            Duration::ZERO
-        } else {
-            STALE_WAIT
-        };
-        if let Some(refreshed) = refreshed
-            && let Ok(Ok(resolved @ Resolved::Answer(_))) = tokio::time::timeout(wait, refreshed).await
-        {
-            self.metrics.count_reply(Source::provider);
-            return self.write_resolved(&resolved, miss, &[], out);
+        if let Some(refreshed) = self.refresh(ask, stale) {
+            let resolved = tokio::select! {
+                biased;
+                // Cancel safe: the refresh goes on in its own job.
+                resolved = refreshed => resolved.ok(),
+                // Cancel safe: timers and a watch.
+                () = self.wait_for_refresh() => None,
+            };
+            if let Some(resolved @ Resolved::Answer(_)) = resolved {
+                self.metrics.count_reply(Source::provider);
+                return self.write_resolved(&resolved, miss, &[], out);
+            }
         }
+        self.write_stale(stale, miss, out);
+    }
+
+    /// Ends when a refresh has had its time, or as soon as nothing is up.
+    async fn wait_for_refresh(&self) {
+        let mut routes = self.routes.clone();
+        let nothing_up = async {
+            while !routes.borrow_and_update().nothing_up {
+                if routes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Either end is the end.
+        drop(tokio::time::timeout(STALE_WAIT, nothing_up).await);
+    }
+
+    /// Writes an answer past its time.
+    fn write_stale(&self, stale: &Entry, miss: &Miss, out: &mut Vec<u8>) {
         self.metrics.count_reply(Source::stale);
         let edes = match stale.answer.rcode() {
             rcode::NXDOMAIN => [STALE_NXDOMAIN],
@@ -247,11 +271,17 @@ impl Shared {
         let now = self.clock.now();
         match outcome {
             Outcome::Answer(accepted) => {
-                let is_failure = accepted.answer.kind() == Kind::Failure;
+                // Filtered and bogus answers are answers, but may come without a TTL to keep them by.
+                let is_verdict = match classify(&accepted, false) {
+                    Reply::Filtered | Reply::Bogus => accepted.answer.ttl_s().is_none(),
+                    Reply::Positive | Reply::Denial { .. } | Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => {
+                        false
+                    }
+                };
                 let entry = Arc::new(Entry::new(accepted.answer, ask, now));
-                if is_failure {
-                    // A filtered or bogus answer: it is one, but without a TTL of its own.
-                    self.keep_failure(ask, stale, Failure::Agreed(Arc::clone(&entry)));
+                if is_verdict {
+                    self.cache
+                        .replace_by_failure(ask, Failure::Agreed(Arc::clone(&entry)), now);
                 } else {
                     self.cache.store(ask, &entry);
                 }
@@ -302,7 +332,7 @@ impl Shared {
 }
 
 const PROHIBITED: Ede = Ede {
-    code: 18,
+    code: ede::PROHIBITED,
     text: "this address may not ask here",
 };
 const NOT_SUPPORTED: Ede = Ede {

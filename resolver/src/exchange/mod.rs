@@ -7,6 +7,7 @@ mod pending;
 mod tcp;
 mod udp;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,10 @@ pub struct Attempt {
     pub reply_to: mpsc::Sender<AttemptEvent>,
     /// Without EDNS.
     pub without_edns: bool,
+    /// When it was asked for.
+    pub made: Time,
+    /// How it is made.
+    pub via: Via,
 }
 
 /// What every line shares: where outcomes go.
@@ -74,6 +79,8 @@ pub struct Attempt {
 pub(crate) struct Line {
     /// Whose outcomes these are.
     pub(crate) endpoint: EndpointId,
+    /// How it is spoken to.
+    transport: Transport,
     /// Where packets go.
     pub(crate) address: SocketAddr,
     /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
@@ -101,6 +108,22 @@ impl Line {
     /// Whether the endpoint is known not to speak EDNS; DO cannot be asked for without it.
     fn lacks_edns(&self, ask: &Ask, now: Time) -> bool {
         !ask.do_bit && now.as_micros() < self.no_edns_until.load(Ordering::Relaxed)
+    }
+
+    /// Tells health; but a stream beside UDP says nothing about the endpoint's datagrams, nor these about the stream.
+    fn report(&self, attempt: &Attempt, report: Report) {
+        if !self.is_beside_udp(attempt) {
+            self.reporter.send(report);
+        }
+    }
+
+    fn is_beside_udp(&self, attempt: &Attempt) -> bool {
+        self.transport == Transport::Udp && attempt.via == Via::Stream
+    }
+
+    /// The query of an attempt was written.
+    pub(crate) fn begun(&self, attempt: &Attempt, begun: Begun) {
+        self.report(attempt, Report::Begun(self.endpoint, begun));
     }
 
     /// Writes the query and says where its question is; `case_bits` for 0x20.
@@ -134,7 +157,9 @@ impl Line {
 
     /// An answer was accepted: tells health and the lookup.
     pub(crate) fn answered(&self, attempt: &Attempt, begun: Begun, accepted: Accepted, edns_sent: bool, now: Time) {
-        self.note_heard(begun.at);
+        if !self.is_beside_udp(attempt) {
+            self.note_heard(begun.at);
+        }
         let reply = classify(&accepted, edns_sent);
         if attempt.without_edns && reply.is_good() {
             let until = now.plus(NO_EDNS_US).as_micros();
@@ -142,7 +167,7 @@ impl Line {
         }
         let latency_us = now.since(begun.at);
         let finish = Finish::Answered { reply, latency_us };
-        self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
         self.tell(attempt, begun, Signal::Answered(reply), Some(accepted));
     }
 
@@ -150,15 +175,14 @@ impl Line {
     pub(crate) fn failed(&self, attempt: &Attempt, begun: Begun, failure: Failure) {
         let now = self.clock.now();
         let finish = Finish::Failed(failure);
-        self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
         self.tell(attempt, begun, Signal::Failed(failure), None);
     }
 
     /// Given up without a judgement.
-    pub(crate) fn abandoned(&self, begun: Begun) {
+    pub(crate) fn abandoned(&self, attempt: &Attempt, begun: Begun) {
         let now = self.clock.now();
-        self.reporter
-            .send(Report::Finished(self.endpoint, begun, Finish::Abandoned, now));
+        self.report(attempt, Report::Finished(self.endpoint, begun, Finish::Abandoned, now));
     }
 
     /// Tells the lookup, if it still listens.
@@ -169,7 +193,7 @@ impl Line {
             begun,
             accepted,
         };
-        // A lookup that is over, or that has not read sixteen events, needs this one no more.
+        // A lookup that is over needs this no more; one that is not has room for all its attempts can send.
         drop(attempt.reply_to.try_send(event));
     }
 
@@ -177,10 +201,32 @@ impl Line {
     pub(crate) fn unwritten(&self, attempt: &Attempt) -> Begun {
         Begun {
             id: attempt.id,
-            at: self.clock.now(),
+            at: attempt.made,
             socket: self.next_socket(),
             purpose: attempt.purpose,
         }
+    }
+}
+
+/// What a socket error says; `None` for a full buffer, which is a lost datagram like any other.
+fn failure_of(error: &io::Error) -> Option<Failure> {
+    use io::ErrorKind as Kind;
+    let kind = error.kind();
+    if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
+        None
+    } else if matches!(
+        kind,
+        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
+    ) {
+        Some(Failure::NoRoute)
+    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable) {
+        Some(Failure::Unreachable)
+    } else if matches!(kind, Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted) {
+        Some(Failure::Reset)
+    } else if kind == Kind::TimedOut {
+        Some(Failure::ConnectTimeout)
+    } else {
+        Some(Failure::Local)
     }
 }
 
@@ -225,6 +271,7 @@ impl Exchanges {
             .map(|((id, endpoint), address)| {
                 let line = Arc::new(Line {
                     endpoint: id,
+                    transport: endpoint.transport,
                     address: *address,
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),
@@ -253,11 +300,11 @@ impl Exchanges {
     }
 
     /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
-    pub fn begin(&self, endpoint: EndpointId, via: Via, attempt: Attempt) {
+    pub fn begin(&self, endpoint: EndpointId, attempt: Attempt) {
         let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) else {
             return;
         };
-        match (&speaker.udp, via) {
+        match (&speaker.udp, attempt.via) {
             (Some(udp), Via::Own | Via::NoEdns) => udp.begin(attempt),
             (None, Via::Own | Via::NoEdns | Via::Stream) | (Some(_), Via::Stream) => speaker.tcp.begin(attempt),
         }

@@ -21,6 +21,10 @@ pub(super) struct Pending {
     pub(super) edns_sent: bool,
     /// Well-formed answers to something else seen for it.
     pub(super) mismatches: u8,
+    /// Its lookup was told of garbage.
+    pub(super) garbage_told: bool,
+    /// Times its attempt was written, this one included.
+    pub(super) writes: u8,
     /// The attempt it was written for.
     pub(super) begun: Begun,
     /// Who waits.

@@ -1,10 +1,10 @@
 //! DNS over TCP to one endpoint (RFC 7766): one connection for many queries, answered in any order.
 //!
-//! Connecting happens once for all who wait. A connection that dies under a query it had carried others before is
-//! tried once more on a new one, because servers close idle connections at moments of their own choosing
-//! (section 6.2.4). A connection that has queries in flight and has not sent a byte for two seconds gets no new
+//! Connecting happens once for all who wait. A query whose connection dies, after that had carried others, is written
+//! once more to a new one, because servers close idle connections at moments of their own choosing (section 6.2.4). A connection that has queries in flight and has not sent a byte for two seconds gets no new
 //! ones: they go to a new connection beside it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::pending::{Pending, PendingQueries};
-use super::{Attempt, Line};
+use super::{Attempt, Line, failure_of};
 use crate::report::Report;
 use crate::wire::{MESSAGE_BYTES_MAX, Rejected, accept};
 
@@ -35,6 +35,8 @@ const IN_FLIGHT_MAX: usize = 4_096;
 const IDLE_US: u64 = 9 * SEC;
 /// With queries in flight and not a byte for this long, new queries go to a new connection.
 const STALL_US: u64 = 2 * SEC;
+/// Times one query is written.
+const WRITES_MAX: u8 = 2;
 /// How often a connection with queries in flight is looked at.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -95,14 +97,13 @@ impl TcpLine {
             line: Arc::clone(&self.line),
             number: self.line.next_socket(),
             closed: Arc::clone(&closed),
+            waiting: VecDeque::from([(first, 0)]),
             pending: PendingQueries::default(),
             last_read: self.line.clock.now(),
             last_used: self.line.clock.now(),
             has_answered: false,
         };
-        self.line
-            .tasks
-            .spawn_job(async move { connection.run(first, receiver).await });
+        self.line.tasks.spawn_job(async move { connection.run(receiver).await });
         Handle { queue, closed }
     }
 }
@@ -112,6 +113,8 @@ struct Connection {
     line: Arc<Line>,
     number: u64,
     closed: Arc<AtomicBool>,
+    /// Not written yet, with how often they were written to connections that died.
+    waiting: VecDeque<(Attempt, u8)>,
     pending: PendingQueries,
     last_read: Time,
     last_used: Time,
@@ -133,52 +136,52 @@ enum Action {
 }
 
 impl Connection {
-    /// From connecting to the end.
-    async fn run(mut self, first: Attempt, mut queue: mpsc::Receiver<Attempt>) {
-        let mut waiting = vec![first];
-        let mut may_retry = true;
-        loop {
-            let stream = match self.connect().await {
-                Ok(stream) => stream,
+    /// From connecting to the end; connects again as long as queries are left that may be written.
+    async fn run(mut self, mut queue: mpsc::Receiver<Attempt>) {
+        while !self.waiting.is_empty() && !self.line.tasks.token().is_cancelled() {
+            match self.connect().await {
+                Ok(stream) => self.carry(stream, &mut queue).await,
                 Err(failure) => {
-                    self.closed.store(true, Ordering::Relaxed);
-                    queue.close();
-                    while let Ok(attempt) = queue.try_recv() {
-                        waiting.push(attempt);
-                    }
-                    for attempt in waiting {
+                    self.close(&mut queue);
+                    for (attempt, _) in std::mem::take(&mut self.waiting) {
                         self.line.failed(&attempt, self.line.unwritten(&attempt), failure);
                     }
                     return;
                 }
-            };
-            self.carry(stream, waiting, &mut queue).await;
-            let lost = self.pending.take_all();
-            if lost.is_empty() {
-                break;
             }
-            if !(may_retry && self.has_answered) || self.line.tasks.token().is_cancelled() {
-                self.closed.store(true, Ordering::Relaxed);
-                for query in lost {
-                    self.line.failed(&query.attempt, query.begun, Failure::Reset);
-                }
-                break;
-            }
-            // Once more: an idle connection closed under these queries says nothing about the endpoint.
-            may_retry = false;
-            self.has_answered = false;
-            for query in &lost {
-                self.line.abandoned(query.begun);
-            }
-            waiting = lost.into_iter().map(|query| query.attempt).collect();
+            self.sort_out_lost();
             self.number = self.line.next_socket();
+            if self.waiting.is_empty() {
+                // Queries queued while an idle connection ended were written to nobody: they deserve a new one.
+                self.close(&mut queue);
+            }
         }
-        self.closed.store(true, Ordering::Relaxed);
-        queue.close();
-        // Whoever queued a query in the last instant is told.
-        while let Ok(attempt) = queue.try_recv() {
+        self.close(&mut queue);
+        for (attempt, _) in std::mem::take(&mut self.waiting) {
             self.line
                 .failed(&attempt, self.line.unwritten(&attempt), Failure::Reset);
+        }
+    }
+
+    /// Takes no more queries, and takes over those queued.
+    fn close(&mut self, queue: &mut mpsc::Receiver<Attempt>) {
+        self.closed.store(true, Ordering::Relaxed);
+        queue.close();
+        while let Ok(attempt) = queue.try_recv() {
+            self.waiting.push_back((attempt, 0));
+        }
+    }
+
+    /// The connection died: what it carried is written once more if it had answered before, else it failed.
+    fn sort_out_lost(&mut self) {
+        let may_retry = std::mem::take(&mut self.has_answered);
+        for query in self.pending.take_all() {
+            if may_retry && query.writes < WRITES_MAX {
+                self.line.abandoned(&query.attempt, query.begun);
+                self.waiting.push_back((query.attempt, query.writes));
+            } else {
+                self.line.failed(&query.attempt, query.begun, Failure::Reset);
+            }
         }
     }
 
@@ -187,14 +190,17 @@ impl Connection {
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(self.line.address))
             .await
             .map_err(|_elapsed| Failure::ConnectTimeout)?
-            .map_err(|error| failure_of(&error))?;
+            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
         // Without it a query waits for the acknowledgement of the one before.
-        stream.set_nodelay(true).map_err(|error| failure_of(&error))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
         Ok(stream)
     }
 
-    /// Carries queries until the connection ends; what is unanswered stays in `pending`.
-    async fn carry(&mut self, stream: TcpStream, waiting: Vec<Attempt>, queue: &mut mpsc::Receiver<Attempt>) {
+    /// Carries queries until the connection ends; what is unanswered stays in `pending`, what is unwritten in
+    /// `waiting`.
+    async fn carry(&mut self, stream: TcpStream, queue: &mut mpsc::Receiver<Attempt>) {
         let (read, mut write) = stream.into_split();
         // One message at a time, at the speed this task takes them.
         let (sender, mut messages) = mpsc::channel(64);
@@ -206,13 +212,14 @@ impl Connection {
             .tasks
             .spawn_job(async move { reader.read(read, sender).await });
         self.last_read = self.line.clock.now();
-        for attempt in waiting {
-            if self.write(&mut write, attempt).await.is_err() {
-                return;
-            }
-        }
         let mut senders_left = true;
-        while senders_left || !self.pending.is_empty() {
+        while senders_left || !self.pending.is_empty() || !self.waiting.is_empty() {
+            if let Some((attempt, writes)) = self.waiting.pop_front() {
+                if self.write(&mut write, attempt, writes).await.is_err() {
+                    break;
+                }
+                continue;
+            }
             let action = tokio::select! {
                 // Cancel safe: recv of a channel.
                 message = messages.recv() => message.map_or(Action::Broken, Action::Message),
@@ -228,12 +235,21 @@ impl Connection {
                     senders_left = false;
                     true
                 }
-                Action::Query(Some(attempt)) => self.write(&mut write, attempt).await.is_ok(),
+                Action::Query(Some(attempt)) => {
+                    self.waiting.push_back((attempt, 0));
+                    true
+                }
                 Action::Message(message) => self.handle(&message),
                 Action::Tick => self.tick(),
                 Action::Broken | Action::Stop => false,
             };
             if !goes_on {
+                break;
+            }
+        }
+        // What was read before the connection died still counts.
+        while let Ok(message) = messages.try_recv() {
+            if !self.handle(&message) {
                 break;
             }
         }
@@ -264,7 +280,7 @@ impl Connection {
     }
 
     /// Writes one query, length and message in one piece (RFC 7766 section 8).
-    async fn write(&mut self, write: &mut OwnedWriteHalf, attempt: Attempt) -> io::Result<()> {
+    async fn write(&mut self, write: &mut OwnedWriteHalf, attempt: Attempt, writes: u8) -> io::Result<()> {
         let Some(id) = self.pending.free_id() else {
             self.line
                 .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
@@ -293,10 +309,14 @@ impl Connection {
             question: frame.get(question).unwrap_or_default().into(),
             edns_sent,
             mismatches: 0,
+            garbage_told: false,
+            writes: writes.saturating_add(1),
             begun,
             attempt,
         });
-        self.line.reporter.send(Report::Begun(self.line.endpoint, begun));
+        if let Some(query) = self.pending.find(id) {
+            self.line.begun(&query.attempt, begun);
+        }
         // A peer that takes no bytes is as dead as one that sends none.
         tokio::time::timeout(Duration::from_micros(STALL_US), write.write_all(&frame))
             .await
@@ -345,26 +365,6 @@ fn accept_shape(message: &[u8]) -> bool {
         encrypted: false,
     };
     !matches!(accept(message, &expected), Err(Rejected::Garbage(_)))
-}
-
-/// What a socket error while connecting says.
-fn failure_of(error: &io::Error) -> Failure {
-    use io::ErrorKind as Kind;
-    let kind = error.kind();
-    if matches!(
-        kind,
-        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
-    ) {
-        Failure::NoRoute
-    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable) {
-        Failure::Unreachable
-    } else if matches!(kind, Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted) {
-        Failure::Reset
-    } else if kind == Kind::TimedOut {
-        Failure::ConnectTimeout
-    } else {
-        Failure::Local
-    }
 }
 
 /// Reads messages off a connection in a task of its own: a read of a length and a body must not be cancelled.

@@ -21,7 +21,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::pending::{Pending, PendingQueries};
-use super::{Attempt, Line, SourcePorts};
+use super::{Attempt, Line, SourcePorts, failure_of};
 use crate::report::Report;
 use crate::wire::{Rejected, accept};
 
@@ -61,6 +61,8 @@ struct Socket {
 struct State {
     sent: u32,
     pending: PendingQueries,
+    /// The reader has left: what is sent now is answered to nobody.
+    closed: bool,
 }
 
 impl UdpLine {
@@ -74,21 +76,27 @@ impl UdpLine {
 
     /// Asks on one of the pool's sockets.
     pub(super) fn begin(&self, attempt: Attempt) {
-        match self.source_ports {
-            SourcePorts::PerQuery => self.begin_fresh(attempt),
-            SourcePorts::Pool => match self.pick() {
-                Ok(socket) => self.send(&socket, attempt),
-                Err(error) => self.refuse(&attempt, &error),
-            },
+        if self.source_ports == SourcePorts::PerQuery {
+            return self.begin_fresh(attempt);
+        }
+        match self.pick() {
+            // A socket may be retired between being picked and being used.
+            Ok(socket) => {
+                if let Some(attempt) = self.send(&socket, attempt) {
+                    self.begin_fresh(attempt);
+                }
+            }
+            Err(error) => self.refuse(&attempt, &error),
         }
     }
 
     /// Asks on a socket of its own.
     pub(super) fn begin_fresh(&self, attempt: Attempt) {
-        match self.open() {
+        match self.open(true) {
             Ok(socket) => {
-                socket.retired.store(true, Ordering::Relaxed);
-                self.send(&socket, attempt);
+                if let Some(attempt) = self.send(&socket, attempt) {
+                    self.refuse(&attempt, &io::ErrorKind::NotConnected.into());
+                }
             }
             Err(error) => self.refuse(&attempt, &error),
         }
@@ -100,7 +108,7 @@ impl UdpLine {
         let mut pool = self.pool.lock();
         pool.retain(|socket| !socket.retired.load(Ordering::Relaxed) && now.since(socket.opened) < AGE_US);
         if pool.len() < SOCKETS_MAX {
-            match self.open() {
+            match self.open(false) {
                 Ok(socket) => {
                     pool.push(Arc::clone(&socket));
                     return Ok(socket);
@@ -116,14 +124,14 @@ impl UdpLine {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Opens a socket and reads it until it is retired and done.
-    fn open(&self) -> io::Result<Arc<Socket>> {
+    /// Opens a socket and reads it until it is retired and done; `for_one`: it serves one query only.
+    fn open(&self, for_one: bool) -> io::Result<Arc<Socket>> {
         let socket = connect(self.line.address)?;
         let socket = Arc::new(Socket {
             number: self.line.next_socket(),
             socket,
             opened: self.line.clock.now(),
-            retired: AtomicBool::new(false),
+            retired: AtomicBool::new(for_one),
             state: Mutex::new(State::default()),
         });
         let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
@@ -135,14 +143,17 @@ impl UdpLine {
         Ok(socket)
     }
 
-    /// Writes the query.
-    fn send(&self, socket: &Socket, attempt: Attempt) {
+    /// Writes the query; gives the attempt back if the socket takes none any more.
+    fn send(&self, socket: &Socket, attempt: Attempt) -> Option<Attempt> {
         let mut state = socket.state.lock();
+        if state.closed {
+            return Some(attempt);
+        }
         let Some(id) = state.pending.free_id() else {
             drop(state);
             self.line
                 .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
-            return;
+            return None;
         };
         let mut query = Vec::with_capacity(300);
         let case_bits = Some(rand::random());
@@ -163,18 +174,22 @@ impl UdpLine {
             question: query.get(question).unwrap_or_default().into(),
             edns_sent,
             mismatches: 0,
+            garbage_told: false,
+            writes: 1,
             begun,
             attempt,
         });
-        self.line.reporter.send(Report::Begun(self.line.endpoint, begun));
-        // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
-        if let Err(error) = socket2::SockRef::from(&socket.socket).send(&query)
-            && let Some(failure) = failure_of(&error)
-            && let Some(pending) = state.pending.take(id)
-        {
-            drop(state);
-            self.line.failed(&pending.attempt, begun, failure);
+        if let Some(pending) = state.pending.find(id) {
+            self.line.begun(&pending.attempt, begun);
         }
+        // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
+        let sent = socket2::SockRef::from(&socket.socket).send(&query);
+        drop(state);
+        // An ICMP message for an earlier query surfaces here: it is about all of them.
+        if let Err(error) = sent {
+            note_error(&self.line, socket, &error);
+        }
+        None
     }
 
     /// No socket to be had.
@@ -193,47 +208,22 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// What a socket error says; `None` for a full buffer, which is a lost datagram like any other.
-fn failure_of(error: &io::Error) -> Option<Failure> {
-    use io::ErrorKind as Kind;
-    let kind = error.kind();
-    if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
-        None
-    } else if matches!(
-        kind,
-        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
-    ) {
-        Some(Failure::NoRoute)
-    } else if matches!(
-        kind,
-        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::ConnectionReset
-    ) {
-        Some(Failure::Unreachable)
-    } else {
-        Some(Failure::Local)
-    }
-}
-
 /// Reads one socket until it is retired and nothing is pending.
 async fn read(line: &Line, socket: &Socket) {
-    let mut wait_us = AGE_US;
     loop {
         let ready = tokio::select! {
             // Cancel safe: readiness is not consumed by waiting for it.
             ready = socket.socket.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
             // Cancel safe: a timer.
-            () = tokio::time::sleep(Duration::from_micros(wait_us)) => None,
+            () = tokio::time::sleep(Duration::from_micros(socket.wait_us(line.clock.now()))) => None,
             // Cancel safe: the token stays cancelled.
             () = line.tasks.token().cancelled() => return,
         };
-        let timed_out = ready.is_none();
         match ready {
             Some(Ok(ready)) => {
                 drain(line, socket);
-                if ready.is_error()
-                    && let Ok(Some(error)) = socket.socket.take_error()
-                {
-                    note_error(line, socket, &error);
+                if ready.is_error() {
+                    take_error(line, socket);
                 }
             }
             Some(Err(_)) => return,
@@ -241,19 +231,39 @@ async fn read(line: &Line, socket: &Socket) {
         }
         let now = line.clock.now();
         let mut state = socket.state.lock();
-        let age = now.since(socket.opened);
-        if socket.retired.load(Ordering::Relaxed) || age >= AGE_US {
+        state.pending.forget_old(now);
+        if now.since(socket.opened) >= AGE_US {
             socket.retired.store(true, Ordering::Relaxed);
-            if timed_out {
-                state.pending.forget_old(now);
-            }
-            if state.pending.is_empty() {
-                return;
-            }
-            wait_us = SEC;
-        } else {
-            wait_us = AGE_US.saturating_sub(age).max(1_000);
         }
+        let age = now.since(socket.opened);
+        let is_used = state.sent > 0 || age >= AGE_US;
+        if socket.retired.load(Ordering::Relaxed) && state.pending.is_empty() && is_used {
+            state.closed = true;
+            return;
+        }
+    }
+}
+
+impl Socket {
+    /// How long the reader may sleep: to its retirement, then to the end of what is pending.
+    fn wait_us(&self, now: Time) -> u64 {
+        if self.retired.load(Ordering::Relaxed) {
+            SEC
+        } else {
+            AGE_US.saturating_sub(now.since(self.opened)).max(1_000)
+        }
+    }
+}
+
+/// Takes the error that made the socket ready, and that readiness with it: it would stand for ever.
+fn take_error(line: &Line, socket: &Socket) {
+    let error = socket.socket.take_error();
+    let cleared = socket
+        .socket
+        .try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    debug_assert!(cleared.is_err(), "clearing readiness is done by failing");
+    if let Ok(Some(error)) = error {
+        note_error(line, socket, &error);
     }
 }
 
@@ -336,7 +346,7 @@ fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16) {
     if pending.mismatches >= MISMATCHES_MAX
         && let Some(pending) = queries.take(id)
     {
-        line.abandoned(pending.begun);
+        line.abandoned(&pending.attempt, pending.begun);
     }
 }
 
@@ -344,7 +354,8 @@ fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16) {
 fn note_garbage(line: &Line, queries: &mut PendingQueries) {
     line.note_heard(line.clock.now());
     line.reporter.send(Report::Garbage(line.endpoint));
-    for pending in queries.iter_mut() {
+    for pending in queries.iter_mut().filter(|pending| !pending.garbage_told) {
+        pending.garbage_told = true;
         line.tell(&pending.attempt, pending.begun, Signal::Garbage, None);
     }
 }

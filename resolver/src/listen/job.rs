@@ -10,22 +10,21 @@ use crate::serve::Miss;
 /// Where a reply goes, at once and without waiting.
 pub(super) trait ReplyTo: Send + 'static {
     /// Sends `reply`; what cannot be sent now is lost, as datagrams are.
-    fn send(&self, reply: Vec<u8>);
+    fn send(self, reply: Vec<u8>);
 }
 
 /// Resolves `miss` in a job of its own, or answers SERVFAIL at once if too many are being resolved.
 pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl ReplyTo) {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         let mut out = Vec::new();
-        shared.answer_overload(&miss.query, &mut out);
+        shared.answer_overload(&miss, &mut out);
         reply_to.send(out);
         return;
     };
     let job = Job {
         shared: Arc::clone(shared),
         miss,
-        reply_to,
-        is_answered: false,
+        reply_to: Some(reply_to),
         _permit: permit,
     };
     shared.tasks.spawn_job(job.run());
@@ -35,8 +34,8 @@ pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl Repl
 struct Job<R: ReplyTo> {
     shared: Arc<Shared>,
     miss: Box<Miss>,
-    reply_to: R,
-    is_answered: bool,
+    /// Until the reply is sent.
+    reply_to: Option<R>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -44,17 +43,18 @@ impl<R: ReplyTo> Job<R> {
     async fn run(mut self) {
         let mut out = Vec::with_capacity(512);
         self.shared.answer_miss(&self.miss, &mut out).await;
-        self.is_answered = true;
-        self.reply_to.send(out);
+        if let Some(reply_to) = self.reply_to.take() {
+            reply_to.send(out);
+        }
     }
 }
 
 impl<R: ReplyTo> Drop for Job<R> {
     fn drop(&mut self) {
-        if !self.is_answered {
+        if let Some(reply_to) = self.reply_to.take() {
             let mut out = Vec::new();
             self.shared.answer_panic(&self.miss.query, &mut out);
-            self.reply_to.send(out);
+            reply_to.send(out);
         }
     }
 }
@@ -71,7 +71,7 @@ mod tests {
     struct Kept(Arc<Mutex<Vec<Vec<u8>>>>);
 
     impl ReplyTo for Kept {
-        fn send(&self, reply: Vec<u8>) {
+        fn send(self, reply: Vec<u8>) {
             self.0.lock().push(reply);
         }
     }
@@ -105,8 +105,7 @@ mod tests {
         let kept = Kept::default();
         let job = Job {
             miss: miss(&shared, 7),
-            reply_to: kept.clone(),
-            is_answered: false,
+            reply_to: Some(kept.clone()),
             _permit: Arc::clone(&shared.permits).try_acquire_owned().unwrap(),
             shared: Arc::clone(&shared),
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::TcpLimits;
@@ -33,14 +33,9 @@ struct Back {
     replies: mpsc::OwnedPermit<Vec<u8>>,
 }
 
-/// Owned so that `ReplyTo::send` can consume it once; replies come exactly once per job.
-struct Once(parking_lot::Mutex<Option<Back>>);
-
-impl ReplyTo for Once {
-    fn send(&self, reply: Vec<u8>) {
-        if let Some(back) = self.0.lock().take() {
-            drop(back.replies.send(reply));
-        }
+impl ReplyTo for Back {
+    fn send(self, reply: Vec<u8>) {
+        drop(self.replies.send(reply));
     }
 }
 
@@ -58,10 +53,9 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
             Ok((stream, client)) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
                     let own = Arc::clone(&shared);
-                    shared.tasks.spawn_job(async move {
-                        serve(own, stream, client, limits.idle).await;
-                        drop(place);
-                    });
+                    shared
+                        .tasks
+                        .spawn_job(async move { serve(own, stream, client, limits.idle, place).await });
                 }
                 // Closing at once tells the client more than a connection that never answers.
                 Err(_) => {
@@ -83,14 +77,29 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
 }
 
 /// One connection: a reader here, a writer beside it.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle: Duration) {
+async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    client: SocketAddr,
+    idle: Duration,
+    place: OwnedSemaphorePermit,
+) {
     // Without it a reply may wait for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(REPLIES);
-    shared.tasks.spawn_job(write_replies(write, queue));
+    let token = shared.tasks.token().clone();
+    shared.tasks.spawn_job(async move {
+        tokio::select! {
+            () = write_replies(write, queue) => {}
+            // Cancel safe: whoever has not read its replies by the end of the shutdown does without.
+            () = token.cancelled() => {}
+        }
+        // The socket is open until here.
+        drop(place);
+    });
     tokio::select! {
         () = read_queries(&shared, read, client, idle, replies) => {}
         // Cancel safe: replies under way have their place in the writer's queue.
@@ -123,8 +132,7 @@ async fn read_queries(
             // Nothing can be said to what is no query, and what follows cannot be trusted.
             Verdict::Silence => return,
             Verdict::Resolve(miss) => {
-                let back = Once(parking_lot::Mutex::new(Some(Back { replies: place })));
-                resolve(shared, miss, back);
+                resolve(shared, miss, Back { replies: place });
             }
         }
     }

@@ -22,7 +22,7 @@ struct Back {
 }
 
 impl ReplyTo for Back {
-    fn send(&self, reply: Vec<u8>) {
+    fn send(self, reply: Vec<u8>) {
         self.socket.reply(&reply, &self.peer);
     }
 }

@@ -108,8 +108,8 @@ pub mod ede {
     pub const STALE_ANSWER: u16 = 3;
     /// The failure comes from the cache.
     pub const CACHED_ERROR: u16 = 13;
-    /// The server is starting.
-    pub const NOT_READY: u16 = 14;
+    /// Who asks may not.
+    pub const PROHIBITED: u16 = 18;
     /// The answer is a denial older than its TTL.
     pub const STALE_NXDOMAIN: u16 = 19;
     /// The type, class or operation is refused by design.

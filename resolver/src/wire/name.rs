@@ -159,12 +159,6 @@ impl NameBuf {
         }
     }
 
-    /// Whether this name is `zone` or lies below it.
-    #[must_use]
-    pub fn is_within(&self, zone: &Self) -> bool {
-        self.suffixes().any(|suffix| suffix == zone.as_wire())
-    }
-
     /// The registrable domain by the public suffix list, in wire form: `example.co.uk` of `www.example.co.uk`. A name
     /// that is itself a public suffix, or the root, is returned whole.
     #[must_use]
