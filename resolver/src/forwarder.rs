@@ -17,6 +17,7 @@ use crate::acl::Acl;
 use crate::ask::Ask;
 use crate::cache::Cache;
 use crate::exchange::{Attempt, ExchangeParts, Exchanges, SourcePorts};
+use crate::fair::PerClient;
 use crate::inflight::InFlight;
 use crate::metrics::Metrics;
 use crate::report::Reporter;
@@ -72,6 +73,8 @@ pub struct Shared {
     pub(crate) exchanges: Exchanges,
     pub(crate) inflight: InFlight,
     pub(crate) permits: Arc<Semaphore>,
+    /// What each client may have of the permits.
+    pub(crate) shares: Arc<PerClient>,
     pub(crate) settings: Settings,
     pub(crate) key_seed: u64,
     number: AtomicU64,
@@ -98,6 +101,7 @@ impl Shared {
             exchanges: Exchanges::new(&topology, &parts.addresses, &exchange_parts),
             inflight: InFlight::default(),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
+            shares: PerClient::half_of(settings.in_flight),
             key_seed: rand::random(),
             number: AtomicU64::new(0),
             cache: Cache::new(settings.cache_bytes, settings.max_stale_us),

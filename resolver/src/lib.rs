@@ -9,6 +9,7 @@ pub mod ask;
 pub mod cache;
 mod drive;
 pub mod exchange;
+mod fair;
 pub mod forwarder;
 mod inflight;
 pub mod listen;

@@ -55,6 +55,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Miss {
     pub(crate) query: Query,
     pub(crate) via: Via,
+    pub(crate) client: IpAddr,
     pub(crate) stale: Option<Arc<Entry>>,
 }
 
@@ -107,7 +108,12 @@ impl Shared {
             write_error(&query.echo, rcode::REFUSED, &[], out);
             return Verdict::Replied;
         }
-        Verdict::Resolve(Box::new(Miss { query, via, stale }))
+        Verdict::Resolve(Box::new(Miss {
+            query,
+            via,
+            client,
+            stale,
+        }))
     }
 
     /// Questions that no provider is asked; true if it was one.

@@ -125,13 +125,16 @@ async fn more_questions_than_may_be_in_flight_are_refused_at_once() {
             )
             .await;
     }
-    let first = client.receive().await;
-    assert_eq!(
-        (first.id, first.rcode, first.extended_errors()),
-        (64, rcode::SERVFAIL, vec![NETWORK_ERROR])
-    );
+    // One client may have half of what there is; the rest of it is told at once.
+    for id in 32..65 {
+        let refused = client.receive().await;
+        assert_eq!(
+            (refused.id, refused.rcode, refused.extended_errors()),
+            (id, rcode::SERVFAIL, vec![NETWORK_ERROR])
+        );
+    }
     // The others are told too.
-    for _ in 0..64 {
+    for _ in 0..32 {
         assert_eq!(client.receive().await.extended_errors(), [NO_REACHABLE_AUTHORITY]);
     }
 }

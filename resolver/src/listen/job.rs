@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::fair::Place;
 use crate::forwarder::Shared;
 use crate::serve::Miss;
 
@@ -15,7 +16,8 @@ pub(super) trait ReplyTo: Send + 'static {
 
 /// Resolves `miss` in a job of its own, or answers SERVFAIL at once if too many are being resolved.
 pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl ReplyTo) {
-    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
+    let share = shared.shares.take(miss.client);
+    let (Some(share), Ok(permit)) = (share, Arc::clone(&shared.permits).try_acquire_owned()) else {
         let mut out = Vec::new();
         shared.answer_overload(&miss, &mut out);
         reply_to.send(out);
@@ -26,6 +28,7 @@ pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl Repl
         miss,
         reply_to: Some(reply_to),
         _permit: permit,
+        _share: share,
     };
     shared.tasks.spawn_job(job.run());
 }
@@ -37,6 +40,7 @@ struct Job<R: ReplyTo> {
     /// Until the reply is sent.
     reply_to: Option<R>,
     _permit: OwnedSemaphorePermit,
+    _share: Place,
 }
 
 impl<R: ReplyTo> Job<R> {
@@ -107,6 +111,7 @@ mod tests {
             miss: miss(&shared, 7),
             reply_to: Some(kept.clone()),
             _permit: Arc::clone(&shared.permits).try_acquire_owned().unwrap(),
+            _share: shared.shares.take([127, 0, 0, 1].into()).unwrap(),
             shared: Arc::clone(&shared),
         };
         shared.tasks.spawn_job(async move {

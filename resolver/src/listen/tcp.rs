@@ -6,35 +6,72 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::TcpLimits;
 use super::job::{ReplyTo, resolve};
+use crate::fair::{PerClient, Place};
 use crate::forwarder::Shared;
 use crate::metrics::Transport;
 use crate::serve::Verdict;
 use crate::wire::Via;
 
 /// Replies that may wait for a client to read. Full: the connection reads no more queries.
-const REPLIES: usize = 128;
+const REPLIES: usize = 64;
+/// Bytes of replies that may wait before no more queries are read; one reply has at most 64 KiB.
+const REPLY_BYTES: usize = 128 * 1024;
 /// Time for writing a reply; a client that reads nothing is gone.
 const WRITE: Duration = Duration::from_secs(10);
 /// Rest after a failed accept: out of descriptors is not cured by trying again at once.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// A connection's place among all and among its client's; free when the socket is closed.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    _share: Place,
+}
+
 /// A reply's way back. The slot in the queue was reserved when the query was read, so it always fits.
 struct Back {
     replies: mpsc::OwnedPermit<Vec<u8>>,
+    backlog: Arc<Backlog>,
+}
+
+/// Bytes of replies not written yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    shrunk: Notify,
+}
+
+impl Backlog {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.shrunk.notify_one();
+    }
+
+    /// Waits until little enough is left to be written.
+    async fn wait(&self) {
+        while self.bytes.load(Ordering::Relaxed) > REPLY_BYTES {
+            self.shrunk.notified().await;
+        }
+    }
 }
 
 impl ReplyTo for Back {
     fn send(self, reply: Vec<u8>) {
+        self.backlog.add(reply.len());
         drop(self.replies.send(reply));
     }
 }
@@ -42,6 +79,7 @@ impl ReplyTo for Back {
 /// Accepts connections until shutdown.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: TcpLimits) {
     let places = Arc::new(Semaphore::new(limits.connections));
+    let shares = PerClient::half_of(limits.connections);
     loop {
         let accepted = tokio::select! {
             // Cancel safe: no connection is lost by not accepting it yet.
@@ -50,15 +88,19 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
             () = shared.tasks.draining().cancelled() => return,
         };
         match accepted {
-            Ok((stream, client)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            Ok((stream, client)) => match (shares.take(client.ip()), Arc::clone(&places).try_acquire_owned()) {
+                (Some(share), Ok(place)) => {
+                    let place = Held {
+                        _place: place,
+                        _share: share,
+                    };
                     let own = Arc::clone(&shared);
                     shared
                         .tasks
                         .spawn_job(async move { serve(own, stream, client, limits.idle, place).await });
                 }
                 // Closing at once tells the client more than a connection that never answers.
-                Err(_) => {
+                (None, _) | (_, Err(_)) => {
                     shared.metrics.connections_refused.inc();
                 }
             },
@@ -77,23 +119,19 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
 }
 
 /// One connection: a reader here, a writer beside it.
-async fn serve(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    client: SocketAddr,
-    idle: Duration,
-    place: OwnedSemaphorePermit,
-) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle: Duration, place: Held) {
     // Without it a reply may wait for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(REPLIES);
+    let backlog = Arc::new(Backlog::default());
+    let written = Arc::clone(&backlog);
     let token = shared.tasks.token().clone();
     shared.tasks.spawn_job(async move {
         tokio::select! {
-            () = write_replies(write, queue) => {}
+            () = write_replies(write, queue, &written) => {}
             // Cancel safe: whoever has not read its replies by the end of the shutdown does without.
             () = token.cancelled() => {}
         }
@@ -101,7 +139,7 @@ async fn serve(
         drop(place);
     });
     tokio::select! {
-        () = read_queries(&shared, read, client, idle, replies) => {}
+        () = read_queries(&shared, read, (client, idle), replies, backlog) => {}
         // Cancel safe: replies under way have their place in the writer's queue.
         () = shared.tasks.draining().cancelled() => {}
     }
@@ -111,15 +149,23 @@ async fn serve(
 async fn read_queries(
     shared: &Arc<Shared>,
     mut read: OwnedReadHalf,
-    client: SocketAddr,
-    idle: Duration,
+    (client, idle): (SocketAddr, Duration),
     replies: mpsc::Sender<Vec<u8>>,
+    backlog: Arc<Backlog>,
 ) {
     let mut message = Vec::new();
     loop {
         // A place for the reply first: a client that does not read its answers is not asked for more.
-        let Ok(Ok(place)) = timeout(WRITE, replies.clone().reserve_owned()).await else {
+        let room = async {
+            backlog.wait().await;
+            replies.clone().reserve_owned().await
+        };
+        let Ok(Ok(place)) = timeout(WRITE, room).await else {
             return;
+        };
+        let back = Back {
+            replies: place,
+            backlog: Arc::clone(&backlog),
         };
         match timeout(idle, read_message(&mut read, &mut message)).await {
             Ok(Ok(())) => {}
@@ -128,12 +174,10 @@ async fn read_queries(
         shared.metrics.count_query(Transport::tcp);
         let mut out = Vec::with_capacity(512);
         match shared.answer_now(&message, client.ip(), Via::Stream, &mut out) {
-            Verdict::Replied => drop(place.send(out)),
+            Verdict::Replied => back.send(out),
             // Nothing can be said to what is no query, and what follows cannot be trusted.
             Verdict::Silence => return,
-            Verdict::Resolve(miss) => {
-                resolve(shared, miss, Back { replies: place });
-            }
+            Verdict::Resolve(miss) => resolve(shared, miss, back),
         }
     }
 }
@@ -148,18 +192,20 @@ async fn read_message(read: &mut OwnedReadHalf, message: &mut Vec<u8>) -> io::Re
 }
 
 /// Writes replies in the order they come, several in one write where they wait.
-async fn write_replies(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+async fn write_replies(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>, backlog: &Backlog) {
     let mut frames = Vec::with_capacity(1_024);
     while let Some(reply) = queue.recv().await {
         frames.clear();
+        let mut bytes = reply.len();
         push_frame(&mut frames, &reply);
         while frames.len() < 16_384
             && let Ok(more) = queue.try_recv()
         {
+            bytes += more.len();
             push_frame(&mut frames, &more);
         }
         match timeout(WRITE, write.write_all(&frames)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => backlog.remove(bytes),
             Ok(Err(_)) | Err(_) => return,
         }
     }

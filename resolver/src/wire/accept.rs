@@ -13,7 +13,7 @@ use super::answer::{Answer, Draft, Kept, Kind, NEGATIVE_TTL_S_MAX, sane_ttl};
 use super::code::{rcode, rtype};
 use super::edns::{EdeCodes, Opt};
 use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
-use super::name::{NameBuf, skip_plain_name};
+use super::name::{NameBuf, read_name_folded, skip_plain_name};
 use super::record::{Record, Records, Section};
 use super::{u16_at, u32_at};
 use detour_core::outcome::{Rcode, Reply};
@@ -188,7 +188,14 @@ fn compare(header: &Header, question: Option<&[u8]>, expected: &Expected<'_>) ->
         return Err(Mismatch::Id);
     }
     let Some(question) = question else {
-        return Ok(());
+        // Servers that cannot read a query may not repeat it; who refuses or fails can, and over UDP must: the question
+        // is part of what a forger has to guess.
+        let is_unread = matches!(header.rcode(), rcode::FORMERR | rcode::NOTIMP);
+        return if expected.check_case && !is_unread {
+            Err(Mismatch::Question)
+        } else {
+            Ok(())
+        };
     };
     if question == expected.question {
         return Ok(());
@@ -251,6 +258,7 @@ impl<'a> Walk<'a> {
         let mut walk = Self::starting_at(at);
         let mut owner = NameBuf::root();
         let mut is_cut = false;
+        let mut chain = Chain::default();
         for record in Records::new(msg, at, header.record_counts) {
             let record = record.map_err(|_broken| Garbage::Record)?;
             if !record.has_sound_rdata() {
@@ -268,11 +276,14 @@ impl<'a> Walk<'a> {
             if !is_cut {
                 record.read_owner(&mut owner);
                 walk.keep(&record, owner.fingerprint());
-                walk.is_answered |= record.section == Section::Answer
-                    && record.class == qclass
-                    && (record.rtype == qtype || qtype == rtype::ANY);
+                if record.section == Section::Answer && record.class == qclass {
+                    chain.add(msg, &record, owner.fingerprint(), qtype);
+                }
             }
         }
+        let mut asked = NameBuf::root();
+        let is_readable = read_name_folded(msg, HEADER_BYTES, &mut asked).is_some();
+        walk.is_answered = is_readable && chain.answers(asked.fingerprint());
         Ok(walk)
     }
 
@@ -303,6 +314,46 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// What the answer section says about which names: the chain of aliases from the name asked to its records.
+#[derive(Debug, Default)]
+struct Chain {
+    /// Owners of records of the type asked for.
+    owners: Vec<u64>,
+    /// Aliases and their targets.
+    aliases: Vec<(u64, u64)>,
+}
+
+impl Chain {
+    /// Aliases followed; no sane answer has more, and a loop ends.
+    const HOPS_MAX: usize = 32;
+
+    /// Takes in a record of the answer section.
+    fn add(&mut self, msg: &[u8], record: &Record<'_>, owner: u64, qtype: u16) {
+        if (record.rtype == qtype || qtype == rtype::ANY) && self.owners.last() != Some(&owner) {
+            self.owners.push(owner);
+        }
+        let mut target = NameBuf::root();
+        if record.rtype == rtype::CNAME && read_name_folded(msg, record.ttl_at + 6, &mut target).is_some() {
+            self.aliases.push((owner, target.fingerprint()));
+        }
+    }
+
+    /// Whether the chain from `asked` ends at records of the type.
+    fn answers(&self, asked: u64) -> bool {
+        let mut name = asked;
+        for _ in 0..Self::HOPS_MAX {
+            if self.owners.contains(&name) {
+                return true;
+            }
+            match self.aliases.iter().find(|(owner, _)| *owner == name) {
+                Some((_, target)) => name = *target,
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
 /// What came back, in the words of the table of outcomes. `edns_sent`: whether our query had an OPT record.
 #[must_use]
 pub fn classify(accepted: &Accepted, edns_sent: bool) -> Reply {
@@ -314,7 +365,7 @@ pub fn classify(accepted: &Accepted, edns_sent: bool) -> Reply {
         Kind::Denial { soa } => Reply::Denial { soa },
         Kind::Failure => match rcode {
             rcode::SERVFAIL if accepted.edes.any(|code| matches!(code, 1 | 2 | 5..=12)) => Reply::Bogus,
-            rcode::FORMERR | rcode::NOTIMP if edns_sent => Reply::NoEdns,
+            rcode::FORMERR | rcode::NOTIMP | rcode::BADVERS if edns_sent => Reply::NoEdns,
             _ => Reply::Failed(Rcode(rcode)),
         },
     }

@@ -136,6 +136,9 @@ pub fn parse(msg: &[u8]) -> Parsed {
     };
     if header.opcode() != 0 {
         echo.opcode = u8::try_from(header.opcode()).unwrap_or(0);
+        if let Some(records_at) = skip_questions(msg, header.question_count) {
+            echo.edns = Tail::read(Records::new(msg, records_at, header.record_counts)).edns;
+        }
         return Parsed::Reject(Reject {
             echo,
             rcode: rcode::NOTIMP,

@@ -65,16 +65,19 @@ fn small_sizes_are_raised() {
 #[test]
 fn another_opcode_gets_a_bare_notimp() {
     for opcode in 1..=15_u16 {
-        let msg = Msg::new((opcode << 11) | 0x07FF)
-            .question(&wire("a.t"), 1, 1)
-            .opt(0, &[]);
-        let reject = reject_of(&msg);
-        assert_eq!(reject.rcode, rcode::NOTIMP);
-        let mut out = Vec::new();
-        write_error(&reject.echo, reject.rcode, &[], &mut out);
-        let flags = 0x8000 | (opcode << 11) | rcode::NOTIMP;
-        assert_eq!(out[2..4], flags.to_be_bytes());
-        assert_eq!((&out[..2], &out[4..]), (&ID.to_be_bytes()[..], &[0; 8][..]));
+        let msg = Msg::new((opcode << 11) | 0x07FF).question(&wire("a.t"), 1, 1);
+        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+        for (msg, count, tail) in [(msg.clone(), 0, &[][..]), (msg.opt(0, &[]), 1, &opt[..])] {
+            let reject = reject_of(&msg);
+            assert_eq!(reject.rcode, rcode::NOTIMP);
+            let mut out = Vec::new();
+            write_error(&reject.echo, reject.rcode, &[], &mut out);
+            let flags = 0x8000 | (opcode << 11) | rcode::NOTIMP;
+            assert_eq!(out[..2], ID.to_be_bytes());
+            assert_eq!(out[2..4], flags.to_be_bytes());
+            assert_eq!(out[4..12], [0, 0, 0, 0, 0, 0, 0, count]);
+            assert_eq!(&out[12..], tail);
+        }
     }
 }
 

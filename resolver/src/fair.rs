@@ -1,0 +1,78 @@
+//! No client takes all there is: a bound per client address on what is bounded in all.
+//!
+//! Half of what there is may go to one client, so that a single busy one (a router that asks for an office) is hardly
+//! limited, and a hostile one leaves the other half.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Places taken by client; addresses without any are not kept.
+#[derive(Debug)]
+pub(crate) struct PerClient {
+    most: usize,
+    /// As many entries as places are taken; held for one look.
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    client: IpAddr,
+    of: Arc<PerClient>,
+}
+
+impl PerClient {
+    /// At most half of `places` for one client.
+    pub(crate) fn half_of(places: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most: places.div_ceil(2),
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A place for this client, if it has not had its share.
+    pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let client = client.to_canonical();
+        let mut taken = self.taken.lock();
+        let own = taken.entry(client).or_insert(0);
+        if *own >= self.most {
+            return None;
+        }
+        *own += 1;
+        drop(taken);
+        let of = Arc::clone(self);
+        Some(Place { client, of })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock();
+        if let Some(own) = taken.get_mut(&self.client) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_gets_half_and_gives_it_back() {
+        let places = PerClient::half_of(4);
+        let (busy, other) = ([127, 0, 0, 2].into(), [127, 0, 0, 3].into());
+        let held: Vec<Place> = (0..2).map(|_| places.take(busy).unwrap()).collect();
+        assert!(places.take(busy).is_none());
+        assert!(places.take(other).is_some());
+        drop(held);
+        assert!(places.take(busy).is_some());
+        assert!(places.taken.lock().len() <= 1);
+    }
+}
