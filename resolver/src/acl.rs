@@ -23,6 +23,9 @@ pub enum CidrError {
     /// The part after the slash is no number that the address family allows.
     #[error("prefix length must be a number from 0 to 32 (IPv4) or 128 (IPv6)")]
     PrefixLength,
+    /// IPv4 in IPv6 clothes: clients are judged by the IPv4 address, so it would match nobody.
+    #[error("an IPv4-mapped address: write it as IPv4")]
+    Mapped,
     /// Bits behind the prefix are set: most likely a typing error.
     #[error("address has bits set behind its prefix length")]
     HostBits,
@@ -55,6 +58,9 @@ impl FromStr for Cidr {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_discarded| CidrError::Address)?;
+        if address.to_canonical() != address {
+            return Err(CidrError::Mapped);
+        }
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix_len = match length {
             None => longest,
@@ -133,5 +139,6 @@ mod tests {
         assert_eq!("10.0.0.0/33".parse::<Cidr>(), Err(CidrError::PrefixLength));
         assert_eq!("10.0.0.0/+8".parse::<Cidr>(), Err(CidrError::PrefixLength));
         assert_eq!("10.0.0.1/8".parse::<Cidr>(), Err(CidrError::HostBits));
+        assert_eq!("::ffff:127.0.0.0/104".parse::<Cidr>(), Err(CidrError::Mapped));
     }
 }

@@ -56,8 +56,9 @@ const FALLS_MAX: usize = 16;
 const HOLD_MAX_US: u64 = 60 * SEC;
 /// Unanswered attempts of the last 32 that strain an endpoint; one in twenty is slow by definition, so eight are rare.
 const STRAINED_AT: u32 = 8;
-/// Unanswered probes of the sixteen that measure loss that mean it lasts.
-const LOSS_LASTS_AT: usize = 2;
+/// Unanswered probes of the sixteen that measure loss that mean it lasts. With a third lost, none of them is by
+/// chance in one case of a hundred; with two allowed it was one in ten, and the provider was used again too soon.
+const LOSS_LASTS_AT: usize = 1;
 
 /// An attempt without an answer so far.
 #[derive(Debug, Clone, Copy)]

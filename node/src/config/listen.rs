@@ -25,6 +25,9 @@ pub(crate) enum ListenAddressError {
     /// No host can have it.
     #[error("cannot listen on {0}: not the address of one host")]
     NotUnicast(IpAddr),
+    /// Sockets for IPv6 here are for IPv6 alone.
+    #[error("an IPv4-mapped address: write {0}")]
+    Mapped(IpAddr),
     /// Reachable from other machines.
     #[error("must be a loopback address such as \"127.0.0.1:9353\", or \"off\": it is not protected")]
     NotLoopback,
@@ -46,6 +49,9 @@ pub(crate) fn parse_listen_address(text: &str) -> Result<SocketAddr, ListenAddre
     })?;
     let ip = address.ip();
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.to_canonical() != ip {
+        return Err(ListenAddressError::Mapped(ip.to_canonical()));
+    }
     if ip.is_multicast() || is_broadcast {
         return Err(ListenAddressError::NotUnicast(ip));
     }

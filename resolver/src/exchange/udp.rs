@@ -137,6 +137,7 @@ impl UdpLine {
         let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
         self.line.tasks.spawn_job(async move {
             read(&line, &own).await;
+            own.state.lock().closed = true;
             // Without this an idle node would keep the last sockets open until its next query.
             pool.lock().retain(|socket| socket.number != own.number);
         });
