@@ -155,6 +155,8 @@ pub struct Usage {
     provider_rates: Vec<Option<Rate>>,
     /// Caps per endpoint.
     endpoint_rates: Vec<Option<Rate>>,
+    /// When a cap was last ignored.
+    cap_ignored: Option<Time>,
 }
 
 impl Usage {
@@ -177,7 +179,19 @@ impl Usage {
                 .iter()
                 .map(|e| e.max_qps.map(|qps| Rate::new(qps, now)))
                 .collect(),
+            cap_ignored: None,
         }
+    }
+
+    /// A share or rate cap was ignored, because nobody else was left.
+    pub fn note_cap_ignored(&mut self, now: Time) {
+        self.cap_ignored = Some(now);
+    }
+
+    /// When a cap was last ignored, if one ever was.
+    #[must_use]
+    pub fn cap_ignored(&self) -> Option<Time> {
+        self.cap_ignored
     }
 
     /// A query chose this provider first.

@@ -81,6 +81,9 @@ fn render(explanation: &Explanation) -> String {
     if !explanation.skipped.is_empty() {
         text.push_str(&format!("; skipped: {}", skipped_words(&explanation.skipped)));
     }
+    if explanation.plan.cap_ignored {
+        text.push_str("; its max-share or max-qps is ignored, because nobody else is left");
+    }
     text.push('\n');
     let width = explanation.plan.steps.iter().map(|step| step.endpoint.len()).max();
     for (index, step) in explanation.plan.steps.iter().enumerate() {
@@ -176,6 +179,7 @@ mod tests {
             },
             plan: PlanView {
                 pair: false,
+                cap_ignored: false,
                 steps: vec![
                     step("cloudflare", "balanced"),
                     step("google", "backup"),

@@ -185,3 +185,23 @@ async fn providers_that_refuse_every_packet_are_told_of() {
         .await;
     assert_eq!((reply.rcode, reply.edns), (rcode::SERVFAIL, None));
 }
+
+#[tokio::test]
+async fn a_cap_that_failing_providers_make_impossible_is_ignored_and_shown() {
+    let (capped, failing) = (fake("capped"), fake("failing"));
+    let blocks = udp_blocks(&[&capped, &failing]);
+    let capped_block = blocks[0].replace("name = \"capped\"", "name = \"capped\"\nmax-qps = 1");
+    assert_ne!(capped_block, blocks[0]);
+    let node = Node::start(&config(&[capped_block, blocks[1].clone()])).await;
+    failing.set_fault(TransportSel::Both, Fault::Refused);
+    let mut index = 0;
+    until("status tells of the cap", PATIENCE, async || {
+        index += 1;
+        ask_in_time(node.dns(), &format!("over{index}.cedar-mill.org")).await;
+        let status = node.text("/api/v1/status").await;
+        status.contains("max-share or max-qps was ignored")
+    })
+    .await;
+    let explained = node.text("/api/v1/explain?name=x.cedar-mill.org").await;
+    assert!(explained.contains("\"cap_ignored\":true"), "{explained}");
+}

@@ -78,6 +78,8 @@ pub(crate) struct CacheView {
 pub(crate) struct PlanView {
     /// The first two at once.
     pub(crate) pair: bool,
+    /// The first is over its `max-share` or `max-qps`, but nobody else is left.
+    pub(crate) cap_ignored: bool,
     /// In order; each only if those before it do not answer in time.
     pub(crate) steps: Vec<StepView>,
 }
@@ -152,6 +154,7 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
         cache: cache_view(state, &ask, now),
         plan: PlanView {
             pair: plan.pair,
+            cap_ignored: plan.cap_ignored,
             steps: steps.collect(),
         },
         skipped: skipped.collect(),

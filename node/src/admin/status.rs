@@ -10,6 +10,9 @@ use serde::Serialize;
 use super::AdminState;
 use super::standing::{answering_providers, summary};
 
+/// How long a cap that was ignored is told of.
+const CAP_IGNORED_SHOWN_US: u64 = 60 * SEC;
+
 /// How the node does.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
@@ -76,6 +79,15 @@ fn warnings(state: &AdminState) -> Vec<String> {
     if panics > 0 {
         warnings.push(format!(
             "{panics} tasks panicked: a mistake of Detour's, please report it"
+        ));
+    }
+    let cap_ignored = state.shared.usage.lock().cap_ignored();
+    if let Some(age_us) = cap_ignored.map(|at| state.clock.now().since(at))
+        && age_us < CAP_IGNORED_SHOWN_US
+    {
+        let seconds = age_us / SEC;
+        warnings.push(format!(
+            "{seconds} s ago a max-share or max-qps was ignored: no other provider was left"
         ));
     }
     let dropped = state.shared.reports_dropped();
