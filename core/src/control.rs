@@ -5,6 +5,7 @@
 //! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
 //! failures while nobody else answers are the uplink's, not the provider's.
 
+mod cleartext;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::paths::Paths;
+use crate::Encryption;
 use crate::dice::{Dice, Purpose as DicePurpose};
 use crate::health::domains::DomainKey;
 use crate::health::probe::NOTHING_UP_INTERVAL_US;
@@ -21,10 +23,10 @@ use crate::health::{Begun, Finish, Health, Purpose};
 use crate::outcome::{Cause, Rcode, Reply};
 use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
 use crate::time::{MS, SEC, Time};
-use crate::topology::{EndpointId, OperatorId, Path, Topology};
+use crate::topology::{Endpoint, EndpointId, OperatorId, Path, Topology};
 
 /// Without a client's question for this long nothing is probed.
-const CLIENTS_WITHIN_US: u64 = 60 * SEC;
+pub const CLIENTS_WITHIN_US: u64 = 60 * SEC;
 /// A timer this late means that the machine slept.
 const RESUME_GAP_US: u64 = 2 * SEC;
 /// An avoided domain is published anew once it would be avoided for less than this: a second after the last time.
@@ -142,6 +144,8 @@ pub struct Control {
     any_trouble: bool,
     /// Nobody asked for a minute: due probes were not sent.
     was_idle: bool,
+    /// The last start, resume or change of route.
+    settled: Time,
 }
 
 /// How an operator answered the probe question lately.
@@ -159,7 +163,7 @@ impl Control {
     pub fn new(topology: Arc<Topology>, settings: Settings, now: Time, seed: u64) -> Self {
         let health: Vec<Health> = topology.endpoints.iter().map(|_| Health::new(now)).collect();
         let dice = Dice::new(seed);
-        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, now);
+        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, (now, now));
         Self {
             topology,
             settings,
@@ -177,6 +181,7 @@ impl Control {
             promised: None,
             any_trouble: false,
             was_idle: true,
+            settled: now,
         }
     }
 
@@ -249,6 +254,7 @@ impl Control {
 
     /// The way to these endpoints changed, or the machine slept: what was known of it is void.
     pub fn handle_new_path(&mut self, endpoints: &[EndpointId], now: Time) {
+        self.settled = now;
         for endpoint in endpoints {
             if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
                 health.new_path(now);
@@ -282,6 +288,7 @@ impl Control {
             }
             self.paths = Paths::default();
             self.probes.clear();
+            self.settled = now;
         }
     }
 
@@ -368,7 +375,7 @@ impl Control {
         }
         let uplink = self.judge_uplink(now);
         self.condemn(now);
-        let changed = self.take_changes(now) || uplink || self.has_moved();
+        let changed = self.take_changes(now) || uplink || self.has_moved(now);
         self.was_idle = !self.has_clients(now);
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         if changed || refresh {
@@ -380,15 +387,26 @@ impl Control {
 
     /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, an endpoint
     /// is strained. That it no longer is may wait for the next table.
-    fn has_moved(&self) -> bool {
+    fn has_moved(&self, now: Time) -> bool {
+        let cleartext = self.is_cleartext_allowed(now);
         self.health
             .iter()
             .zip(&self.topology.endpoints)
             .zip(&self.routes.endpoints)
             .any(|((own, endpoint), route)| {
-                place(&self.topology, &self.health, own, endpoint.provider) != route.why
+                place(&self.topology, &self.health, own, endpoint, cleartext) != route.why
                     || (!route.strained && own.is_strained())
             })
+    }
+
+    /// From when on queries may travel in the clear, as things stand.
+    fn cleartext_from(&self) -> Option<Time> {
+        cleartext::allowed_from(self.settings.encryption, &self.topology, &self.health, self.settled)
+    }
+
+    /// Whether they may now.
+    fn is_cleartext_allowed(&self, now: Time) -> bool {
+        self.cleartext_from().is_some_and(|from| from <= now)
     }
 
     /// Notes troubles by path, and whether a path is this machine's own.
@@ -521,7 +539,7 @@ impl Control {
                     .is_some_and(|p| p.operator != operator)
             })
             .filter_map(|(id, _)| {
-                let route = self.routes.endpoint(id)?;
+                let route = self.routes.endpoint(id).filter(|route| route.why.may_be_asked())?;
                 Some((route.why, route.timing.p50_us.unwrap_or(u64::MAX), id))
             })
             .min();
@@ -532,7 +550,9 @@ impl Control {
 
     /// Has an endpoint probed.
     fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) {
-        if self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
+        let is_cleartext = |route: &EndpointRoute| route.why == PlaceWhy::Cleartext;
+        let barred = self.routes.endpoint(endpoint).is_some_and(is_cleartext);
+        if barred || self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
             return;
         }
         let id = self.next_probe;
@@ -553,7 +573,7 @@ impl Control {
             &self.health,
             &self.paths,
             version,
-            now,
+            (now, self.settled),
         );
         for (id, (old, new)) in self
             .topology
@@ -578,7 +598,7 @@ impl Control {
         self.any_trouble = routes
             .endpoints
             .iter()
-            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::NoRoute));
+            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext | PlaceWhy::NoRoute));
         self.routes = Arc::new(routes);
         self.outputs.push_back(Output::RoutesChanged);
     }
@@ -594,7 +614,11 @@ impl Control {
             return Some((now, "output"));
         }
         let clients = self.has_clients(now);
+        let cleartext = self.cleartext_from().filter(|from| *from > now);
         let mut next: Option<(Time, &'static str)> = self.paths.next_due();
+        if let Some(from) = cleartext {
+            next = Some(next.map_or((from, "cleartext"), |n| n.min((from, "cleartext"))));
+        }
         for health in &mut self.health {
             let probe = health.probes.due().filter(|_| clients).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {
@@ -626,8 +650,10 @@ fn build(
     health: &[Health],
     paths: &Paths,
     version: u64,
-    now: Time,
+    (now, settled): (Time, Time),
 ) -> Routes {
+    let cleartext = cleartext::allowed_from(settings.encryption, topology, health, settled);
+    let cleartext = cleartext.is_some_and(|from| from <= now);
     let endpoints: Vec<EndpointRoute> = health
         .iter()
         .zip(&topology.endpoints)
@@ -635,13 +661,22 @@ fn build(
             state: own.state(),
             cause: own.cause(),
             since: own.since(),
-            why: place(topology, health, own, endpoint.provider),
+            why: place(topology, health, own, endpoint, cleartext),
             timing: own.latencies().timing(),
             ok_permille: own.ok_permille(),
             strained: own.is_strained(),
         })
         .collect();
-    let nothing_up = !health.iter().any(|own| own.state().is_usable() && !own.has_no_route());
+    // What is not asked yet for want of encryption is still a hope, unless it never may be.
+    let hope = settings.encryption != Encryption::Require;
+    let is_usable = |own: &Health, why: PlaceWhy| {
+        let may_be_asked = why.may_be_asked() || (hope && why == PlaceWhy::Cleartext);
+        may_be_asked && own.state().is_usable()
+    };
+    let nothing_up = !health
+        .iter()
+        .zip(&endpoints)
+        .any(|(own, route)| is_usable(own, route.why));
     let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
     for (id, own) in topology.endpoint_ids().zip(health) {
         for (domain, until) in own.domains().avoided(now) {
@@ -649,9 +684,11 @@ fn build(
         }
     }
     avoided.sort_unstable();
+    let choices = Routes::choose(topology, &endpoints);
     Routes {
         version,
-        choices: Routes::choose(topology, &endpoints),
+        warm: Routes::choose_warm(topology, &choices),
+        choices,
         topology: Arc::clone(topology),
         settings,
         dice,
@@ -663,9 +700,13 @@ fn build(
 }
 
 /// Where an endpoint stands and why.
-fn place(topology: &Topology, health: &[Health], own: &Health, provider: crate::topology::ProviderId) -> PlaceWhy {
+fn place(topology: &Topology, health: &[Health], own: &Health, endpoint: &Endpoint, cleartext: bool) -> PlaceWhy {
+    let provider = endpoint.provider;
     if own.has_no_route() {
         return PlaceWhy::NoRoute;
+    }
+    if !cleartext && !endpoint.transport.is_encrypted() {
+        return PlaceWhy::Cleartext;
     }
     match own.state() {
         State::Down => return PlaceWhy::Down,

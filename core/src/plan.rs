@@ -357,10 +357,44 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             });
         }
     }
+    add_cleartext(routes, plan);
     for step in planned.iter().take(STEPS_MAX.saturating_sub(plan.steps.len()).min(2)) {
         plan.steps.push(Step {
             chosen: Chosen::Again,
             ..*step
         });
+    }
+}
+
+/// What may be asked in the clear should everything encrypted fail while this query waits: first at the providers of
+/// the plan, then at those of its class that have nothing else.
+fn add_cleartext(routes: &Routes, plan: &mut Plan) {
+    let class_of = |id: ProviderId| routes.topology.provider(id).map(|p| p.class);
+    let Some(class) = plan.steps.first().map(|step| class_of(step.provider)) else {
+        return;
+    };
+    let mut providers: Vec<ProviderId> = Vec::with_capacity(routes.topology.providers.len());
+    let planned = plan.steps.iter().map(|step| step.provider);
+    for id in planned.chain(routes.topology.provider_ids()) {
+        if !providers.contains(&id) && class_of(id) == class {
+            providers.push(id);
+        }
+    }
+    for id in providers {
+        let Some(provider) = routes.topology.provider(id) else {
+            continue;
+        };
+        let barred = |endpoint: &EndpointId| {
+            let why = routes.endpoint(*endpoint).map(|route| route.why);
+            why == Some(PlaceWhy::Cleartext) && plan.steps.iter().all(|step| step.endpoint != *endpoint)
+        };
+        let endpoint = provider.endpoints.iter().copied().find(barred);
+        if let Some(endpoint) = endpoint.filter(|_| plan.steps.len() < STEPS_MAX) {
+            plan.steps.push(Step {
+                endpoint,
+                provider: id,
+                chosen: Chosen::OtherTransport,
+            });
+        }
     }
 }

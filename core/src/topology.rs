@@ -28,6 +28,10 @@ pub enum Transport {
     Udp,
     /// DNS over TCP (RFC 7766).
     Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS, HTTP/2 (RFC 8484).
+    Https,
 }
 
 impl Transport {
@@ -36,7 +40,16 @@ impl Transport {
     pub fn class(self) -> TransportClass {
         match self {
             Self::Udp => TransportClass::Udp,
-            Self::Tcp => TransportClass::Stream,
+            Self::Tcp | Self::Tls | Self::Https => TransportClass::Stream,
+        }
+    }
+
+    /// Whether nobody on the path can read it.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => false,
+            Self::Tls | Self::Https => true,
         }
     }
 }

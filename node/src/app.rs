@@ -158,13 +158,14 @@ impl Planes {
     ) -> Self {
         let Select {
             strategy,
+            encryption,
             mix_policies: _,
             source_ports,
         } = config.select;
         let CacheConfig { size_bytes, max_stale } = config.cache;
         let Limits { in_flight, .. } = config.limits;
         let now = clock.now();
-        let settings = RouteSettings { strategy };
+        let settings = RouteSettings { strategy, encryption };
         let control = Control::new(Arc::clone(topology), settings, now, seed(now));
         // Readers always see the newest table; older ones coalesce.
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
@@ -175,7 +176,7 @@ impl Planes {
             tasks: tasks.clone(),
             routes: table.clone(),
             reporter: Arc::clone(&reporter),
-            addresses: config::addresses(config),
+            remotes: config::remotes(config),
         };
         let settings = Settings {
             acl: Acl::new(config.listen.allow.clone()),

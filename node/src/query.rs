@@ -98,6 +98,7 @@ async fn ask(args: &QueryArgs) -> Result<Shown, QueryError> {
         edns: Some(EdnsOut {
             udp_size: UDP_BYTES_MAX,
             do_bit: false,
+            is_padded: false,
         }),
     };
     let range = build_query(&mut message, &question);

@@ -1,6 +1,5 @@
 //! The data plane put together: everything a query needs, shared by all that serve one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::acl::Acl;
 use crate::ask::Ask;
 use crate::cache::Cache;
-use crate::exchange::{Attempt, ExchangeParts, Exchanges, SourcePorts};
+use crate::exchange::{Attempt, ExchangeParts, Exchanges, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::inflight::InFlight;
 use crate::metrics::Metrics;
@@ -60,7 +59,7 @@ pub struct Parts {
     /// Where outcomes go.
     pub reporter: Arc<Reporter>,
     /// Where each endpoint is, by [`EndpointId`].
-    pub addresses: Vec<SocketAddr>,
+    pub remotes: Vec<Remote>,
 }
 
 /// The data plane.
@@ -96,9 +95,10 @@ impl Shared {
             clock: Arc::clone(&parts.clock),
             tasks: parts.tasks.clone(),
             source_ports: settings.source_ports,
+            routes: parts.routes.clone(),
         };
         Arc::new(Self {
-            exchanges: Exchanges::new(&topology, &parts.addresses, &exchange_parts),
+            exchanges: Exchanges::new(&topology, &parts.remotes, &exchange_parts),
             inflight: InFlight::default(),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             shares: PerClient::half_of(settings.in_flight),

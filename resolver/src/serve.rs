@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use detour_core::lookup::GaveUp;
 use detour_core::outcome::Reply;
+use detour_core::time::SEC;
 use tokio::sync::oneshot;
 
 use crate::ask::{Ask, key_of};
@@ -275,6 +276,7 @@ impl Shared {
         let positive_known = stale.is_some_and(|entry| entry.is_positive());
         let outcome = drive(self, ask, positive_known).await;
         let now = self.clock.now();
+        let came = |age_s: u32| now.minus(u64::from(age_s).saturating_mul(SEC));
         match outcome {
             Outcome::Answer(accepted) => {
                 // Filtered and bogus answers are answers, but may come without a TTL to keep them by.
@@ -284,7 +286,7 @@ impl Shared {
                         false
                     }
                 };
-                let entry = Arc::new(Entry::new(accepted.answer, ask, now));
+                let entry = Arc::new(Entry::new(accepted.answer, ask, came(accepted.age_s)));
                 if is_verdict {
                     self.cache
                         .replace_by_failure(ask, Failure::Agreed(Arc::clone(&entry)), now);

@@ -60,7 +60,7 @@ pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
         tasks: Tasks::default(),
         routes,
         reporter: Arc::new(reporter),
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
+        remotes: vec![SocketAddr::from(([127, 0, 0, 1], 9)).into()],
     };
     let settings = Settings {
         acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap()]),

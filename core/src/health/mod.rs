@@ -639,9 +639,10 @@ impl Health {
         let lost = self.loss_probes.iter().filter(|(_, answered)| !answered).count();
         self.loss_watch = None;
         if lost < LOSS_LASTS_AT {
-            match self.state {
-                State::Down => self.recover(now),
-                _ => self.clear_doubt(now),
+            if self.state == State::Down {
+                self.recover(now);
+            } else {
+                self.clear_doubt(now);
             }
         } else if self.loss_lasts {
             self.recovery = (0, Time::ZERO);

@@ -23,6 +23,10 @@ impl Heard for HeardAt {
     fn last_heard(&self, _endpoint: EndpointId) -> Time {
         self.0
     }
+
+    fn connect_us(&self, _endpoint: EndpointId) -> u64 {
+        0
+    }
 }
 
 /// A lookup and its surroundings; times are milliseconds since its start.
@@ -63,10 +67,12 @@ fn bench_of(topology: Topology) -> Bench {
             topology: Arc::new(topology),
             settings: Settings {
                 strategy: Strategy::Balanced,
+                ..Settings::default()
             },
             dice: Dice::new(3),
             endpoints,
             nothing_up: false,
+            warm: [None; 2],
             uplink_suspect: Vec::new(),
             avoided: Vec::new(),
         },

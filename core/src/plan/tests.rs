@@ -37,8 +37,12 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         nothing_up: endpoints
             .iter()
             .all(|e| e.place() != Place::Normal && e.why != PlaceWhy::Sibling),
+        warm: [None; 2],
         topology: Arc::new(topology),
-        settings: Settings { strategy },
+        settings: Settings {
+            strategy,
+            ..Settings::default()
+        },
         dice: Dice::new(1),
         endpoints,
         uplink_suspect: Vec::new(),

@@ -94,6 +94,10 @@ impl Heard for HeardTable {
     fn last_heard(&self, endpoint: EndpointId) -> Time {
         self.0[usize::from(endpoint.0)]
     }
+
+    fn connect_us(&self, _endpoint: EndpointId) -> u64 {
+        0
+    }
 }
 
 /// What happened, for checks and hashes.

@@ -85,7 +85,7 @@ impl Node {
             tasks: tasks.clone(),
             routes: table.clone(),
             reporter: Arc::new(reporter),
-            addresses: config::addresses(&config),
+            remotes: config::remotes(&config),
         };
         let settings = Settings {
             acl: Acl::new(Vec::new()),

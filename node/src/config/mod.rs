@@ -28,15 +28,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use detour_core::{Strategy, Transport};
+use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
+use detour_resolver::exchange::tls::Trust;
 use toml::de::DeTable;
 
 pub(crate) use check::answers_to_itself;
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::StateDirSources;
-pub(crate) use topology::{addresses, to_topology};
+pub(crate) use topology::{remotes, to_topology};
 
 /// The version of this program, as messages name it.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -127,6 +128,8 @@ pub(crate) struct ProviderConfig {
     pub(crate) max_share_permille: Option<u16>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
+    /// Whose certificates are believed.
+    pub(crate) trust: Trust,
     /// At least one; the first usable one is used.
     pub(crate) endpoints: Vec<EndpointConfig>,
 }
@@ -140,6 +143,11 @@ pub(crate) struct EndpointConfig {
     pub(crate) transport: Transport,
     /// A unicast address and a port other than 0.
     pub(crate) address: SocketAddr,
+    /// SNI, name in the certificate and HTTP authority of `tls` and `https`; without it the address must be in the
+    /// certificate.
+    pub(crate) name: Option<Box<str>>,
+    /// Of `https`.
+    pub(crate) path: Option<Box<str>>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
 }
@@ -149,6 +157,8 @@ pub(crate) struct EndpointConfig {
 pub(crate) struct Select {
     /// How the first choice falls.
     pub(crate) strategy: Strategy,
+    /// When queries may travel in the clear.
+    pub(crate) encryption: Encryption,
     /// Whether providers of different classes may stand side by side.
     pub(crate) mix_policies: bool,
     /// Where queries over UDP leave from.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_core::Strategy;
+use detour_core::{Encryption, Strategy};
 use toml::de::DeTable;
 
 use super::problem::Place;
@@ -29,12 +29,16 @@ pub(super) const ENDPOINTS_MAX: usize = 256;
 /// Most addresses to listen on; each takes a socket and a task or two.
 const LISTEN_MAX: usize = 32;
 
+/// Most files of roots.
+const TRUST_MAX: usize = 16;
+
 /// Most prefixes of `allow`: the list is walked for each query.
 const ALLOW_MAX: usize = 256;
 
 pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
+    "trust",
     "listen",
     "provider",
     "select",
@@ -53,10 +57,11 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "tier",
     "max-share",
     "max-qps",
+    "trust",
     "endpoints",
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
-pub(super) const SELECT_KEYS: &[&str] = &["strategy", "mix-policies", "source-ports"];
+pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
@@ -66,6 +71,8 @@ pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 pub(super) struct Spec {
     pub(super) has_version: bool,
     pub(super) state_dir: Option<PathBuf>,
+    /// More roots for all providers.
+    pub(super) trust: Vec<(Place, PathBuf)>,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
@@ -91,6 +98,8 @@ pub(super) struct ProviderSpec {
     pub(super) tier: u8,
     pub(super) max_share_permille: Option<u16>,
     pub(super) max_qps: Option<u32>,
+    /// More roots for this provider.
+    pub(super) trust: Vec<(Place, PathBuf)>,
     pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
 }
 
@@ -125,6 +134,7 @@ impl ProviderSpec {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            trust: Vec::new(),
             endpoints: Required::Absent,
         }
     }
@@ -157,6 +167,7 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         }
         Some(Some(text.into()))
     });
+    spec.trust = read_trust(reader, &root);
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
@@ -220,6 +231,27 @@ fn read_listen(reader: &mut Reader, table: &Table<'_>, spec: &mut Spec) {
     }
 }
 
+/// Paths of PEM files.
+fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
+    let Some(item) = reader.item(table, "trust") else {
+        return Vec::new();
+    };
+    let elements = reader
+        .elements(&item, "paths of PEM files", TRUST_MAX)
+        .unwrap_or_default();
+    let mut paths = Vec::with_capacity(elements.len());
+    for element in elements {
+        match reader.text(&element) {
+            Some(text) if text.is_empty() || text.contains('\0') => {
+                reader.wrong::<()>(&element, "must be the path of a PEM file");
+            }
+            Some(text) => paths.push((element.place, text.into())),
+            None => {}
+        }
+    }
+    paths
+}
+
 fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let strategies = [
         ("balanced", Strategy::Balanced),
@@ -229,6 +261,14 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let source_ports = [("pool", SourcePorts::Pool), ("per-query", SourcePorts::PerQuery)];
     reader.set(table, "strategy", &mut select.strategy, |r, item| {
         r.choice(item, &strategies)
+    });
+    let encryption = [
+        ("prefer", Encryption::Prefer),
+        ("require", Encryption::Require),
+        ("any", Encryption::Any),
+    ];
+    reader.set(table, "encryption", &mut select.encryption, |r, item| {
+        r.choice(item, &encryption)
     });
     reader.set(table, "mix-policies", &mut select.mix_policies, Reader::flag);
     reader.set(table, "source-ports", &mut select.source_ports, |r, item| {
@@ -300,6 +340,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
         r.integer(item, 1..=u32::MAX).map(Some)
     });
+    spec.trust = read_trust(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
@@ -327,11 +368,18 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         item
     };
     let label = reader.text(&url)?;
-    let (transport, address) = reader.parsed(&url, endpoint::parse)?;
+    let endpoint::Parsed {
+        transport,
+        address,
+        name,
+        path,
+    } = reader.parsed(&url, endpoint::parse)?;
     let endpoint = EndpointConfig {
         label: label.to_owned(),
         transport,
         address,
+        name,
+        path,
         max_qps,
     };
     Some((url.place, endpoint))

@@ -20,8 +20,9 @@ use rand::RngExt as _;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
-use super::{Attempt, Line, SourcePorts, failure_of};
+use super::{Attempt, SourcePorts};
 use crate::report::Report;
 use crate::wire::{Rejected, accept};
 
@@ -171,6 +172,7 @@ impl UdpLine {
         }
         // Registered before the write: the answer may be there before this thread goes on.
         state.pending.push(Pending {
+            key: id,
             id,
             question: query.get(question).unwrap_or_default().into(),
             edns_sent,
@@ -303,7 +305,7 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
     let verdict = state
         .pending
         .find(id)
-        .map(|pending| accept(datagram, &pending.expected(true)));
+        .map(|pending| accept(datagram, &pending.expected(true, false)));
     match verdict {
         Some(Ok(accepted)) => {
             if let Some(pending) = state.pending.take(id) {
@@ -318,7 +320,7 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
             let about = state.pending.iter_mut().find_map(|pending| {
                 let guessed = crate::wire::Expected {
                     id,
-                    ..pending.expected(false)
+                    ..pending.expected(false, false)
                 };
                 match accept(datagram, &guessed) {
                     Ok(_) => Some(Some(pending.id)),
