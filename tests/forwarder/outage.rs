@@ -21,7 +21,7 @@ const CACHED_ERROR: u16 = 13;
 
 fn break_all(fakes: &[Fake], fault: Fault) {
     for fake in fakes {
-        fake.set_fault(TransportSel::Both, fault);
+        fake.set_fault(TransportSel::All, fault);
     }
 }
 
@@ -111,7 +111,7 @@ async fn an_outage_from_the_first_query_on_is_told_in_time() {
 #[tokio::test]
 async fn more_questions_than_may_be_in_flight_are_refused_at_once() {
     let fake = fake("fake");
-    fake.set_fault(TransportSel::Both, Fault::Blackhole);
+    fake.set_fault(TransportSel::All, Fault::Blackhole);
     let narrow = format!("{}\n[limits]\nin-flight = 64\n", config(&udp_blocks(&[&fake])));
     let node = Node::start(&narrow).await;
     let client = Udp::to(node.dns()).await;
