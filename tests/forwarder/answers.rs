@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use detour_rig::process::{ListedTransports, provider_block};
-use detour_rig::{Law, zone};
+use detour_rig::process::provider_block;
+use detour_rig::{Law, Transport, zone};
 use hickory_proto::op::Message as HickoryMessage;
 use tokio::net::UdpSocket;
 
@@ -275,7 +275,8 @@ async fn an_answer_to_another_question_is_none() {
 
 /// A node before one scripted provider.
 async fn node_before(provider: SocketAddr) -> Node {
-    Node::start(&config(&[provider_block("scripted", provider, ListedTransports::Udp)])).await
+    let endpoint = Transport::Udp.endpoint(provider, None);
+    Node::start(&config(&[provider_block("scripted", &[endpoint])])).await
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ async fn the_admin_interface_answers_its_own_name_alone_whatever_providers_do() 
     let node = Node::before(&[&fake]).await;
     let paths = ["/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/providers"];
     for fault in [Fault::None, Fault::Blackhole] {
-        fake.set_fault(TransportSel::Both, fault);
+        fake.set_fault(TransportSel::All, fault);
         for path in paths {
             assert_eq!(node.get(path).await.status, 200, "{path} under {fault}");
         }

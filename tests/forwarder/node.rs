@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use detour_rig::http::{self, Response};
-use detour_rig::process::{ListedTransports, node_config, provider_block};
-use detour_rig::{Fake, FakeConfig, Law, NodeProcess, clock};
+use detour_rig::process::{node_config, provider_block};
+use detour_rig::{Fake, FakeConfig, Law, ListedTransports, NodeProcess, clock};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -110,7 +110,7 @@ pub(crate) fn udp_blocks(fakes: &[&Fake]) -> Vec<String> {
 pub(crate) fn blocks(fakes: &[&Fake], listed: ListedTransports) -> Vec<String> {
     fakes
         .iter()
-        .map(|fake| provider_block(fake.name(), fake.address(), listed))
+        .map(|fake| provider_block(fake.name(), &fake.endpoints(listed)))
         .collect()
 }
 
