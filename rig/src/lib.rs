@@ -33,7 +33,7 @@ pub mod zone;
 mod wire;
 
 pub use authority::Authority;
-pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats};
+pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats, TransportStats};
 pub use fault::{Closing, Fault};
 pub use law::Law;
 pub use ledger::{Grade, Ledger, Record, Summary};

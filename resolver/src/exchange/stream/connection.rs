@@ -151,12 +151,21 @@ impl Connection {
     fn sort_out_lost(&mut self) {
         let may_retry = std::mem::take(&mut self.has_answered);
         for query in self.pending.take_all() {
-            if may_retry && query.writes < WRITES_MAX {
-                self.line.abandoned(&query.attempt, query.begun);
-                self.waiting.push_back((query.attempt, query.writes));
+            if may_retry {
+                self.write_again(query);
             } else {
                 self.line.failed(&query.attempt, query.begun, Failure::Reset);
             }
+        }
+    }
+
+    /// Has a query written once more, unless that was done already.
+    fn write_again(&mut self, query: Pending) {
+        if query.writes < WRITES_MAX {
+            self.line.abandoned(&query.attempt, query.begun);
+            self.waiting.push_back((query.attempt, query.writes));
+        } else {
+            self.line.failed(&query.attempt, query.begun, Failure::Reset);
         }
     }
 
@@ -318,6 +327,12 @@ impl Connection {
             Arrival::Failed { key, failure } => {
                 if let Some(query) = self.pending.take(key) {
                     self.line.failed(&query.attempt, query.begun, failure);
+                }
+                true
+            }
+            Arrival::Unprocessed { key } => {
+                if let Some(query) = self.pending.take(key) {
+                    self.write_again(query);
                 }
                 true
             }

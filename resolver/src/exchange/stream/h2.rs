@@ -15,6 +15,7 @@ use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use super::link::{Arrival, LinkParts};
 use crate::wire::MESSAGE_BYTES_MAX;
@@ -42,6 +43,8 @@ pub(super) struct H2Link {
     url: Uri,
     parts: LinkParts,
     wanted: Arc<Notify>,
+    /// Requests that have not told what became of them.
+    requests: TaskTracker,
 }
 
 impl H2Link {
@@ -71,7 +74,8 @@ impl H2Link {
                 .tasks
                 .spawn_job(async move { answer_pings(ping_pong, parts_of, wanted).await });
         }
-        let driver = parts.clone();
+        let requests = TaskTracker::new();
+        let (driver, open_requests) = (parts.clone(), requests.clone());
         parts.tasks.spawn_job(async move {
             tokio::select! {
                 // Cancel safe: the connection is given up.
@@ -80,6 +84,9 @@ impl H2Link {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "HTTP/2 connection ended");
                     }
+                    // Answers that came before the end are told before it.
+                    open_requests.close();
+                    open_requests.wait().await;
                     // Nobody to tell is fine: the connection was given up from here.
                     drop(driver.arrivals.send(Arrival::Closed).await);
                 }
@@ -90,6 +97,7 @@ impl H2Link {
             url,
             parts,
             wanted,
+            requests,
         })
     }
 
@@ -121,7 +129,7 @@ impl H2Link {
         let (response, mut body) = send.send_request(request, false).map_err(io::Error::other)?;
         body.send_data(Bytes::from(message), true).map_err(io::Error::other)?;
         let parts = self.parts.clone();
-        self.parts.tasks.spawn_job(async move {
+        let request = self.requests.track_future(async move {
             // The body's sending half lives as long as the request: dropping it early would reset the stream.
             let _body = body;
             let arrival = tokio::select! {
@@ -134,6 +142,7 @@ impl H2Link {
                 drop(parts.arrivals.send(arrival).await);
             }
         });
+        self.parts.tasks.spawn_job(request);
         Ok(())
     }
 }
@@ -147,7 +156,10 @@ async fn receive(key: u16, response: ResponseFuture) -> Option<Arrival> {
             age_s,
         }),
         Err(Refused::Answer(failure)) => Some(Arrival::Failed { key, failure }),
-        Err(Refused::Protocol(error)) if error.is_reset() && error.reason() != Some(Reason::CANCEL) => {
+        Err(Refused::Protocol(error)) if error.reason() == Some(Reason::REFUSED_STREAM) => {
+            Some(Arrival::Unprocessed { key })
+        }
+        Err(Refused::Protocol(error)) if error.is_reset() => {
             let failure = Failure::Reset;
             Some(Arrival::Failed { key, failure })
         }

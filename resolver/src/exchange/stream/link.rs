@@ -33,6 +33,11 @@ pub(super) enum Arrival {
         /// How.
         failure: Failure,
     },
+    /// One query was not looked at, and may be written again (RFC 9113 section 8.7).
+    Unprocessed {
+        /// Which.
+        key: u16,
+    },
     /// A sign of life that is no message.
     Alive,
     /// The connection is over.
