@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, HandshakeKind};
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::client::{Client, Tls, ask, kind, refusal};
@@ -72,17 +74,22 @@ async fn hundreds_of_queries_share_a_connection_and_come_back_when_they_are_due(
 
 #[tokio::test]
 async fn sessions_are_resumed_by_ticket_if_there_are_tickets() {
-    for (tickets, second) in [(true, HandshakeKind::Resumed), (false, HandshakeKind::Full)] {
+    for (version, tickets) in [(&TLS13, true), (&TLS13, false), (&TLS12, true), (&TLS12, false)] {
+        let second = if tickets {
+            HandshakeKind::Resumed
+        } else {
+            HandshakeKind::Full
+        };
         let authority = Authority::new().unwrap();
         let config = FakeConfig::new("fake1").encrypted(&authority);
         let encryption = config.encryption.clone().unwrap();
         let encryption = Some(Encryption { tickets, ..encryption });
         let fake = Fake::start(FakeConfig { encryption, ..config }).unwrap();
-        let client = Client::new(&authority, Transport::Dot);
+        let client = Client::with(&authority, &[], &[version]);
         for expected in [HandshakeKind::Full, second] {
             let mut stream = client.to(&fake, Transport::Dot).await.unwrap();
             assert!(is_right(&ask(&mut stream, &query()).await.unwrap()));
-            assert_eq!(kind(&stream), expected, "tickets: {tickets}");
+            assert_eq!(kind(&stream), expected, "{version:?}, tickets: {tickets}");
         }
         let stats = fake.stats().dot;
         let resumed = u64::from(tickets);
@@ -314,6 +321,11 @@ async fn limits_and_demand_close_connections_after_what_is_in_flight() {
     let error = read_frame(&mut stream).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "an orderly end");
     assert_eq!(fake.stats().dot.closed_idle, 1);
+    let mut stream = TcpStream::connect(fake.tcp_address()).await.unwrap();
+    send_frame(&mut stream, &query()).await;
+    assert!(is_right(&read_frame(&mut stream).await.unwrap()));
+    assert!(read_frame(&mut stream).await.is_err());
+    assert_eq!(fake.stats().tcp.closed_idle, 1);
     fake.shutdown().await;
 
     let law = Law::Flat(Duration::from_millis(100));
