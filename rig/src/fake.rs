@@ -36,13 +36,13 @@ mod config;
 mod doh;
 mod framed;
 mod gate;
-mod reply;
+pub(crate) mod reply;
 mod schedule;
-mod sockets;
+pub(crate) mod sockets;
 mod stats;
 mod streams;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod udp;
 

@@ -9,6 +9,7 @@
 //! * [`law`]: its name also says how long an unfaulted answer takes, at every provider alike.
 //! * [`fault`] and [`fake`]: a provider in this process, on loopback, over any of the [`transport`]s, and what is wrong
 //!   with it; [`authority`]: whom its clients trust.
+//! * [`far_end`]: an honest provider by other people, for interoperability.
 //! * [`load`] and [`ledger`]: queries at scheduled instants whatever comes back, and what became of them.
 //! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener.
 //!
@@ -18,6 +19,7 @@
 pub mod authority;
 pub mod clock;
 pub mod fake;
+pub mod far_end;
 pub mod fault;
 pub mod http;
 pub mod law;
@@ -34,6 +36,7 @@ mod wire;
 
 pub use authority::Authority;
 pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats, TransportStats};
+pub use far_end::FarEnd;
 pub use fault::{Closing, Fault};
 pub use law::Law;
 pub use ledger::{Grade, Ledger, Record, Summary};

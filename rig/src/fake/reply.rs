@@ -88,7 +88,8 @@ pub(super) fn reply(
     }
 }
 
-fn honest(query: &Query) -> Answer {
+/// What nothing is wrong with.
+pub(crate) fn honest(query: &Query) -> Answer {
     if query.opcode != 0 {
         return Answer::empty(rcode::NOTIMP);
     }

@@ -14,7 +14,7 @@ const PORT_ATTEMPTS: usize = 64;
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// TCP first: a port the kernel chose for a listener is rarely taken for UDP, and if it is we ask for another.
-pub(super) fn bind(mut udp: SocketAddr, mut tcp: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
+pub(crate) fn bind(mut udp: SocketAddr, mut tcp: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
     if udp.port() == 0 {
         udp.set_port(tcp.port());
     } else if tcp.port() == 0 {
@@ -56,7 +56,7 @@ pub(super) fn bind_udp(address: SocketAddr, shared: bool) -> Result<UdpSocket, S
     })
 }
 
-pub(super) fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<TcpListener, StartError> {
+pub(crate) fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<TcpListener, StartError> {
     let bind = || {
         let listener = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         listener.set_nonblocking(true)?;

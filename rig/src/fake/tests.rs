@@ -17,7 +17,7 @@ use crate::message::{encode_query, rtype};
 use crate::transport::{Transport, TransportSel};
 use crate::zone;
 
-mod client;
+pub(crate) mod client;
 mod doh;
 mod dot;
 

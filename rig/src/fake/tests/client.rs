@@ -9,7 +9,7 @@ use h2::client::{Connection, SendRequest};
 use http::{Method, Request, StatusCode};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{CertificateError, ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -35,13 +35,21 @@ impl Client {
     }
 
     pub(crate) fn speaking(authority: &Authority, protocols: &[&[u8]]) -> Self {
+        Self::with(authority, protocols, rustls::ALL_VERSIONS)
+    }
+
+    pub(crate) fn with(
+        authority: &Authority,
+        protocols: &[&[u8]],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -133,7 +141,11 @@ impl Http {
     ) -> Result<impl Future<Output = Result<Response, h2::Error>> + Send + use<>, h2::Error> {
         let uri = format!("https://{}{path}", self.authority);
         let request = Request::builder().method(method).uri(uri);
-        let request = request.header("content-type", media_type).body(()).unwrap();
+        let request = request
+            .header("content-type", media_type)
+            .header("accept", "*/*, application/dns-message")
+            .body(())
+            .unwrap();
         let mut ready = timeout(DEADLINE, self.requests.clone().ready()).await.unwrap()?;
         let (response, mut sender) = ready.send_request(request, body.is_empty())?;
         if !body.is_empty() {
