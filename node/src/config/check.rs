@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, ProviderConfig, Source};
+use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -47,6 +47,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         listen: spec.listen,
         providers,
         select: spec.select,
+        local_zones: LocalZones {
+            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
+            ..spec.local_zones
+        },
         cache: spec.cache,
         limits: spec.limits,
         log: spec.log,
