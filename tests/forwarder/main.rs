@@ -19,6 +19,7 @@ mod client;
 mod command;
 mod faults;
 mod lifecycle;
+mod local;
 mod message;
 mod metrics;
 mod node;
