@@ -187,9 +187,9 @@ impl HostsFile {
                     }
                     Contents::New(text) => {
                         let hosts = Hosts::parse(&text, zones);
-                        let (names, ignored_lines, left_out) = (hosts.len(), hosts.ignored_lines, hosts.left_out);
+                        let (entries, ignored_lines, left_out) = (hosts.len(), hosts.ignored_lines, hosts.left_out);
                         if self.replace(hosts) || had_trouble {
-                            tracing::info!(%path, names, ignored_lines, left_out, "hosts file read");
+                            tracing::info!(%path, entries, ignored_lines, left_out, "hosts file read");
                         }
                     }
                 }
