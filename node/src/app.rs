@@ -1,6 +1,6 @@
 //! The composition root: builds everything, binds everything, and only then lets anything run.
 //!
-//! Order of a start: configuration, state directory, control plane, data plane, sockets, tasks, "ready". Order of a
+//! Order of a start: configuration, state directory, control plane, data plane, sockets, hosts file, tasks, "ready". Order of a
 //! stop: nothing new is taken up, what is under way gets up to three seconds, everything ends.
 
 use std::collections::hash_map::RandomState;
@@ -17,6 +17,7 @@ use detour_resolver::acl::Acl;
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
 use detour_resolver::listen::{self, BindError, Bound, TcpLimits};
+use detour_resolver::local;
 use detour_resolver::report::{Report, Reporter};
 use detour_resolver::tasks::Tasks;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -28,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, AdminState, Notes};
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::BootClock;
-use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, Select, Source};
+use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, LocalZones, Select, Source};
 use crate::control_task::ControlTask;
 use crate::metrics::ControlMetrics;
 use crate::output::print_line;
@@ -41,6 +42,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 const END: Duration = Duration::from_millis(1_500);
 /// How often the drain looks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// How long the start waits for the hosts file. Read within it, its names are there from the first query on; a disk
+/// that takes longer must not keep the others from being answered.
+const HOSTS_PATIENCE: Duration = Duration::from_millis(50);
 /// Descriptors wanted: 256 sockets for each of 16 endpoints, and as many client connections.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -82,6 +86,7 @@ pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError
         listen,
         providers: _,
         select: _,
+        local_zones: _,
         cache: _,
         limits,
         log,
@@ -99,6 +104,7 @@ pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError
 
     let sockets = bind(listen, &config, source, &state).await?;
     announce(&sockets).map_err(StartError::System)?;
+    plane.shared.read_hosts(HOSTS_PATIENCE).await;
 
     let control = ControlTask {
         metrics: ControlMetrics::register(&mut registry, &topology),
@@ -162,6 +168,7 @@ impl Planes {
             mix_policies: _,
             source_ports,
         } = config.select;
+        let LocalZones { off, hosts } = config.local_zones.clone();
         let CacheConfig { size_bytes, max_stale } = config.cache;
         let Limits { in_flight, .. } = config.limits;
         let now = clock.now();
@@ -187,6 +194,7 @@ impl Planes {
                 config::SourcePorts::Pool => SourcePorts::Pool,
                 config::SourcePorts::PerQuery => SourcePorts::PerQuery,
             },
+            local: local::Settings { off, hosts },
             version: format!("detour {}", env!("CARGO_PKG_VERSION")),
             identity: "detour".to_owned(),
         };

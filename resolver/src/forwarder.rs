@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use detour_core::health::Purpose;
 use detour_core::lookup::Via;
@@ -18,6 +19,7 @@ use crate::cache::Cache;
 use crate::exchange::{Attempt, ExchangeParts, Exchanges, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::inflight::InFlight;
+use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
+    /// What is answered here.
+    pub local: local::Settings,
     /// Text of `version.bind`.
     pub version: String,
     /// Text of `id.server`.
@@ -70,6 +74,7 @@ pub struct Shared {
     pub(crate) routes: watch::Receiver<Arc<Routes>>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) exchanges: Exchanges,
+    pub(crate) local: Arc<Local>,
     pub(crate) inflight: InFlight,
     pub(crate) permits: Arc<Semaphore>,
     /// What each client may have of the permits.
@@ -88,7 +93,7 @@ pub struct Shared {
 impl Shared {
     /// Everything, with nothing opened yet.
     #[must_use]
-    pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Arc<Self> {
+    pub fn new(mut settings: Settings, parts: Parts, registry: &mut Registry) -> Arc<Self> {
         let topology = Arc::clone(&parts.routes.borrow().topology);
         let exchange_parts = ExchangeParts {
             reporter: Arc::clone(&parts.reporter),
@@ -99,6 +104,7 @@ impl Shared {
         };
         Arc::new(Self {
             exchanges: Exchanges::new(&topology, &parts.remotes, &exchange_parts),
+            local: Arc::new(Local::new(std::mem::take(&mut settings.local))),
             inflight: InFlight::default(),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             shares: PerClient::half_of(settings.in_flight),
@@ -144,6 +150,20 @@ impl Shared {
     /// An endpoint returned: what failed before may succeed.
     pub fn forget_failures(&self) {
         self.cache.forget_failures(self.clock.now());
+    }
+
+    /// What is answered here.
+    #[must_use]
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Has the hosts file read before anything is served, but waits no longer than `patience`.
+    pub async fn read_hosts(&self, patience: Duration) {
+        let now = self.clock.now();
+        self.local.look_if_due(now, &self.tasks);
+        // The end of either is the end: whoever asks for a name of a slow file waits for it then.
+        drop(tokio::time::timeout(patience, self.local.settle(now)).await);
     }
 
     /// Whether no client waits for a query being resolved.

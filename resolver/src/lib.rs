@@ -1,7 +1,7 @@
 //! DNS in, DNS out: listeners, wire view, cache, endpoint transports, driving lookups.
 //!
 //! Decides nothing about providers: `detour_core` does, and this crate carries it out. Knows neither the mesh nor
-//! the configuration file. The path of a query: [`listen`], `serve`, [`cache`], `inflight`, `drive`,
+//! the configuration file. The path of a query: [`listen`], `serve`, [`local`], [`cache`], `inflight`, `drive`,
 //! [`exchange`]; what it meets on the way in bytes is [`wire`]'s alone.
 
 pub mod acl;
@@ -13,6 +13,7 @@ mod fair;
 pub mod forwarder;
 mod inflight;
 pub mod listen;
+pub mod local;
 pub mod metrics;
 pub mod report;
 mod serve;

@@ -1,6 +1,6 @@
-//! One query from its bytes to its reply: rules, cache, stale, in-flight merge, providers.
+//! One query from its bytes to its reply: rules, local names, cache, stale, in-flight merge, providers.
 //!
-//! What the cache holds is answered on the spot, without an await; everything else becomes a job with a permit.
+//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job with a permit.
 //! Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is dropped.
 
 use std::net::IpAddr;
@@ -17,8 +17,9 @@ use crate::cache::{Entry, Failure, Found};
 use crate::drive::{Outcome, drive};
 use crate::forwarder::Shared;
 use crate::inflight::Role;
+use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
-use crate::wire::code::{ede, rcode};
+use crate::wire::code::{class, ede, rcode};
 use crate::wire::{
     Chaos, Ede, Freshness, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write, write_error,
     write_hinfo_any, write_txt,
@@ -60,6 +61,16 @@ pub(crate) struct Miss {
     pub(crate) stale: Option<Arc<Entry>>,
 }
 
+/// The verdict on a query that takes more than a look.
+fn resolve(query: Query, via: Via, client: IpAddr, stale: Option<Arc<Entry>>) -> Verdict {
+    Verdict::Resolve(Box::new(Miss {
+        query,
+        via,
+        client,
+        stale,
+    }))
+}
+
 impl Shared {
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
     pub(crate) fn answer_now(&self, message: &[u8], client: IpAddr, via: Via, out: &mut Vec<u8>) -> Verdict {
@@ -86,6 +97,15 @@ impl Shared {
             return Verdict::Replied;
         }
         let now = self.clock.now();
+        self.local.look_if_due(now, &self.tasks);
+        if let Some(found) = self.local.find(&query.name, client) {
+            // What comes from a file that is being read waits for its end, as a miss does.
+            if found.is_from_hosts() && query.echo.rd && self.local.is_being_read(now) {
+                return resolve(query, via, client, None);
+            }
+            self.write_local(&found, &query, via, out);
+            return Verdict::Replied;
+        }
         self.reporter.note_client(now);
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let kind = (query.qtype, query.qclass);
@@ -109,12 +129,7 @@ impl Shared {
             write_error(&query.echo, rcode::REFUSED, &[], out);
             return Verdict::Replied;
         }
-        Verdict::Resolve(Box::new(Miss {
-            query,
-            via,
-            client,
-            stale,
-        }))
+        resolve(query, via, client, stale)
     }
 
     /// Questions that no provider is asked; true if it was one.
@@ -146,8 +161,35 @@ impl Shared {
         true
     }
 
-    /// The reply when too many queries are being resolved: a stale answer if there is one.
+    /// A name that is answered here; true if it was one.
+    fn answer_locally(&self, miss: &Miss, out: &mut Vec<u8>) -> bool {
+        let found = self.local.find(&miss.query.name, miss.client);
+        if let Some(found) = &found {
+            self.write_local(found, &miss.query, miss.via, out);
+        }
+        found.is_some()
+    }
+
+    /// Writes the answer of a local name. Such a name is asked of nobody in another class either.
+    fn write_local(&self, found: &LocallyFound, query: &Query, via: Via, out: &mut Vec<u8>) {
+        if query.qclass != class::IN {
+            self.metrics.count_reply(Source::rejected);
+            return write_error(&query.echo, rcode::REFUSED, &[NOT_SUPPORTED], out);
+        }
+        let Some(answer) = self.local.answer(found, &query.name, query.qtype) else {
+            self.tasks.note_panic();
+            return self.answer_panic(query, out);
+        };
+        self.metrics.count_reply(Source::local);
+        let limit = reply_limit(&query.echo, via);
+        write(&answer, &query.echo, Freshness::Fresh { age_s: 0 }, &[], limit, out);
+    }
+
+    /// The reply when too many queries are being resolved: a local or stale answer if there is one.
     pub(crate) fn answer_overload(&self, miss: &Miss, out: &mut Vec<u8>) {
+        if self.answer_locally(miss, out) {
+            return;
+        }
         if let Some(stale) = &miss.stale {
             return self.write_stale(stale, miss, out);
         }
@@ -164,6 +206,11 @@ impl Shared {
     /// Resolves a miss and writes its reply at the end of `out`.
     pub(crate) async fn answer_miss(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) {
         let query = &miss.query;
+        // A name that was added to the hosts file a moment ago must not be asked of a provider.
+        self.local.settle(self.clock.now()).await;
+        if self.answer_locally(miss, out) {
+            return;
+        }
         let ask = Arc::new(Ask::of(query, self.key_seed));
         tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
         if let Some(stale) = &miss.stale {

@@ -1,16 +1,20 @@
 //! The only place that spawns tasks, so that each has an end, a name and somebody who notices its panic.
 //!
-//! Two kinds. A *pillar* (a listener, the control task) must run until shutdown: if it ends or panics before, the
+//! Three kinds. A *pillar* (a listener, the control task) must run until shutdown: if it ends or panics before, the
 //! process cannot do its job and stops. A *job* serves one query or one socket: a panic in it is counted and its
-//! drop guards do the rest.
+//! drop guards do the rest. A *thread* does one thing that may hang in the kernel, such as reading a file.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Stack of a thread, bytes: reading a file takes a tenth of it.
+const THREAD_STACK_BYTES: usize = 256 * 1024;
 
 /// Spawns tasks, tells them to stop, waits for them.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +53,28 @@ impl Tasks {
             future.await;
             drop(guard);
         });
+    }
+
+    /// A thread that ends by itself; a panic in it is counted. Shutdown does not wait for it: it may never end.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn spawn_thread<F>(&self, name: &'static str, work: F) -> io::Result<()>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let guard = PanicGuard(Arc::clone(&self.panics));
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = thread.stack_size(THREAD_STACK_BYTES).spawn(move || {
+            work();
+            drop(guard);
+        });
+        thread.map(drop)
+    }
+
+    /// Notes a panic that was caught elsewhere.
+    pub(crate) fn note_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Cancelled when shutdown begins: nothing new is taken up, what is under way goes on.

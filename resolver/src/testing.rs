@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::acl::Acl;
 use crate::exchange::SourcePorts;
 use crate::forwarder::{Parts, Settings, Shared};
+use crate::local;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 
@@ -27,8 +28,13 @@ impl Clock for Still {
     }
 }
 
-/// A data plane with room for this many queries in flight, and the control plane that feeds it.
+/// A data plane with room for this many queries in flight and without a hosts file, and the control plane that feeds it.
 pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
+    shared_with(in_flight, local::Settings::default())
+}
+
+/// As [`shared`], with these local names.
+pub(crate) fn shared_with(in_flight: usize, local: local::Settings) -> (Arc<Shared>, Control) {
     let endpoint = Endpoint {
         label: "udp://127.0.0.1:9".to_owned(),
         provider: ProviderId(0),
@@ -63,11 +69,12 @@ pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
         remotes: vec![SocketAddr::from(([127, 0, 0, 1], 9)).into()],
     };
     let settings = Settings {
-        acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap()]),
+        acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
         cache_bytes: 1 << 20,
         max_stale_us: 0,
         in_flight,
         source_ports: SourcePorts::Pool,
+        local,
         version: String::new(),
         identity: String::new(),
     };

@@ -20,6 +20,7 @@ mod command;
 mod encrypted;
 mod faults;
 mod lifecycle;
+mod local;
 mod message;
 mod metrics;
 mod node;

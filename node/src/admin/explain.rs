@@ -13,8 +13,9 @@ use detour_core::routes::Routes;
 use detour_core::{ProviderId, Time};
 use detour_resolver::ask::Ask;
 use detour_resolver::cache::{Entry, Failure, Found};
+use detour_resolver::local::By;
 use detour_resolver::wire::code::{class, rtype};
-use detour_resolver::wire::{NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
+use detour_resolver::wire::{Answer, NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
@@ -44,6 +45,8 @@ pub(crate) struct Explanation {
     pub(crate) qtype: String,
     /// `forward`: by cache and providers; all others: by this node itself.
     pub(crate) policy: String,
+    /// Where `policy` is `local`, by what.
+    pub(crate) local: Option<LocalView>,
     /// What is known already.
     pub(crate) cache: CacheView,
     /// What would be asked if the cache had no fresh answer.
@@ -56,6 +59,23 @@ pub(crate) struct Explanation {
     pub(crate) nothing_up: bool,
     /// What to bear in mind.
     pub(crate) note: String,
+}
+
+/// What this node answers by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LocalView {
+    /// `zone` or `hosts`.
+    pub(crate) by: String,
+    /// The zone, absolute.
+    pub(crate) zone: Option<String>,
+    /// On whose word the zone is answered here.
+    pub(crate) basis: Option<String>,
+    /// The hosts file.
+    pub(crate) path: Option<String>,
+    /// The response code.
+    pub(crate) rcode: String,
+    /// `positive` or `denial`.
+    pub(crate) answer: String,
 }
 
 /// What the cache knows.
@@ -123,7 +143,11 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     let routes = state.routes();
     let ask = state.shared.ask(name, qtype, class::IN);
     let policy = policy_of(name, qtype);
-    let is_forwarded = policy == Policy::Forward;
+    let local = Some(name)
+        .filter(|_| policy == Policy::Forward)
+        .and_then(|name| state.shared.local().explain(name, qtype))
+        .map(|(by, answer)| local_view(by, &answer));
+    let is_forwarded = policy == Policy::Forward && local.is_none();
     let (plan, skipped) = if is_forwarded {
         make_plan(state, &routes, &ask, now)
     } else {
@@ -150,7 +174,11 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     Explanation {
         name: ask.name.to_string(),
         qtype: words::type_text(qtype),
-        policy: words::policy(policy).to_owned(),
+        policy: local
+            .as_ref()
+            .map_or_else(|| words::policy(policy), |_| "local")
+            .to_owned(),
+        local,
         cache: cache_view(state, &ask, now),
         plan: PlanView {
             pair: plan.pair,
@@ -161,6 +189,28 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
         budget_tokens: state.shared.usage.lock().budget.tokens(),
         nothing_up: routes.nothing_up,
         note: NOTE.to_owned(),
+    }
+}
+
+/// Who answers a local name, and how.
+fn local_view(by: By<'_>, answer: &Answer) -> LocalView {
+    let view = LocalView {
+        rcode: words::rcode_text(answer.rcode()),
+        answer: words::kind(answer.kind()).to_owned(),
+        ..LocalView::default()
+    };
+    match by {
+        By::Zone(zone) => LocalView {
+            by: "zone".to_owned(),
+            zone: Some(format!("{}.", zone.name)),
+            basis: Some(zone.basis().to_owned()),
+            ..view
+        },
+        By::Hosts(path) => LocalView {
+            by: "hosts".to_owned(),
+            path: Some(path.display().to_string()),
+            ..view
+        },
     }
 }
 

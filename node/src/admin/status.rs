@@ -75,6 +75,10 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
 /// What went wrong at the start, and what must not happen but did since.
 fn warnings(state: &AdminState) -> Vec<String> {
     let mut warnings: Vec<String> = state.notes.warnings().map(str::to_owned).collect();
+    if let Some((path, why)) = state.shared.local().hosts_trouble(state.clock.now()) {
+        let path = path.display();
+        warnings.push(format!("hosts file {path}: {why}; its names stay what they were"));
+    }
     let panics = state.shared.tasks().panics();
     if panics > 0 {
         warnings.push(format!(

@@ -14,6 +14,7 @@ use detour_resolver::acl::Acl;
 use detour_resolver::cache::{Entry, Failure};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
+use detour_resolver::local::Settings as LocalSettings;
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
 use detour_resolver::wire::code::class;
@@ -93,6 +94,10 @@ impl Node {
             max_stale_us: 3_600 * SEC,
             in_flight: 16,
             source_ports: SourcePorts::Pool,
+            local: LocalSettings {
+                off: Vec::new(),
+                hosts: Some("/nonexistent/directory/hosts".into()),
+            },
             version: String::new(),
             identity: String::new(),
         };
@@ -447,6 +452,7 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         [
             "budget_tokens",
             "cache",
+            "local",
             "name",
             "note",
             "nothing_up",
@@ -460,7 +466,10 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         (&explained["name"], &explained["type"]),
         (&json!("www.example.com."), &json!("AAAA"))
     );
-    assert_eq!(explained["policy"], "forward");
+    assert_eq!(
+        (&explained["policy"], &explained["local"]),
+        (&json!("forward"), &json!(null))
+    );
     assert_eq!(explained["cache"]["state"], "nothing");
     assert_eq!(explained["plan"]["pair"], false);
     let steps = explained["plan"]["steps"].as_array().unwrap();
@@ -506,10 +515,26 @@ async fn explain_shows_the_plan_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn explain_names_the_zone_that_answers_here() {
+    let node = Node::start().await;
+    let local = node.json("/api/v1/explain?name=Printer.local&type=AAAA").await;
+    assert_eq!(
+        (&local["policy"], &local["plan"]["steps"], &local["skipped"]),
+        (&json!("local"), &json!([]), &json!([]))
+    );
+    let expected = json!({
+        "by": "zone", "zone": "local.", "basis": "RFC 6762 section 22.1", "path": null,
+        "rcode": "NXDOMAIN", "answer": "denial",
+    });
+    assert_eq!(local["local"], expected);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn explain_tells_what_the_cache_would_answer() {
     let node = Node::start().await;
-    let path = "/api/v1/explain?name=a.test&type=A";
-    let name: NameBuf = "a.test".parse().unwrap();
+    let path = "/api/v1/explain?name=a.example&type=A";
+    let name: NameBuf = "a.example".parse().unwrap();
     let ask = node.shared.ask(&name, 1, class::IN);
     let failure = Failure::Unreached(detour_core::lookup::GaveUp::NoAnswer);
     node.shared.cache.store_failure(&ask, failure, node.clock.now());
@@ -519,11 +544,11 @@ async fn explain_tells_what_the_cache_would_answer() {
         (&json!("failure"), &json!("no-answer"))
     );
 
-    let message = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x04test\0\0\x01\0\x01\
+    let message = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
                     \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
     let expected = Expected {
         id: 0,
-        question: b"\x01a\x04test\0\0\x01\0\x01",
+        question: b"\x01a\x07example\0\0\x01\0\x01",
         check_case: false,
         encrypted: false,
     };

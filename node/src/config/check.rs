@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::Trust;
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, ProviderConfig, Source};
+use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -66,6 +66,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         listen: spec.listen,
         providers,
         select: spec.select,
+        local_zones: LocalZones {
+            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
+            ..spec.local_zones
+        },
         cache: spec.cache,
         limits: spec.limits,
         log: spec.log,

@@ -12,6 +12,7 @@
 mod check;
 mod endpoint;
 mod listen;
+mod local_zones;
 mod problem;
 mod reader;
 mod spec;
@@ -77,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) providers: Vec<ProviderConfig>,
     /// How providers are chosen.
     pub(crate) select: Select,
+    /// What is answered here.
+    pub(crate) local_zones: LocalZones,
     /// The answer cache.
     pub(crate) cache: CacheConfig,
     /// Bounds on what clients can take.
@@ -175,6 +178,15 @@ pub(crate) enum SourcePorts {
     PerQuery,
 }
 
+/// `[local-zones]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalZones {
+    /// Zones that are forwarded like all others, each one of `detour_resolver::local::zone_names`.
+    pub(crate) off: Vec<&'static str>,
+    /// The hosts file, if one is used.
+    pub(crate) hosts: Option<PathBuf>,
+}
+
 /// `[cache]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheConfig {
@@ -233,6 +245,16 @@ impl Default for Listen {
             admin_is_named: false,
             // A test counts what is left of these.
             allow: ALLOW.iter().filter_map(|prefix| prefix.parse().ok()).collect(),
+        }
+    }
+}
+
+impl Default for LocalZones {
+    fn default() -> Self {
+        Self {
+            off: Vec::new(),
+            // hosts(5)
+            hosts: Some("/etc/hosts".into()),
         }
     }
 }

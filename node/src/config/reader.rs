@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -24,7 +25,7 @@ pub(super) struct Reader {
     pub(super) problems: Problems,
 }
 
-/// A table whose keys are all known.
+/// A table; its keys are all known, or the caller's to judge.
 pub(super) struct Table<'t> {
     pub(super) place: Place,
     entries: &'t DeTable<'t>,
@@ -41,6 +42,10 @@ impl Item<'_> {
         self.value.is_table()
     }
 
+    pub(super) fn as_flag(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
     pub(super) fn as_integer(&self) -> Option<i128> {
         let integer = self.value.as_integer()?;
         i128::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -55,6 +60,11 @@ impl<'t> Table<'t> {
             line: 1,
         };
         Self { place, entries }
+    }
+
+    /// What was written, key by key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'t str> + use<'t> {
+        self.entries.keys().map(|key| key.get_ref().as_ref())
     }
 }
 
@@ -157,10 +167,16 @@ impl Reader {
     }
 
     pub(super) fn table<'t>(&mut self, item: &Item<'t>, known: &[&str]) -> Option<Table<'t>> {
+        let table = self.table_of_any(item)?;
+        self.report_unknown(&table.place, table.entries, known);
+        Some(table)
+    }
+
+    /// A table whose keys the caller judges.
+    pub(super) fn table_of_any<'t>(&mut self, item: &Item<'t>) -> Option<Table<'t>> {
         let Some(entries) = item.value.as_table() else {
             return self.wrong_type(item, "a table");
         };
-        self.report_unknown(&item.place, entries, known);
         Some(Table {
             place: item.place.clone(),
             entries,
@@ -219,6 +235,14 @@ impl Reader {
             item,
             format!("must be 1 to {most} of the characters a-z 0-9 - _ . and not {found}"),
         )
+    }
+
+    /// A path, which is not looked at here; `wanted` says what it must be.
+    pub(super) fn path(&mut self, item: &Item<'_>, wanted: &str) -> Option<PathBuf> {
+        match item.value.as_str() {
+            Some(text) if !text.is_empty() && !text.contains('\0') => Some(text.into()),
+            Some(_) | None => self.wrong(item, wanted),
+        }
     }
 
     pub(super) fn flag(&mut self, item: &Item<'_>) -> Option<bool> {

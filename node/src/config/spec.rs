@@ -13,8 +13,8 @@ use toml::de::DeTable;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, Log, LogFormat, PROGRAM_VERSION, Select, SourcePorts, endpoint,
-    parse_listen_address,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Select,
+    SourcePorts, endpoint, local_zones, parse_listen_address,
 };
 
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
@@ -42,6 +42,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "listen",
     "provider",
     "select",
+    "local-zones",
     "cache",
     "limits",
     "log",
@@ -81,6 +82,7 @@ pub(super) struct Spec {
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
     pub(super) select: Select,
+    pub(super) local_zones: LocalZones,
     pub(super) cache: CacheConfig,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -177,6 +179,9 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
+    }
+    if let Some(item) = reader.item(&root, "local-zones") {
+        local_zones::read(reader, &item, &mut spec.local_zones);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
         let CacheConfig { size_bytes, max_stale } = &mut spec.cache;
