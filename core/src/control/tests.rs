@@ -635,3 +635,75 @@ mod laws {
         }
     }
 }
+
+/// Two providers with DNS over TLS and UDP each: endpoints 0 and 2, 1 and 3.
+fn secure(encryption: Encryption) -> Bench {
+    let topology = Arc::new(with_transports(2, &[Transport::Tls, Transport::Udp]));
+    let settings = Settings {
+        encryption,
+        ..Settings::default()
+    };
+    let mut bench = Bench::new(providers(1));
+    bench.control = Control::new(topology, settings, Time::ZERO, 1);
+    bench
+}
+
+#[test]
+fn cleartext_waits_until_everything_encrypted_has_failed_for_two_seconds() {
+    let mut bench = secure(Encryption::Prefer);
+    for ms in [10_000, 10_100] {
+        bench.served(0, ms);
+        bench.served(2, ms);
+    }
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+    bench.fails(0, Failure::TlsExpired, 11_000);
+    bench.wait(13_900, all_but(0));
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext, "the other one may still answer");
+    bench.fails(2, Failure::TlsExpired, 14_000);
+    bench.wait(15_990, silence);
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    assert!(!bench.control.routes().nothing_up, "there is hope");
+    bench.wait(16_010, silence);
+    assert_ne!(bench.place(1), PlaceWhy::Cleartext);
+    assert!(bench.probed(1).is_empty() || bench.probed(1)[0] >= 16_000);
+    bench.served(2, 17_000);
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+}
+
+#[test]
+fn nothing_counts_against_encryption_within_two_seconds_of_a_start() {
+    let mut bench = secure(Encryption::Prefer);
+    for endpoint in [0, 2] {
+        let begun = bench.begin(endpoint, 10);
+        bench.finish(endpoint, begun, Finish::Failed(Failure::NoRoute), 11);
+    }
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    bench.wait(1_990, silence);
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    bench.wait(2_010, silence);
+    assert_ne!(bench.place(1), PlaceWhy::Cleartext);
+}
+
+#[test]
+fn required_encryption_is_never_given_up_and_any_never_asks_for_it() {
+    let mut bench = secure(Encryption::Require);
+    for ms in [10_000, 10_200, 10_400] {
+        bench.fails(0, Failure::Reset, ms);
+        bench.fails(2, Failure::Reset, ms);
+    }
+    bench.wait(60_000, silence);
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+    assert!(bench.control.routes().nothing_up);
+    assert_eq!(bench.probed(1), [0_u64; 0]);
+    let bench = secure(Encryption::Any);
+    assert_eq!(bench.place(1), PlaceWhy::Healthy);
+}

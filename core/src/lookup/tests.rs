@@ -560,3 +560,32 @@ mod laws {
         }
     }
 }
+
+#[test]
+fn what_may_not_be_asked_in_the_clear_waits_until_it_may() {
+    let mut bench = bench_of(with_transports(2, &[Transport::Tls, Transport::Udp]));
+    for endpoint in [1, 3] {
+        bench.routes.endpoints[endpoint].why = PlaceWhy::Cleartext;
+    }
+    bench.routes.choices = Routes::choose(&bench.routes.topology, &bench.routes.endpoints);
+    let mut bench = bench.start(false);
+    for slot in 0..4 {
+        bench.feed(1 + slot, |lookup, now, view| {
+            lookup.handle_signal(
+                usize::try_from(slot).unwrap(),
+                Signal::Failed(Failure::Reset),
+                now,
+                view,
+            );
+        });
+    }
+    let asked: Vec<u16> = bench.begun.iter().map(|(endpoint, ..)| *endpoint).collect();
+    assert!(asked.iter().all(|endpoint| endpoint % 2 == 0), "{asked:?}");
+    assert!(bench.told.is_empty(), "it is not over: {:?}", bench.told);
+    for endpoint in [1, 3] {
+        bench.routes.endpoints[endpoint].why = PlaceWhy::Healthy;
+    }
+    bench.feed(2_000, |lookup, now, view| lookup.handle_routes(now, view));
+    let (endpoint, ..) = bench.begun.last().unwrap();
+    assert_eq!(endpoint % 2, 1);
+}

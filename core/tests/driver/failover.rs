@@ -1,11 +1,12 @@
 //! One provider of three fails at 300 queries a second: nobody is hurt and it is left.
 
+use detour_core::Transport;
 use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::time::{MS, SEC};
 
 use crate::provider::{Fault, Law};
-use crate::world::{BOTH, Config, UDP, World};
+use crate::world::{BOTH, Config, SECURE, UDP, World};
 
 /// Under the bimodal law one question in nine takes more than 200 ms, and the budget pays for hedging a third of
 /// those. Of the questions in flight when a provider's answers are swallowed, those without a hedge whose answer takes
@@ -296,6 +297,43 @@ fn a_flapping_provider_changes_place_at_most_six_times_a_minute() {
             .count();
         if moved > 6 {
             world.fail(&format!("{moved} changes of place in minute {minute}"));
+        }
+    }
+}
+
+#[test]
+fn a_network_that_blocks_encryption_is_served_in_the_clear_within_a_querys_time() {
+    for (fault, interval_us) in [
+        (Fault::Blackhole, 3_333),
+        (Fault::Blackhole, 1_000_000),
+        (Fault::Rst, 3_333),
+        (Fault::Rst, 1_000_000),
+    ] {
+        let mut world = World::new(Config {
+            seed: 11,
+            providers: 3,
+            transports: SECURE,
+            law: Law::Flat,
+            interval_us,
+        });
+        world.run(40 * SEC);
+        let clear = |world: &World| world.in_the_clear;
+        assert_eq!(clear(&world), 0);
+        for provider in 0..3 {
+            world.set_fault(provider, &[Transport::Tls], fault);
+        }
+        world.run(8 * SEC);
+        world.reset_counts();
+        world.run(10 * SEC);
+        if world.counts.lost > 0 {
+            world.fail(&format!("{fault:?}: {:?}", world.counts));
+        }
+        world.heal();
+        world.run(10 * SEC);
+        let before = clear(&world);
+        world.run(10 * SEC);
+        if clear(&world) != before {
+            world.fail("still in the clear");
         }
     }
 }
