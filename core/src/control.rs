@@ -5,7 +5,9 @@
 //! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
 //! failures while nobody else answers are the uplink's, not the provider's.
 
+mod configuration;
 mod paths;
+pub mod start;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::paths::Paths;
+use self::start::Start;
 use crate::dice::{Dice, Purpose as DicePurpose};
 use crate::health::domains::DomainKey;
 use crate::health::probe::NOTHING_UP_INTERVAL_US;
@@ -49,6 +52,8 @@ pub enum ProbeWhy {
     Reference,
     /// Another transport of the same provider failed: does this one work?
     Standby,
+    /// The node starts, or was given this endpoint: who answers?
+    Start,
 }
 
 /// What the shell has to do.
@@ -142,6 +147,8 @@ pub struct Control {
     any_trouble: bool,
     /// Nobody asked for a minute: due probes were not sent.
     was_idle: bool,
+    /// The first look at providers.
+    start: Start,
 }
 
 /// How an operator answered the probe question lately.
@@ -177,6 +184,7 @@ impl Control {
             promised: None,
             any_trouble: false,
             was_idle: true,
+            start: Start::default(),
         }
     }
 
@@ -285,10 +293,12 @@ impl Control {
         }
     }
 
-    /// Whether clients asked lately, so that probing serves somebody.
+    /// Whether clients asked lately, or the node looks around at its start, so that probing serves somebody.
     fn has_clients(&self, now: Time) -> bool {
-        self.clients_asked
-            .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
+        self.start.is_looking(now)
+            || self
+                .clients_asked
+                .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
     }
 
     /// Where an endpoint's packets go and who runs it.
@@ -375,6 +385,7 @@ impl Control {
             self.rebuild(now);
         }
         self.send_probes(now);
+        self.probe_choices(now);
         self.probes.retain(|_, until| *until > now);
     }
 
@@ -543,8 +554,6 @@ impl Control {
 
     /// Builds the table anew and says what it changed.
     fn rebuild(&mut self, now: Time) {
-        self.stale_stats = false;
-        self.built = now;
         let version = self.routes.version.saturating_add(1);
         let routes = build(
             &self.topology,
@@ -568,6 +577,13 @@ impl Control {
                 }));
             }
         }
+        self.take_table(routes, now);
+    }
+
+    /// Makes a table the current one.
+    fn take_table(&mut self, routes: Routes, now: Time) {
+        self.stale_stats = false;
+        self.built = now;
         if routes.nothing_up != self.routes.nothing_up {
             self.outputs.push_back(Output::Event(if routes.nothing_up {
                 Event::NothingUp

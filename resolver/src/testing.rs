@@ -1,7 +1,7 @@
 //! A data plane for this crate's own tests: one provider that nobody runs, and a clock that stands still.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use detour_core::control::Control;
 use detour_core::routes::Settings as RouteSettings;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::acl::Acl;
 use crate::exchange::SourcePorts;
 use crate::forwarder::{Parts, Settings, Shared};
+use crate::listen::TcpLimits;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 
@@ -27,10 +28,10 @@ impl Clock for Still {
     }
 }
 
-/// A data plane with room for this many queries in flight, and the control plane that feeds it.
-pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
+/// One provider of this address; nobody runs it.
+pub(crate) fn topology(address: &str) -> Topology {
     let endpoint = Endpoint {
-        label: "udp://127.0.0.1:9".to_owned(),
+        label: format!("udp://{address}"),
         provider: ProviderId(0),
         transport: Transport::Udp,
         family: Family::V4,
@@ -48,28 +49,51 @@ pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
         max_qps: None,
         endpoints: vec![EndpointId(0)],
     };
-    let topology = Arc::new(Topology {
+    Topology {
         providers: vec![provider],
         endpoints: vec![endpoint],
-    });
-    let control = Control::new(topology, RouteSettings::default(), Still.now(), 1);
-    let (_, routes) = watch::channel(Arc::clone(control.routes()));
-    let (reporter, _) = Reporter::new();
-    let parts = Parts {
-        clock: Arc::new(Still),
-        tasks: Tasks::default(),
-        routes,
-        reporter: Arc::new(reporter),
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
-    };
-    let settings = Settings {
+    }
+}
+
+/// Settings with room for this many queries in flight.
+pub(crate) fn settings(in_flight: usize) -> Settings {
+    Settings {
         acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap()]),
         cache_bytes: 1 << 20,
         max_stale_us: 0,
         in_flight,
+        tcp: TcpLimits {
+            connections: 16,
+            idle: Duration::from_secs(10),
+        },
+        classes: String::new(),
         source_ports: SourcePorts::Pool,
         version: String::new(),
         identity: String::new(),
+    }
+}
+
+/// What goes with a topology at `address`, and the control plane that feeds it.
+pub(crate) fn parts(topology: Topology, address: &str, reporter: Arc<Reporter>) -> (Parts, Control) {
+    let control = Control::new(Arc::new(topology), RouteSettings::default(), Still.now(), 1);
+    let (_, routes) = watch::channel(Arc::clone(control.routes()));
+    let parts = Parts {
+        clock: Arc::new(Still),
+        tasks: Tasks::default(),
+        routes,
+        reporter,
+        addresses: vec![address.parse().unwrap()],
     };
-    (Shared::new(settings, parts, &mut Registry::default()), control)
+    (parts, control)
+}
+
+/// A data plane with room for this many queries in flight, and the control plane that feeds it.
+pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
+    const ADDRESS: &str = "127.0.0.1:9";
+    let (reporter, _) = Reporter::new();
+    let (parts, control) = parts(topology(ADDRESS), ADDRESS, Arc::new(reporter));
+    (
+        Shared::new(settings(in_flight), parts, &mut Registry::default()),
+        control,
+    )
 }

@@ -244,7 +244,6 @@ struct Speaker {
 #[derive(Debug)]
 pub struct Exchanges {
     speakers: Vec<Speaker>,
-    ids: AtomicU64,
 }
 
 /// What endpoints are spoken to with.
@@ -288,15 +287,7 @@ impl Exchanges {
                 }
             })
             .collect();
-        Self {
-            speakers,
-            ids: AtomicU64::new(1),
-        }
-    }
-
-    /// A number for a new attempt; below the core's probe numbers for some thousand years.
-    pub fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+        Self { speakers }
     }
 
     /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
