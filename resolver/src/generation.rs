@@ -107,6 +107,12 @@ impl Generation {
         Arc::clone(&self.routes.borrow())
     }
 
+    /// The table and its changes, until another generation takes this one's place.
+    #[must_use]
+    pub fn watch_routes(&self) -> watch::Receiver<Arc<Routes>> {
+        self.routes.clone()
+    }
+
     /// Whether anything has ever come from this endpoint, over the connections of this generation.
     #[must_use]
     pub fn has_heard(&self, endpoint: EndpointId) -> bool {

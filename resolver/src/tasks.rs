@@ -1,6 +1,6 @@
 //! The only place that spawns tasks, so that each has an end, a name and somebody who notices its panic.
 //!
-//! Two kinds. A *pillar* (a listener, the control task) must run until shutdown: if it ends or panics before, the
+//! Two kinds, and work that blocks. A *pillar* (a listener, the control task) must run until shutdown: if it ends or panics before, the
 //! process cannot do its job and stops. A *job* serves one query or one socket: a panic in it is counted and its
 //! drop guards do the rest.
 
@@ -51,6 +51,20 @@ impl Tasks {
         });
     }
 
+    /// Work that waits for a disk, off the threads that serve; `None` if it panicked, which is counted. It cannot be
+    /// called back, and nobody waits for it at the end: a disk may never answer.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                if error.is_panic() {
+                    self.panics.fetch_add(1, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
+
     /// Cancelled when shutdown begins: nothing new is taken up, what is under way goes on.
     #[must_use]
     pub fn draining(&self) -> &CancellationToken {
@@ -67,6 +81,12 @@ impl Tasks {
     #[must_use]
     pub fn fallen(&self) -> Option<&'static str> {
         *self.fallen.lock()
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.tracker.len()
     }
 
     /// Panics so far.

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -22,6 +23,8 @@ pub(super) struct Reader {
     /// Byte offsets of line ends.
     newlines: Vec<usize>,
     pub(super) problems: Problems,
+    /// Paths that were read, each with the bytes it stands at.
+    pub(super) paths: Vec<(Range<usize>, PathBuf)>,
 }
 
 /// A table whose keys are all known.
@@ -34,6 +37,8 @@ pub(super) struct Table<'t> {
 pub(super) struct Item<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
+    /// The bytes it stands at.
+    span: Range<usize>,
 }
 
 impl Item<'_> {
@@ -64,6 +69,7 @@ impl Reader {
         Self {
             newlines: newlines.map(|(offset, _)| offset).collect(),
             problems: Problems::default(),
+            paths: Vec::new(),
         }
     }
 
@@ -121,6 +127,7 @@ impl Reader {
         Some(Item {
             place: table.place.child(key.get_ref(), self.line(key.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         })
     }
 
@@ -181,6 +188,7 @@ impl Reader {
         let element = |(index, value): (usize, &'t Spanned<DeValue<'t>>)| Item {
             place: item.place.element(index, self.line(value.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         };
         Some(array.iter().enumerate().map(element).collect())
     }
@@ -190,6 +198,17 @@ impl Reader {
             Some(text) => Some(text),
             None => self.wrong_type(item, "a string"),
         }
+    }
+
+    /// A path as it was written; every key whose value is one is read by this, because a copy of the file kept elsewhere
+    /// must name the same files.
+    pub(super) fn path(&mut self, item: &Item<'_>, of: &str) -> Option<PathBuf> {
+        let text = self.text(item)?;
+        if text.is_empty() || text.contains('\0') {
+            return self.wrong(item, format!("must be the path of a {of}"));
+        }
+        self.paths.push((item.span.clone(), text.into()));
+        Some(text.into())
     }
 
     /// Text that someone will read again: not empty, not endless, nothing invisible.

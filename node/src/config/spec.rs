@@ -13,8 +13,8 @@ use toml::de::DeTable;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, Log, LogFormat, PROGRAM_VERSION, Select, SourcePorts, endpoint,
-    parse_listen_address,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, Log, LogFormat, PROGRAM_VERSION, Reload, Select, SourcePorts,
+    endpoint, parse_listen_address,
 };
 
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
@@ -35,6 +35,7 @@ const ALLOW_MAX: usize = 256;
 pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
+    "reload",
     "listen",
     "provider",
     "select",
@@ -66,6 +67,7 @@ pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 pub(super) struct Spec {
     pub(super) has_version: bool,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
@@ -151,12 +153,10 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.integer(&item, 1..=1);
     }
     reader.set(&root, "state-dir", &mut spec.state_dir, |reader, item| {
-        let text = reader.text(item)?;
-        if text.is_empty() || text.contains('\0') {
-            return reader.wrong(item, "must be the path of a directory");
-        }
-        Some(Some(text.into()))
+        reader.path(item, "directory").map(Some)
     });
+    let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
+    reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use detour_core::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Topology};
 
-use super::{Config, EndpointConfig};
+use super::{Config, EndpointConfig, ProviderConfig};
 
 /// What the core chooses from.
 #[must_use]
@@ -42,6 +42,17 @@ pub(crate) fn to_topology(config: &Config) -> Topology {
         });
     }
     topology
+}
+
+/// What a provider does to answers, in a word: `none/validating`.
+#[must_use]
+pub(crate) fn class_text(provider: &ProviderConfig) -> String {
+    let validation = if provider.validates {
+        "validating"
+    } else {
+        "not-validating"
+    };
+    format!("{}/{validation}", provider.filter)
 }
 
 /// The address of each endpoint, by [`EndpointId`] of [`to_topology`].
