@@ -3,9 +3,10 @@
 //! Order of a start: configuration, state directory, control plane, data plane, sockets, tasks, "ready". Order of a
 //! stop: nothing new is taken up, what is under way gets up to three seconds, everything ends.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,14 +197,17 @@ fn tell_later(shared: &Arc<Shared>, clock: &Arc<dyn Clock>, reached: Reached) {
 async fn see_to_token(tasks: Tasks, directory: PathBuf, notes: Arc<Notes>) {
     let path = directory.join(token::FILE);
     match tasks.blocking(move || token::ensure(&directory)).await {
-        Some(Ok(true)) => tracing::debug!("token file made"),
-        Some(Ok(false)) | None => {}
-        Some(Err(error)) => {
-            let warning = format!("no token file: {}: {error}", path.display());
-            tracing::warn!("{warning}");
-            notes.set("token", Some(warning));
-        }
+        Ok(Ok(true)) => tracing::debug!("token file made"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => warn_of_token(&notes, &path, &error),
+        Err(error) => warn_of_token(&notes, &path, &error),
     }
+}
+
+fn warn_of_token(notes: &Notes, path: &Path, error: &dyn Error) {
+    let warning = format!("no token file: {}: {error}", path.display());
+    tracing::warn!("{warning}");
+    notes.set("token", Some(warning));
 }
 
 /// Binds all addresses; an IPv6 loopback that this machine does not have is left out and said.

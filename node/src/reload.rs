@@ -6,6 +6,7 @@
 
 mod watch;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use detour_core::time::SEC;
 use detour_core::{Clock, Time};
-use detour_resolver::tasks::Tasks;
+use detour_resolver::tasks::{BlockingError, Tasks};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -24,6 +25,7 @@ use crate::cli::{Misuse, RunArgs};
 use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
 use crate::last_good;
+use crate::output::chain;
 use crate::planes::Plan;
 use crate::state;
 use crate::telemetry::LogLevel;
@@ -60,9 +62,15 @@ enum Rejected {
         /// The file.
         path: PathBuf,
     },
-    /// A mistake of ours.
-    #[error("reading the configuration failed: a mistake of Detour's, please report it")]
-    Panicked,
+    /// Nothing was read.
+    #[error("{} could not be read", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BlockingError,
+    },
 }
 
 /// Why the task woke up.
@@ -187,7 +195,7 @@ impl Reloader {
         let Some(path) = self.file().cloned() else { return };
         self.next_look = self.parts.clock.now().plus(u64_micros(watch::INTERVAL));
         let look = timeout(READ, self.parts.tasks.blocking(move || Look::at(&path))).await;
-        if let Ok(Some(look)) = look
+        if let Ok(Ok(look)) = look
             && self.watch.has_changed(look)
         {
             self.reload().await;
@@ -217,10 +225,10 @@ impl Reloader {
             .parts
             .tasks
             .blocking(move || (Look::at(&file), Config::load(&file)));
-        let read = timeout(READ, work)
-            .await
-            .map_err(|_elapsed| Rejected::TooSlow { path })?;
-        let (look, loaded) = read.ok_or(Rejected::Panicked)?;
+        let Ok(read) = timeout(READ, work).await else {
+            return Err(Rejected::TooSlow { path });
+        };
+        let (look, loaded) = read.map_err(|source| Rejected::NotRead { path, source })?;
         self.watch.note_read(look);
         Ok(loaded?)
     }
@@ -247,6 +255,7 @@ impl Reloader {
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
         let plan = Plan::of(&config);
         let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
+        self.parts.level.set(config.log.level);
         let (done, is_done) = oneshot::channel();
         let succession = Succession { plan, done };
         // The control task ends with the node only.
@@ -254,7 +263,6 @@ impl Reloader {
             return;
         }
         let now = self.parts.clock.now();
-        self.parts.level.set(config.log.level);
         tracing::info!(providers, endpoints, "configuration reloaded");
         if restart.is_empty() {
             self.consider(text, now);
@@ -274,14 +282,14 @@ impl Reloader {
                 let (first, more) = error.first_and_more();
                 Mistakes { first, more }
             }
-            Rejected::Misuse(_) | Rejected::AsksItself { .. } | Rejected::TooSlow { .. } | Rejected::Panicked => {
+            Rejected::Misuse(_) | Rejected::AsksItself { .. } | Rejected::TooSlow { .. } | Rejected::NotRead { .. } => {
                 Mistakes {
-                    first: rejected.to_string(),
+                    first: chain(rejected),
                     more: 0,
                 }
             }
         };
-        for mistake in crate::output::chain(rejected).lines() {
+        for mistake in chain(rejected).lines() {
             tracing::error!(%mistake, "configuration not reloaded, nothing changed");
         }
         self.parts.configuration.note_rejected(mistakes, self.parts.clock.now());
@@ -306,29 +314,22 @@ impl Reloader {
             return;
         };
         let text = candidate.text.clone();
+        let shown = directory.display().to_string();
         let work = move || last_good::keep(&directory, &source, &text);
-        let (Ok(kept), Some(directory)) = (
-            timeout(READ, self.parts.tasks.blocking(work)).await,
-            &self.parts.directory,
-        ) else {
-            return;
+        let kept = match timeout(READ, self.parts.tasks.blocking(work)).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
         };
-        match kept {
-            Some(Ok(())) => {
-                tracing::debug!("configuration kept to start from");
-                self.parts.notes.set(COPY, None);
-            }
-            Some(Err(error)) => {
-                let warning = format!(
-                    "no copy of the configuration is kept to start from: {}: {error}",
-                    directory.display()
-                );
-                tracing::warn!("{warning}");
-                self.parts.notes.set(COPY, Some(warning));
-                let due = self.parts.clock.now().plus(RETRY_US);
-                self.candidate = Some(Candidate { due, ..candidate });
-            }
-            None => {}
+        if let Err(error) = kept {
+            let warning = format!("no copy of the configuration is kept to start from: {shown}: {error}");
+            tracing::warn!("{warning}");
+            self.parts.notes.set(COPY, Some(warning));
+            let due = self.parts.clock.now().plus(RETRY_US);
+            self.candidate = Some(Candidate { due, ..candidate });
+        } else {
+            tracing::debug!("configuration kept to start from");
+            self.parts.notes.set(COPY, None);
         }
     }
 }

@@ -211,15 +211,18 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
 
 #[tokio::test]
 async fn limits_of_connections_and_the_level_of_logs_follow_the_file() {
-    let fake = fake("fake");
+    let [fake, other] = ["fake", "other"].map(fake);
     let node = Node::before(&[&fake]).await;
     let good = config(&udp_blocks(&[&fake]));
     let query = Message::query("limits.alder-lane.com", rtype::A);
     let mut patient = Tcp::to(node.dns()).await;
     assert_eq!(patient.ask(&query).await.rcode, rcode::NOERROR);
     assert!(!node.log().contains("DEBUG"));
-    let tight = format!("{good}[limits]\ntcp-connections = 1\ntcp-idle = \"1s\"\n[log]\nlevel = \"debug\"\n");
+    let both = config(&udp_blocks(&[&fake, &other]));
+    let tight = format!("{both}[limits]\ntcp-connections = 1\ntcp-idle = \"1s\"\n[log]\nlevel = \"debug\"\n");
     node.reloaded(&tight).await;
+    // The new one answers its first question.
+    until("more is logged", PATIENCE, async || node.log().contains("DEBUG")).await;
     // The one that is open fills the place there is.
     until("a second connection is refused", PATIENCE, async || {
         Tcp::to(node.dns()).await.receive().await;

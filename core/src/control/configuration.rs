@@ -12,7 +12,7 @@ use super::{Control, Event, Output, build};
 use crate::health::Health;
 use crate::routes::Settings;
 use crate::time::Time;
-use crate::topology::{EndpointId, OperatorId, Topology};
+use crate::topology::{Endpoint, EndpointId, OperatorId, Topology};
 
 impl Control {
     /// The operator gave this node another configuration. Whether the shell must throw away reports under the old ids
@@ -26,7 +26,8 @@ impl Control {
             self.renumber(&known, now);
         }
         let operators = operators_known(&older, &self.topology, &known);
-        self.paths = self.paths.renumbered(&operators);
+        let in_use = self.topology.endpoints.iter().map(Endpoint::path).collect();
+        self.paths = self.paths.renumbered(&operators, &in_use);
         let references = std::mem::take(&mut self.references);
         for (operator, reference) in references {
             if let Some(operator) = operators.get(&operator) {

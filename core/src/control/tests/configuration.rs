@@ -109,6 +109,24 @@ fn an_operator_that_was_split_is_no_witness_any_more() {
 }
 
 #[test]
+fn a_path_nobody_uses_any_more_is_no_trouble() {
+    let mut topology = with_transports(3, &[Transport::Udp, Transport::Tcp]);
+    let mut bench = Bench::warm(topology.clone());
+    for endpoint in [0, 2, 4] {
+        bench.begin(endpoint, 10_000);
+    }
+    bench.wait(12_500, |endpoint| (endpoint % 2 == 1).then_some(Reply::Positive));
+    assert_eq!(bench.control.routes().uplink_suspect.len(), 1);
+    topology.endpoints = topology.endpoints.into_iter().skip(1).step_by(2).collect();
+    for (id, provider) in (0..).zip(&mut topology.providers) {
+        provider.endpoints = vec![EndpointId(id)];
+    }
+    bench.configure(topology, 12_600);
+    assert!(bench.control.routes().uplink_suspect.is_empty());
+    assert_eq!(bench.state(0), State::Up);
+}
+
+#[test]
 fn loss_is_measured_by_probes_whose_outcome_is_told() {
     let mut bench = Bench::warm(providers(2));
     let mut ms = 10_000;
