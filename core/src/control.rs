@@ -6,7 +6,9 @@
 //! failures while nobody else answers are the uplink's, not the provider's.
 
 mod cleartext;
+mod configuration;
 mod paths;
+pub mod start;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::paths::Paths;
+use self::start::Start;
 use crate::Encryption;
 use crate::dice::{Dice, Purpose as DicePurpose};
 use crate::health::domains::DomainKey;
@@ -51,6 +54,8 @@ pub enum ProbeWhy {
     Reference,
     /// Another transport of the same provider failed: does this one work?
     Standby,
+    /// The node starts, or was given this endpoint: who answers?
+    Start,
 }
 
 /// What the shell has to do.
@@ -146,6 +151,8 @@ pub struct Control {
     was_idle: bool,
     /// The last start, resume or change of route.
     settled: Time,
+    /// The first look at providers.
+    start: Start,
 }
 
 /// How an operator answered the probe question lately.
@@ -182,6 +189,7 @@ impl Control {
             any_trouble: false,
             was_idle: true,
             settled: now,
+            start: Start::default(),
         }
     }
 
@@ -292,10 +300,12 @@ impl Control {
         }
     }
 
-    /// Whether clients asked lately, so that probing serves somebody.
+    /// Whether clients asked lately, or the node looks around at its start, so that probing serves somebody.
     fn has_clients(&self, now: Time) -> bool {
-        self.clients_asked
-            .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
+        self.start.is_looking(now)
+            || self
+                .clients_asked
+                .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
     }
 
     /// Where an endpoint's packets go and who runs it.
@@ -382,6 +392,7 @@ impl Control {
             self.rebuild(now);
         }
         self.send_probes(now);
+        self.probe_choices(now);
         self.probes.retain(|_, until| *until > now);
     }
 
@@ -563,8 +574,6 @@ impl Control {
 
     /// Builds the table anew and says what it changed.
     fn rebuild(&mut self, now: Time) {
-        self.stale_stats = false;
-        self.built = now;
         let version = self.routes.version.saturating_add(1);
         let routes = build(
             &self.topology,
@@ -588,6 +597,13 @@ impl Control {
                 }));
             }
         }
+        self.take_table(routes, now);
+    }
+
+    /// Makes a table the current one.
+    fn take_table(&mut self, routes: Routes, now: Time) {
+        self.stale_stats = false;
+        self.built = now;
         if routes.nothing_up != self.routes.nothing_up {
             self.outputs.push_back(Output::Event(if routes.nothing_up {
                 Event::NothingUp

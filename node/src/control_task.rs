@@ -10,12 +10,13 @@ use detour_core::control::{Control, Event, Output};
 use detour_core::health::state::State;
 use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time};
-use detour_resolver::forwarder::Shared;
+use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::ControlMetrics;
+use crate::planes::Plan;
 
 /// Reports applied per wake-up, so that timers get their turn under load.
 const BATCH: usize = 256;
@@ -26,8 +27,18 @@ enum Action {
     Reports,
     /// The control plane asked to be woken.
     Timeout,
+    /// Another configuration.
+    Succeed(Box<Succession>),
     /// Shutdown.
     Stop,
+}
+
+/// Another configuration, as control and data plane need it.
+#[derive(Debug)]
+pub(crate) struct Succession {
+    pub(crate) plan: Plan,
+    /// Told when queries are served by it.
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 /// The control plane and its surroundings.
@@ -40,6 +51,7 @@ pub(crate) struct ControlTask {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
+    pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) token: CancellationToken,
 }
 
@@ -47,12 +59,14 @@ impl ControlTask {
     /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
+        self.control.handle_start(self.clock.now());
+        self.drain();
         loop {
             let action = self.select(&mut batch).await;
             if matches!(action, Action::Stop) {
                 return;
             }
-            self.apply(&action, &mut batch);
+            self.apply(action, &mut batch);
         }
     }
 
@@ -64,12 +78,14 @@ impl ControlTask {
             () = self.token.cancelled() => Action::Stop,
             // Cancel safe: recv_many takes messages only when it completes.
             count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
+            Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
         }
     }
 
-    fn apply(&mut self, action: &Action, batch: &mut Vec<Report>) {
+    fn apply(&mut self, action: Action, batch: &mut Vec<Report>) {
         let asked = self.reporter.last_client();
         if asked > Time::ZERO {
             self.control.note_client(asked);
@@ -77,29 +93,79 @@ impl ControlTask {
         match action {
             Action::Reports => {
                 for report in batch.drain(..) {
-                    let now = self.clock.now();
-                    match report {
-                        Report::Begun(endpoint, begun) => self.control.handle_begun(endpoint, begun, now),
-                        Report::Finished(endpoint, begun, finish, at) => {
-                            self.control.handle_finished(endpoint, begun, finish, at);
-                        }
-                        Report::Disagreed(endpoint, begun, domain, rcode) => {
-                            self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
-                        }
-                        Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
-                    }
-                    drain(&mut self.control, &self.shared, &self.routes, &self.metrics);
+                    self.take(report);
                 }
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
+            Action::Succeed(succession) => self.succeed(*succession),
             Action::Stop => {}
         }
-        drain(&mut self.control, &self.shared, &self.routes, &self.metrics);
+        self.drain();
+    }
+
+    fn take(&mut self, report: Report) {
+        let now = self.clock.now();
+        match report {
+            Report::Begun(endpoint, begun) => self.control.handle_begun(endpoint, begun, now),
+            Report::Finished(endpoint, begun, finish, at) => {
+                self.control.handle_finished(endpoint, begun, finish, at);
+            }
+            Report::Disagreed(endpoint, begun, domain, rcode) => {
+                self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
+            }
+            Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
+        }
+        self.drain();
+    }
+
+    /// Puts another configuration in force: health first, then what queries are served by.
+    fn succeed(&mut self, succession: Succession) {
+        let Succession { plan, done } = succession;
+        let Plan {
+            topology,
+            remotes,
+            routes,
+            settings,
+        } = plan;
+        let older = Arc::clone(&self.control.routes().topology);
+        if !topology.numbers_endpoints_like(&older) {
+            // What was told so far still counts; what is told from here on under the old numbers goes to nobody.
+            for _ in 0..self.reports.len() {
+                if let Ok(report) = self.reports.try_recv() {
+                    self.take(report);
+                }
+            }
+            let (reporter, reports) = self.reporter.renumbered();
+            (self.reporter, self.reports) = (Arc::new(reporter), reports);
+        }
+        self.control
+            .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
+        if *topology != *older {
+            // Lookups under way go on by the last table of the providers they began with.
+            (self.routes, _) = watch::channel(Arc::clone(self.control.routes()));
+        }
+        let parts = Parts {
+            clock: Arc::clone(&self.clock),
+            tasks: self.shared.tasks().clone(),
+            routes: self.routes.subscribe(),
+            reporter: Arc::clone(&self.reporter),
+            remotes,
+        };
+        self.shared.succeed(&settings, &parts);
+        self.metrics.follow(&topology);
+        self.drain();
+        if done.send(()).is_err() {
+            tracing::debug!("nobody waits for the configuration any more");
+        }
+    }
+
+    fn drain(&mut self) {
+        drain(&mut self.control, &self.shared, &self.routes, &mut self.metrics);
     }
 }
 
 /// Carries out everything the control plane wants.
-fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &ControlMetrics) {
+fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &mut ControlMetrics) {
     while let Some(output) = control.poll_output() {
         match output {
             Output::Probe { id, endpoint, why } => {
@@ -107,6 +173,7 @@ fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Rout
                 shared.probe(endpoint, id);
             }
             Output::RoutesChanged => {
+                shared.note_routes(control.routes());
                 // Readers that are gone need no table.
                 drop(routes.send_replace(Arc::clone(control.routes())));
             }

@@ -144,7 +144,7 @@ pub struct Cache {
     epoch: AtomicU64,
     /// When an endpoint last returned.
     returned: AtomicU64,
-    max_stale_us: u64,
+    max_stale_us: AtomicU64,
 }
 
 impl Cache {
@@ -157,8 +157,19 @@ impl Cache {
             failures: Sharded::new(FAILURES),
             epoch: AtomicU64::new(0),
             returned: AtomicU64::new(0),
-            max_stale_us,
+            max_stale_us: AtomicU64::new(max_stale_us),
         }
+    }
+
+    /// From here on answers are served up to `max_stale_us` after their expiry.
+    pub fn set_max_stale(&self, max_stale_us: u64) {
+        self.max_stale_us.store(max_stale_us, Ordering::Relaxed);
+    }
+
+    /// Forgets all answers and failures: they are those of providers that answer otherwise.
+    pub fn forget_all(&self) {
+        self.entries.clear();
+        self.failures.clear();
     }
 
     /// Looks a question up by its key and verifies it.
@@ -173,7 +184,7 @@ impl Cache {
         let expiry = entry.expiry();
         if now < expiry {
             Found::Fresh(entry)
-        } else if now.since(expiry) < self.max_stale_us {
+        } else if now.since(expiry) < self.max_stale_us.load(Ordering::Relaxed) {
             Found::Stale(entry)
         } else {
             Found::Nothing

@@ -74,21 +74,18 @@ fn resolve(query: Query, via: Via, client: IpAddr, stale: Option<Arc<Entry>>) ->
 impl Shared {
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
     pub(crate) fn answer_now(&self, message: &[u8], client: IpAddr, via: Via, out: &mut Vec<u8>) -> Verdict {
+        let (is_allowed, key_seed) = self.admit(client);
         let query = match parse(message) {
             Parsed::Silence => return Verdict::Silence,
             Parsed::Reject(reject) => {
                 self.metrics.count_reply(Source::rejected);
-                let code = if self.settings.acl.allows(client) {
-                    reject.rcode
-                } else {
-                    rcode::REFUSED
-                };
+                let code = if is_allowed { reject.rcode } else { rcode::REFUSED };
                 write_error(&reject.echo, code, &[], out);
                 return Verdict::Replied;
             }
             Parsed::Query(query) => query,
         };
-        if !self.settings.acl.allows(client) {
+        if !is_allowed {
             self.metrics.count_reply(Source::refused);
             write_error(&query.echo, rcode::REFUSED, &[PROHIBITED], out);
             return Verdict::Replied;
@@ -109,7 +106,7 @@ impl Shared {
         self.reporter.note_client(now);
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let kind = (query.qtype, query.qclass);
-        let key = key_of(&query.name, query.qtype, query.qclass, flags, self.key_seed);
+        let key = key_of(&query.name, query.qtype, query.qclass, flags, key_seed);
         let stale = match self.cache.find(key, &query.name, kind, flags, now) {
             Found::Fresh(entry) => {
                 self.metrics.count_reply(Source::cache);
@@ -149,11 +146,11 @@ impl Shared {
                 Source::local
             }
             Policy::Chaos(Chaos::Version) => {
-                write_txt(&query.echo, &self.settings.version, out);
+                write_txt(&query.echo, &self.version, out);
                 Source::local
             }
             Policy::Chaos(Chaos::Identity) => {
-                write_txt(&query.echo, &self.settings.identity, out);
+                write_txt(&query.echo, &self.identity, out);
                 Source::local
             }
         };
@@ -211,7 +208,7 @@ impl Shared {
         if self.answer_locally(miss, out) {
             return;
         }
-        let ask = Arc::new(Ask::of(query, self.key_seed));
+        let ask = Arc::new(Ask::of(query, self.generation().key_seed));
         tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
         if let Some(stale) = &miss.stale {
             return self.answer_with_stale(miss, &ask, stale, out).await;
@@ -266,11 +263,12 @@ impl Shared {
 
     /// Ends when a refresh has had its time, or as soon as nothing is up.
     async fn wait_for_refresh(&self) {
-        let mut routes = self.routes.clone();
+        let mut routes = self.generation().routes.clone();
         let nothing_up = async {
             while !routes.borrow_and_update().nothing_up {
                 if routes.changed().await.is_err() {
-                    return;
+                    // A reload: the refresh goes on under the routes it began with.
+                    std::future::pending::<()>().await;
                 }
             }
         };
@@ -296,7 +294,7 @@ impl Shared {
         if self.cache.refresh_failed_lately(stale, self.clock.now()) {
             return None;
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let permit = self.permits.take()?;
         let (sender, refreshed) = oneshot::channel();
         let (shared, ask, stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
         self.tasks.spawn_job(async move {

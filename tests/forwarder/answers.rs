@@ -194,10 +194,11 @@ async fn identical_questions_in_flight_are_one_question() {
         );
     }
     assert_eq!(node.metric("detour_attempts_total", &["why=\"first\""]).await, 1);
-    // Only a busy machine makes it two: then the one question was overdue and asked again.
+    // Only a busy machine makes it two: then the one question was overdue and asked again. The fake has also seen the
+    // probe of the start.
     let attempts = node.metric("detour_attempts_total", &[]).await;
     assert!(
-        (1..=2).contains(&attempts) && fake.stats().queries() <= 2,
+        (1..=2).contains(&attempts) && fake.stats().queries() <= 2 + 1,
         "{attempts}, {}",
         fake.stats()
     );

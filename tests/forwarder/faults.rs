@@ -48,7 +48,7 @@ impl Site {
 }
 
 /// Queries that were lost, wrong or in error. Late ones are a benchmark's matter: the machine may be late.
-fn hurt(ledger: &Ledger) -> Vec<String> {
+pub(crate) fn hurt(ledger: &Ledger) -> Vec<String> {
     let badly = ledger.hurt().filter(|record| record.grade() != Grade::Late);
     badly
         .map(|record| {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
+mod configuration;
+
 use super::*;
 use crate::outcome::Failure;
 use crate::routes::Place;
@@ -579,6 +581,14 @@ mod laws {
             8 => control.handle_disagreed(endpoint, begun, u64::from(what % 5), Rcode::REFUSED, now),
             9 => control.handle_garbage(endpoint, now),
             10 if what % 8 == 0 => control.handle_new_path(&[endpoint], now),
+            10 if what % 8 == 1 => control.handle_start(now),
+            10 => {
+                let mut topology = with_transports(1 + u16::from(what) % 4, &[Transport::Udp, Transport::Tcp]);
+                if what % 3 == 0 {
+                    topology.endpoints.rotate_left(1);
+                }
+                control.handle_configuration(Arc::new(topology), Settings::default(), now);
+            }
             _ => {
                 control.note_client(now);
                 control.handle_timeout(now);

@@ -130,7 +130,7 @@ pub struct Health {
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
     last_success: Option<Time>,
-    /// Begin of the first one.
+    /// Begin of the first client's attempt that got one.
     first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
     unheard: Vec<Time>,
@@ -241,6 +241,10 @@ impl Health {
                 self.found_route(now);
                 self.answered(begun, open, lapsed, reply, latency_us, now);
                 if good && lapsed.is_none() {
+                    // Probes ask what everybody has at hand: how long they are answered says little of clients' names.
+                    if begun.purpose != Purpose::Probe {
+                        self.first_success.get_or_insert(begun.at);
+                    }
                     self.succeeded(begun.at, now);
                 }
             }
@@ -310,7 +314,6 @@ impl Health {
 
     /// A good answer to an attempt begun at `begun`, in its time.
     fn succeeded(&mut self, begun: Time, now: Time) {
-        self.first_success.get_or_insert(begun);
         self.last_success = Some(self.last_success.map_or(begun, |t| t.max(begun)));
         self.failures.forget_until(begun);
         match self.state {
@@ -503,11 +506,7 @@ impl Health {
 
     /// Route change or resume: what is in flight is lost and what was known of the path is void.
     pub fn new_path(&mut self, now: Time) {
-        self.open.clear();
-        self.timeouts.clear();
-        self.maturing.clear();
-        self.lapsed.clear();
-        self.unheard.clear();
+        self.drop_open();
         self.no_route = false;
         match self.state {
             State::Suspect => self.forget(Event::NewPath, Cause::NewPath, now),
@@ -520,6 +519,16 @@ impl Health {
                 self.probes.stop();
             }
         }
+    }
+
+    /// Nobody will tell how the attempts end that are under way: they count neither as lost nor as answered.
+    pub fn drop_open(&mut self) {
+        self.open.clear();
+        self.timeouts.clear();
+        self.maturing.clear();
+        self.lapsed.clear();
+        self.unheard.clear();
+        self.loss_probes.retain(|(_, answered)| *answered);
     }
 
     /// Leaves suspect or down without an answer.

@@ -13,6 +13,7 @@ use detour_core::routes::Routes;
 use detour_core::{ProviderId, Time};
 use detour_resolver::ask::Ask;
 use detour_resolver::cache::{Entry, Failure, Found};
+use detour_resolver::generation::Generation;
 use detour_resolver::local::By;
 use detour_resolver::wire::code::{class, rtype};
 use detour_resolver::wire::{Answer, NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
@@ -140,7 +141,8 @@ pub(super) async fn explain(
 
 fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     let now = state.clock.now();
-    let routes = state.routes();
+    let generation = state.shared.generation();
+    let routes = generation.routes();
     let ask = state.shared.ask(name, qtype, class::IN);
     let policy = policy_of(name, qtype);
     let local = Some(name)
@@ -149,7 +151,7 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
         .map(|(by, answer)| local_view(by, &answer));
     let is_forwarded = policy == Policy::Forward && local.is_none();
     let (plan, skipped) = if is_forwarded {
-        make_plan(state, &routes, &ask, now)
+        make_plan(&generation, &routes, &ask, now)
     } else {
         (Plan::default(), Vec::new())
     };
@@ -186,7 +188,7 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
             steps: steps.collect(),
         },
         skipped: skipped.collect(),
-        budget_tokens: state.shared.usage.lock().budget.tokens(),
+        budget_tokens: generation.usage.lock().budget.tokens(),
         nothing_up: routes.nothing_up,
         note: NOTE.to_owned(),
     }
@@ -235,8 +237,8 @@ fn policy_of(name: &NameBuf, qtype: u16) -> Policy {
 }
 
 /// The plan of a question that does not explore, and why the other providers are not first.
-fn make_plan(state: &AdminState, routes: &Routes, ask: &Ask, now: Time) -> (Plan, Vec<(ProviderId, Skipped)>) {
-    let usage = state.shared.usage.lock().clone();
+fn make_plan(generation: &Generation, routes: &Routes, ask: &Ask, now: Time) -> (Plan, Vec<(ProviderId, Skipped)>) {
+    let usage = generation.usage.lock().clone();
     let draw = |number: u64| {
         let mut skipped = Vec::new();
         let mut note = |provider, why| skipped.push((provider, why));

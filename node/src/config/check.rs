@@ -63,6 +63,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     (!providers.is_empty()).then(|| Config {
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
+        reload: spec.reload,
         listen: spec.listen,
         providers,
         select: spec.select,
@@ -77,7 +78,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
-fn against(file: &Path, path: PathBuf) -> PathBuf {
+pub(super) fn against(file: &Path, path: PathBuf) -> PathBuf {
     file.parent()
         .map_or_else(|| path.clone(), |directory| directory.join(&path))
 }

@@ -9,8 +9,11 @@
 //! of this file (for a provider: `spec::ProviderSpec`). `configs/reference.toml` shows them all and a test holds the
 //! two together. docs/CONFIG.md explains each key.
 
+mod change;
 mod check;
+mod copy;
 mod endpoint;
+mod file;
 mod listen;
 mod local_zones;
 mod problem;
@@ -23,8 +26,6 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,11 +35,14 @@ use detour_resolver::acl::Cidr;
 use detour_resolver::exchange::tls::Trust;
 use toml::de::DeTable;
 
+pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use check::answers_to_itself;
+pub(crate) use copy::{push_string, with_absolute_paths};
+pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use problem::LoadError;
-pub(crate) use state_dir::StateDirSources;
-pub(crate) use topology::{remotes, to_topology};
+pub(crate) use state_dir::{StateDirSources, state_dir_line};
+pub(crate) use topology::{class_text, remotes, to_topology};
 
 /// The version of this program, as messages name it.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -55,10 +59,6 @@ pub(crate) const DEFAULT_DNS: [SocketAddr; 2] = [
 /// Where the admin interface listens unless told otherwise.
 pub(crate) const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9353);
 
-/// Largest file that is read, bytes. 256 endpoints with a page of comment each fit in a quarter of it; a larger
-/// file is a mistake (`-c /var/log/…`) and reading it would only delay the message.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
 /// What is compiled in for a start without a file.
 const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
 
@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) source: Source,
     /// `state-dir`, absolute or as the file's directory makes it; [`StateDirSources`] says what goes before it.
     pub(crate) state_dir: Option<PathBuf>,
+    /// When the file is read again.
+    pub(crate) reload: Reload,
     /// Sockets and who may use them.
     pub(crate) listen: Listen,
     /// At least one, in the order of the file.
@@ -95,6 +97,16 @@ pub(crate) enum Source {
     Embedded,
     /// This file, as an absolute path where the working directory could be told.
     File(PathBuf),
+}
+
+/// `reload`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// On SIGHUP.
+    #[default]
+    Signal,
+    /// When it has changed, too.
+    Watch,
 }
 
 /// `[listen]`
@@ -303,32 +315,6 @@ impl Config {
             source: Source::Embedded,
             ..config
         })
-    }
-
-    /// Reads and judges a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, or with every mistake in it.
-    pub(crate) fn load(path: &Path) -> Result<Self, LoadError> {
-        let cannot_read = |source| LoadError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-            .map_err(cannot_read)?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-            return Err(LoadError::TooLarge { path: path.to_owned() });
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-            LoadError::NotUtf8 {
-                path: path.to_owned(),
-                line: good.filter(|byte| **byte == b'\n').count() + 1,
-            }
-        })?;
-        Self::parse(&text, path)
     }
 
     /// Judges the text of a file that is, or would be, at `path`.

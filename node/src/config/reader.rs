@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Reader {
     /// Byte offsets of line ends.
     newlines: Vec<usize>,
     pub(super) problems: Problems,
+    /// Paths that were read, each with the bytes it stands at.
+    pub(super) paths: Vec<(Range<usize>, PathBuf)>,
 }
 
 /// A table; its keys are all known, or the caller's to judge.
@@ -35,6 +37,8 @@ pub(super) struct Table<'t> {
 pub(super) struct Item<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
+    /// The bytes it stands at.
+    span: Range<usize>,
 }
 
 impl Item<'_> {
@@ -74,6 +78,7 @@ impl Reader {
         Self {
             newlines: newlines.map(|(offset, _)| offset).collect(),
             problems: Problems::default(),
+            paths: Vec::new(),
         }
     }
 
@@ -131,6 +136,7 @@ impl Reader {
         Some(Item {
             place: table.place.child(key.get_ref(), self.line(key.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         })
     }
 
@@ -197,6 +203,7 @@ impl Reader {
         let element = |(index, value): (usize, &'t Spanned<DeValue<'t>>)| Item {
             place: item.place.element(index, self.line(value.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         };
         Some(array.iter().enumerate().map(element).collect())
     }
@@ -237,10 +244,14 @@ impl Reader {
         )
     }
 
-    /// A path, which is not looked at here; `wanted` says what it must be.
+    /// A path as it was written, which is not looked at here; `wanted` says what it must be. Every key whose value is a
+    /// path is read by this, because a copy of the file kept elsewhere must name the same files.
     pub(super) fn path(&mut self, item: &Item<'_>, wanted: &str) -> Option<PathBuf> {
         match item.value.as_str() {
-            Some(text) if !text.is_empty() && !text.contains('\0') => Some(text.into()),
+            Some(text) if !text.is_empty() && !text.contains('\0') => {
+                self.paths.push((item.span.clone(), text.into()));
+                Some(text.into())
+            }
             Some(_) | None => self.wrong(item, wanted),
         }
     }

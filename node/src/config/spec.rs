@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Select,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Reload, Select,
     SourcePorts, endpoint, local_zones, parse_listen_address,
 };
 
@@ -39,6 +39,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
     "trust",
+    "reload",
     "listen",
     "provider",
     "select",
@@ -74,6 +75,7 @@ pub(super) struct Spec {
     pub(super) state_dir: Option<PathBuf>,
     /// More roots for all providers.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
@@ -163,13 +165,11 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.integer(&item, 1..=1);
     }
     reader.set(&root, "state-dir", &mut spec.state_dir, |reader, item| {
-        let text = reader.text(item)?;
-        if text.is_empty() || text.contains('\0') {
-            return reader.wrong(item, "must be the path of a directory");
-        }
-        Some(Some(text.into()))
+        reader.path(item, "must be the path of a directory").map(Some)
     });
     spec.trust = read_trust(reader, &root);
+    let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
+    reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
@@ -246,12 +246,8 @@ fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
         .unwrap_or_default();
     let mut paths = Vec::with_capacity(elements.len());
     for element in elements {
-        match reader.text(&element) {
-            Some(text) if text.is_empty() || text.contains('\0') => {
-                reader.wrong::<()>(&element, "must be the path of a PEM file");
-            }
-            Some(text) => paths.push((element.place, text.into())),
-            None => {}
+        if let Some(path) = reader.path(&element, "must be the path of a PEM file") {
+            paths.push((element.place, path));
         }
     }
     paths

@@ -47,6 +47,17 @@ pub(crate) fn to_topology(config: &Config) -> Topology {
     topology
 }
 
+/// What a provider does to answers, in a word: `none/validating`.
+#[must_use]
+pub(crate) fn class_text(provider: &ProviderConfig) -> String {
+    let validation = if provider.validates {
+        "validating"
+    } else {
+        "not-validating"
+    };
+    format!("{}/{validation}", provider.filter)
+}
+
 /// The network side of each endpoint, by [`EndpointId`] of [`to_topology`].
 #[must_use]
 pub(crate) fn remotes(config: &Config) -> Vec<Remote> {

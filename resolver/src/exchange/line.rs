@@ -3,16 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_core::control::CLIENTS_WITHIN_US;
 use detour_core::health::{Begun, Finish};
 use detour_core::lookup::Via;
 use detour_core::outcome::{Failure, Signal};
-use detour_core::routes::Routes;
 use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Transport};
-use tokio::sync::watch;
 
 use super::{Attempt, AttemptEvent};
 use crate::ask::Ask;
@@ -39,8 +37,8 @@ pub(crate) struct Line {
     pub(super) no_edns_until: AtomicU64,
     /// Numbers of its sockets and connections.
     pub(super) sockets: AtomicU64,
-    /// The current table: whether a connection is kept warm.
-    pub(super) routes: watch::Receiver<Arc<Routes>>,
+    /// Whether an idle connection is worth keeping up: it is one of the best.
+    pub(super) is_warm: AtomicBool,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -60,7 +58,7 @@ impl Line {
     /// Whether an idle connection is kept up: it is one of the best, and clients ask.
     pub(super) fn is_kept_warm(&self) -> bool {
         let asked = self.clock.now().since(self.reporter.last_client()) < CLIENTS_WITHIN_US;
-        asked && self.routes.borrow().warm.contains(&Some(self.endpoint))
+        asked && self.is_warm.load(Ordering::Relaxed)
     }
 
     /// Whether the endpoint is known not to speak EDNS; DO cannot be asked for without it.

@@ -11,14 +11,13 @@ pub mod tls;
 mod udp;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_core::health::{Begun, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
 use detour_core::outcome::Signal;
-use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use self::line::Line;
 pub use self::remote::{Remote, RemoteTls};
@@ -87,7 +86,6 @@ struct Speaker {
 #[derive(Debug)]
 pub struct Exchanges {
     speakers: Vec<Speaker>,
-    ids: AtomicU64,
 }
 
 /// What endpoints are spoken to with.
@@ -101,8 +99,6 @@ pub struct ExchangeParts {
     pub tasks: Tasks,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
-    /// The current table: which connections are kept warm.
-    pub routes: watch::Receiver<Arc<Routes>>,
 }
 
 impl Exchanges {
@@ -121,7 +117,7 @@ impl Exchanges {
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),
                     sockets: AtomicU64::new(1),
-                    routes: parts.routes.clone(),
+                    is_warm: AtomicBool::new(false),
                     reporter: Arc::clone(&parts.reporter),
                     clock: Arc::clone(&parts.clock),
                     tasks: parts.tasks.clone(),
@@ -134,15 +130,15 @@ impl Exchanges {
                 }
             })
             .collect();
-        Self {
-            speakers,
-            ids: AtomicU64::new(1),
-        }
+        Self { speakers }
     }
 
-    /// A number for a new attempt; below the core's probe numbers for some thousand years.
-    pub fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+    /// Idle connections to these endpoints are kept up while clients ask, those to others are not.
+    pub(crate) fn keep_warm(&self, warm: [Option<EndpointId>; 2]) {
+        for speaker in &self.speakers {
+            let is_warm = warm.contains(&Some(speaker.line.endpoint));
+            speaker.line.is_warm.store(is_warm, Ordering::Relaxed);
+        }
     }
 
     /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::tls::{TlsName, Trust};
 
 /// The network side of an endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     /// Where packets go.
     pub address: SocketAddr,
@@ -14,7 +14,7 @@ pub struct Remote {
 }
 
 /// What an encrypted endpoint must prove, and how it is addressed inside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteTls {
     /// Name or address in the certificate, and SNI.
     pub name: TlsName,

@@ -135,7 +135,7 @@ fn client_config(roots: &Arc<RootCertStore>, alpn: &[u8]) -> Result<Arc<ClientCo
 }
 
 /// Who a server must prove to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsName(pub(super) ServerName<'static>);
 
 impl TlsName {

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
@@ -44,6 +45,9 @@ pub(super) struct UdpLine {
     source_ports: SourcePorts,
     /// Sockets for new queries; held while one is picked or leaves.
     pool: Arc<Mutex<Vec<Arc<Socket>>>>,
+    /// Ends the sockets with this line: when it goes, nobody waits for an answer any more.
+    gone: CancellationToken,
+    _end: DropGuard,
 }
 
 /// One socket.
@@ -68,10 +72,13 @@ struct State {
 
 impl UdpLine {
     pub(super) fn new(line: Arc<Line>, source_ports: SourcePorts) -> Self {
+        let gone = CancellationToken::new();
         Self {
             line,
             source_ports,
             pool: Arc::default(),
+            _end: gone.clone().drop_guard(),
+            gone,
         }
     }
 
@@ -136,8 +143,13 @@ impl UdpLine {
             state: Mutex::new(State::default()),
         });
         let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
+        let gone = self.gone.clone();
         self.line.tasks.spawn_job(async move {
-            read(&line, &own).await;
+            tokio::select! {
+                () = read(&line, &own) => {}
+                // Cancel safe: nobody waits for what would still be read.
+                () = gone.cancelled() => {}
+            }
             own.state.lock().closed = true;
             // Without this an idle node would keep the last sockets open until its next query.
             pool.lock().retain(|socket| socket.number != own.number);

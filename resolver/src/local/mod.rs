@@ -150,19 +150,27 @@ impl Local {
 
     /// Has the hosts file looked at, if a second has passed since it was.
     pub(crate) fn look_if_due(self: &Arc<Self>, now: Time, tasks: &Tasks) {
-        let Some(file) = self.hosts.as_ref().filter(|file| file.is_due(now)) else {
+        if self.hosts.as_ref().is_none_or(|file| !file.is_due(now)) {
             return;
-        };
-        let own = Arc::clone(self);
+        }
+        let (own, reader, disk) = (Arc::clone(self), Arc::clone(self), tasks.clone());
         let look = move || {
-            if let Some(file) = &own.hosts {
-                file.look(&own.zones);
+            if let Some(file) = &reader.hosts {
+                file.look(&reader.zones);
             }
         };
-        if let Err(error) = tasks.spawn_thread("hosts", look) {
-            tracing::warn!(%error, "no thread to read the hosts file with");
-            file.give_up();
-        }
+        tasks.spawn_job(async move {
+            tokio::select! {
+                // Cancel safe: nobody waits for a disk at the end.
+                () = disk.token().cancelled() => {}
+                looked = disk.blocking(look) => {
+                    if let (Err(error), Some(file)) = (looked, &own.hosts) {
+                        tracing::warn!(%error, "cannot read the hosts file");
+                        file.give_up();
+                    }
+                }
+            }
+        });
     }
 
     /// Whether the hosts file is being read, so that what it says may be something else in a moment.

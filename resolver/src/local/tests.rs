@@ -325,7 +325,10 @@ async fn a_query_that_a_changing_file_may_answer_waits_for_it() {
     };
     let looker = Arc::clone(&node.shared.local);
     let look = move || looker.hosts.as_ref().unwrap().look(&looker.zones);
-    node.shared.tasks.spawn_thread("look", look).unwrap();
+    let tasks = node.shared.tasks.clone();
+    node.shared
+        .tasks
+        .spawn_job(async move { tasks.blocking(look).await.unwrap() });
     let mut out = Vec::new();
     node.shared.answer_miss(&miss, &mut out).await;
     assert_eq!(words(&Message::from_vec(&out).unwrap()), "NoError; A 10.0.0.7; ");
