@@ -95,7 +95,7 @@ async fn a_start_without_any_answer_says_that_the_machine_seems_offline() {
 async fn a_start_makes_a_token_for_its_owner_alone_and_keeps_it() {
     let quiet = config(&[provider_block(
         "nobody",
-        "192.0.2.1:53".parse().unwrap(),
+        "127.0.0.1:9".parse().unwrap(),
         ListedTransports::Udp,
     )]);
     let directory = tempfile::tempdir().unwrap();
