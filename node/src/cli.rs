@@ -361,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn status_is_asked_of_this_machines_node_unless_told() {
+        match parse(["detour", "status"]) {
+            Ok(Command::Status(args)) => assert_eq!((args.admin, args.json, args.config), (DEFAULT_ADMIN, false, None)),
+            other => panic!("{other:?}"),
+        }
+        assert!(run(&["--strict"]).strict && !run(&[]).strict);
+        assert_eq!(
+            stop(&["status", "-c", "a.toml", "--admin", "127.0.0.1:1"]).code,
+            exit_code::USAGE
+        );
+    }
+
+    #[test]
     fn a_wrong_command_line_exits_with_64_and_help_with_0() {
         for arguments in [
             &[][..],

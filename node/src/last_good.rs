@@ -5,6 +5,7 @@
 //! the rest) and then the file's text with absolute paths inside. It stands in for the file it was copied from and
 //! for no other. A copy whose sum is wrong is damaged: half a configuration may be valid and mean something else.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -114,11 +115,15 @@ pub(crate) fn load(directory: &Path, source: &Path) -> Result<Config, CopyError>
     }
 }
 
-/// Keeps the text of a valid file at `source`, an absolute path. Writes nothing where that is what is there.
+/// Keeps the text of a valid file at `source`, an absolute path. Writes nothing where that is what is there, nor for
+/// what is no file: the next pipe of that name will carry something else.
 ///
 /// # Errors
 /// When it cannot be written, or a path in it or the file's own is no text.
 pub(crate) fn keep(directory: &Path, source: &Path, text: &str) -> io::Result<()> {
+    if fs::metadata(source).is_ok_and(|metadata| !metadata.is_file()) {
+        return Ok(());
+    }
     let no_text = || io::Error::new(io::ErrorKind::InvalidData, "a path that is not UTF-8 text");
     let body = config::with_absolute_paths(text, source).ok_or_else(no_text)?;
     let copy = write(source.to_str().ok_or_else(no_text)?, env!("CARGO_PKG_VERSION"), &body);
@@ -171,7 +176,6 @@ fn sum(parts: [&str; 3]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::MetadataExt as _;
 
     const TEXT: &str =
@@ -200,6 +204,16 @@ mod tests {
         keep(directory.path(), &source, TEXT).unwrap();
         assert_eq!(fs::metadata(&copy).unwrap().ino(), before.ino(), "written twice");
         assert_eq!(before.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        keep(directory.path(), Path::new("/dev/null"), TEXT).unwrap();
+        assert!(matches!(
+            load(directory.path(), Path::new("/dev/null")),
+            Err(CopyError::Absent { .. })
+        ));
     }
 
     #[test]

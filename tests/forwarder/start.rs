@@ -93,7 +93,7 @@ async fn a_start_without_any_answer_says_that_the_machine_seems_offline() {
 
 #[tokio::test]
 async fn a_start_makes_a_token_for_its_owner_alone_and_keeps_it() {
-    let quiet = config(&[provider_block("nobody", &["udp://192.0.2.1".to_owned()])]);
+    let quiet = config(&[provider_block("nobody", &["udp://127.0.0.1:9".to_owned()])]);
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("detour.toml"), quiet).unwrap();
     let token = directory.path().join("state/token");

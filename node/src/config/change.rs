@@ -73,6 +73,17 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_need_a_restart_are_documented() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let document = std::fs::read_to_string(directory.join("docs/CONFIG.md")).unwrap();
+        let keys = RESTART_KEYS.map(|key| format!("`{key}`")).join(", ");
+        assert!(
+            document.contains(&format!("These keys need a restart: {keys}.")),
+            "{keys}"
+        );
+    }
+
+    #[test]
     fn what_needs_a_restart_is_named_and_stays_as_it_runs() {
         let running = parse("");
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
