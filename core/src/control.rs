@@ -112,6 +112,10 @@ pub enum Event {
     NothingUp,
     /// Something is usable again.
     SomethingUp,
+    /// Nothing encrypted answers: queries travel in the clear.
+    InTheClear,
+    /// Something encrypted may answer again: they do not any more.
+    EncryptedAgain,
 }
 
 /// The control plane of one node.
@@ -611,6 +615,13 @@ impl Control {
                 Event::SomethingUp
             }));
         }
+        if routes.in_the_clear != self.routes.in_the_clear {
+            self.outputs.push_back(Output::Event(if routes.in_the_clear {
+                Event::InTheClear
+            } else {
+                Event::EncryptedAgain
+            }));
+        }
         self.any_trouble = routes
             .endpoints
             .iter()
@@ -710,6 +721,7 @@ fn build(
         dice,
         endpoints,
         nothing_up,
+        in_the_clear: cleartext && cleartext::is_withheld(settings.encryption, topology),
         uplink_suspect: paths.suspect().collect(),
         avoided,
     }

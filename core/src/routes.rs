@@ -166,6 +166,8 @@ pub struct Routes {
     pub choices: Vec<Choice>,
     /// No endpoint is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
     pub nothing_up: bool,
+    /// Queries travel in the clear, though encryption is preferred and listed: nothing encrypted answers.
+    pub in_the_clear: bool,
     /// Streams worth keeping connected while clients ask: of the two best providers, in no order.
     pub warm: [Option<EndpointId>; 2],
     /// Paths whose failures are this machine's own.

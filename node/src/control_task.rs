@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
 use detour_core::health::state::State;
-use detour_core::routes::Routes;
+use detour_core::routes::{PlaceWhy, Routes};
 use detour_core::{Clock, EndpointId, Time};
 use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
@@ -198,6 +198,7 @@ fn is_return(event: &Event) -> bool {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
         Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
         Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::InTheClear | Event::EncryptedAgain => false,
     }
 }
 
@@ -214,7 +215,7 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
             let (from, to, cause) = (from.word(), to.word(), cause.word());
             if to == State::Down.word() {
                 tracing::warn!(%endpoint, from, to, cause, "endpoint state changed");
-            } else if from == State::Unknown.word() {
+            } else if from == State::Unknown.word() && to == State::Up.word() {
                 tracing::debug!(%endpoint, from, to, cause, "endpoint state changed");
             } else {
                 tracing::info!(%endpoint, from, to, cause, "endpoint state changed");
@@ -222,8 +223,15 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
         }
         Event::PlaceChanged { endpoint, from, to } => {
             let endpoint = label(endpoint);
+            let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::Cleartext);
+            let quiet = is_company(from) || is_company(to);
             let (place, from, why) = (to.place().word(), from.word(), to.word());
-            tracing::info!(%endpoint, place, from, why, "endpoint place changed");
+            if quiet {
+                // Nothing happened to it: it follows others, of which there was a line.
+                tracing::debug!(%endpoint, place, from, why, "endpoint place changed");
+            } else {
+                tracing::info!(%endpoint, place, from, why, "endpoint place changed");
+            }
         }
         Event::UplinkSuspect(path) => {
             tracing::warn!(%path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
@@ -234,5 +242,7 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
         }
         Event::NothingUp => tracing::warn!("no endpoint is usable: stale answers are served at once"),
         Event::SomethingUp => tracing::info!("an endpoint is usable again"),
+        Event::InTheClear => tracing::warn!("nothing encrypted answers: queries travel in the clear"),
+        Event::EncryptedAgain => tracing::info!("queries travel encrypted again"),
     }
 }

@@ -190,6 +190,7 @@ impl ControlMetrics {
                 self.resumes.inc();
             }
             Event::UplinkReturned(_) | Event::NothingUp | Event::SomethingUp => {}
+            Event::InTheClear | Event::EncryptedAgain => {}
         }
     }
 }

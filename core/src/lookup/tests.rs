@@ -72,6 +72,7 @@ fn bench_of(topology: Topology) -> Bench {
             dice: Dice::new(3),
             endpoints,
             nothing_up: false,
+            in_the_clear: false,
             warm: [None; 2],
             uplink_suspect: Vec::new(),
             avoided: Vec::new(),

@@ -37,6 +37,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         nothing_up: endpoints
             .iter()
             .all(|e| e.place() != Place::Normal && e.why != PlaceWhy::Sibling),
+        in_the_clear: false,
         warm: [None; 2],
         topology: Arc::new(topology),
         settings: Settings {

@@ -7,8 +7,9 @@
 use std::fmt;
 
 use detour_core::health::state::State;
+use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
-use detour_core::{EndpointId, Provider, Time};
+use detour_core::{Endpoint, EndpointId, Provider, Time};
 use detour_resolver::generation::Generation;
 
 use super::configuration::Told;
@@ -86,7 +87,7 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
     if answering_endpoints(routes, provider) > 0 {
         return Standing::Answering;
     }
-    let routable = || endpoints(routes, provider).filter(|route| route.why != PlaceWhy::NoRoute);
+    let routable = || endpoints(routes, provider).filter(|route| route.why.may_be_asked());
     if routable().any(|route| route.state == State::Unknown) {
         let has_answered = provider.endpoints.iter().any(|id| (view.has_heard)(*id));
         return if has_answered {
@@ -158,9 +159,25 @@ pub(crate) fn trouble_text(view: View<'_>, now: Time) -> Option<String> {
 
 /// Whether the way out is gone, rather than those at its end. One silent provider proves nothing about the way.
 pub(crate) fn is_offline(routes: &Routes) -> bool {
-    let looks_like_path = |route: &EndpointRoute| route.why == PlaceWhy::NoRoute || route.cause.is_path();
-    !routes.uplink_suspect.is_empty()
-        || (routes.topology.providers.len() > 1 && routes.endpoints.iter().all(looks_like_path))
+    let looks_like_path = |(route, endpoint): (&EndpointRoute, &Endpoint)| {
+        !route.why.may_be_asked() || route.cause.is_path() || routes.uplink_suspect.contains(&endpoint.path())
+    };
+    let mut endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    routes.topology.providers.len() > 1 && endpoints.all(looks_like_path)
+}
+
+/// Whether every encrypted endpoint that can be reached shows a certificate that is not trusted.
+fn is_intercepted(routes: &Routes) -> bool {
+    let reached = |route: &&EndpointRoute| !route.cause.is_path() && route.why.may_be_asked();
+    let encrypted = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    let encrypted = encrypted.filter(|(_, endpoint)| endpoint.transport.is_encrypted());
+    let causes: Vec<Cause> = encrypted
+        .map(|(route, _)| route)
+        .filter(reached)
+        .map(|r| r.cause)
+        .collect();
+    let is_refused = |cause: &Cause| matches!(cause, Cause::TlsUntrusted | Cause::Tls);
+    causes.contains(&Cause::TlsUntrusted) && causes.iter().all(is_refused)
 }
 
 /// All that is wrong, worst first.
@@ -169,6 +186,14 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
     let mut paths = Vec::new();
     for path in &routes.uplink_suspect {
         paths.push(format!("nobody answers over {path}, so the way there is broken"));
+    }
+    if routes.in_the_clear {
+        let why = if is_intercepted(routes) {
+            ": no certificate is trusted, so something on the way answers in the providers' place"
+        } else {
+            ", because nothing encrypted answers"
+        };
+        paths.push(format!("queries travel in the clear{why}"));
     }
     let (mut down, mut suspect, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for provider in &routes.topology.providers {

@@ -12,11 +12,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use detour_rig::fake::Encryption;
 use detour_rig::process::{node_config, node_config_trusting, provider_block};
-use detour_rig::{Authority, Fake, FakeConfig, Law, ListedTransports};
+use detour_rig::{Authority, ConnectionLimits, Fake, FakeConfig, Law, ListedTransports};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -52,6 +53,9 @@ struct Args {
     /// What that config lists for each provider, in order: udp, tcp, both, dot, doh, dot+udp, doh+dot or doh+dot+udp.
     #[arg(long, default_value_t = ListedTransports::UdpTcp)]
     transport: ListedTransports,
+    /// Close connections on which nothing was asked for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
     /// Where ca.pem is written, which a node must trust for DoT and DoH. Default: a directory that goes with the fakes.
     #[arg(long, value_name = "DIRECTORY")]
     ca_directory: Option<PathBuf>,
@@ -108,6 +112,10 @@ fn start(args: &Args, authority: &Authority) -> Result<Vec<Fake>, Box<dyn Error>
     let mut fakes = Vec::new();
     for index in 0..args.count {
         let config = FakeConfig {
+            limits: ConnectionLimits {
+                idle: args.idle.map(Duration::from_secs),
+                ..ConnectionLimits::default()
+            },
             encryption: Some(Encryption {
                 authority: authority.clone(),
                 dot: nth(args.listen_dot, index)?,
