@@ -5,6 +5,7 @@
 //! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
 //! failures while nobody else answers are the uplink's, not the provider's.
 
+mod learned;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use self::learned::{Memory, Remembered};
 use self::paths::Paths;
 use crate::dice::{Dice, Purpose as DicePurpose};
 use crate::health::domains::DomainKey;
