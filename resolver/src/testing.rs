@@ -29,6 +29,11 @@ impl Clock for Still {
 
 /// A data plane with room for this many queries in flight, and the control plane that feeds it.
 pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
+    shared_with_stale(in_flight, 0)
+}
+
+/// As above, with answers that are served for this many microseconds after their expiry.
+pub(crate) fn shared_with_stale(in_flight: usize, max_stale_us: u64) -> (Arc<Shared>, Control) {
     let endpoint = Endpoint {
         label: "udp://127.0.0.1:9".to_owned(),
         provider: ProviderId(0),
@@ -65,7 +70,7 @@ pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
     let settings = Settings {
         acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap()]),
         cache_bytes: 1 << 20,
-        max_stale_us: 0,
+        max_stale_us,
         in_flight,
         source_ports: SourcePorts::Pool,
         version: String::new(),
