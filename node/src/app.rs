@@ -1,7 +1,8 @@
 //! The composition root: builds everything, binds everything, and only then lets anything run.
 //!
-//! Order of a start: configuration, state directory, control plane, data plane, sockets, tasks, "ready". Order of a
-//! stop: nothing new is taken up, what is under way gets up to three seconds, everything ends.
+//! Order of a start: configuration, state directory, control plane, data plane, what an earlier process left (in the
+//! background), sockets, tasks, "ready". Order of a stop: nothing new is taken up, what is under way gets up to three
+//! seconds, everything ends, what was learned is on disk.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -26,10 +27,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState, Notes};
+use crate::board::Board;
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::BootClock;
-use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, Select, Source};
+use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, Select};
 use crate::control_task::ControlTask;
+use crate::kept::{self, Kept};
 use crate::metrics::ControlMetrics;
 use crate::output::print_line;
 use crate::state::State;
@@ -96,8 +99,18 @@ pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError
     let mut registry = Registry::with_prefix("detour");
     let tasks = Tasks::default();
     let plane = Planes::build(&config, &topology, &clock, &tasks, &mut registry);
+    let board = Board::default();
+    // Before anything is bound, so that what an earlier process knew is there for the first queries.
+    let parts = kept::Parts {
+        state: &state,
+        persist: config.cache.persist,
+        shared: &plane.shared,
+        routes: &plane.table,
+        board: &board,
+    };
+    let kept = Kept::start(&parts, &mut registry);
 
-    let sockets = bind(listen, &config, source, &state).await?;
+    let sockets = bind(listen, Notes::new(&config, source, board), &state).await?;
     announce(&sockets).map_err(StartError::System)?;
 
     let control = ControlTask {
@@ -108,6 +121,7 @@ pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError
         routes: plane.routes,
         shared: Arc::clone(&plane.shared),
         clock: Arc::clone(&clock),
+        learned: kept.learned(),
         token: tasks.token().clone(),
     };
     tasks.spawn_pillar("control", control.run());
@@ -135,7 +149,9 @@ pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError
         () = stop.asked() => tracing::info!("stopping: finishing what is under way"),
         () = tasks.draining().cancelled() => {}
     }
-    Ok(shut_down(&tasks, &plane.shared).await)
+    let code = shut_down(&tasks, &plane.shared).await;
+    kept.close().await;
+    Ok(code)
 }
 
 /// Control and data plane, connected.
@@ -161,7 +177,11 @@ impl Planes {
             mix_policies: _,
             source_ports,
         } = config.select;
-        let CacheConfig { size_bytes, max_stale } = config.cache;
+        let CacheConfig {
+            size_bytes,
+            max_stale,
+            persist: _,
+        } = config.cache;
         let Limits { in_flight, .. } = config.limits;
         let now = clock.now();
         let settings = RouteSettings { strategy };
@@ -207,14 +227,13 @@ fn seed(now: Time) -> u64 {
 }
 
 /// Binds all addresses; an IPv6 loopback that this machine does not have is left out and said.
-async fn bind(listen: &Listen, config: &Config, source: &Source, state: &State) -> Result<Sockets, StartError> {
+async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Sockets, StartError> {
     let Listen {
         dns,
         admin,
         admin_is_named,
         allow: _,
     } = listen;
-    let mut notes = Notes::new(config, source);
     let mut bound = Vec::with_capacity(dns.len());
     for address in dns {
         match listen::bind(*address) {

@@ -15,7 +15,9 @@ use detour_resolver::report::{Report, Reporter};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
+use crate::store::Entry;
 
 /// Reports applied per wake-up, so that timers get their turn under load.
 const BATCH: usize = 256;
@@ -24,8 +26,10 @@ const BATCH: usize = 256;
 enum Action {
     /// Reports are in the batch.
     Reports,
-    /// The control plane asked to be woken.
+    /// The control plane asked to be woken, or what was learned is to be kept.
     Timeout,
+    /// What an earlier process learned is there.
+    Learned(Vec<Entry>),
     /// Shutdown.
     Stop,
 }
@@ -40,6 +44,7 @@ pub(crate) struct ControlTask {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
+    pub(crate) learned: LearnedKeeper,
     pub(crate) token: CancellationToken,
 }
 
@@ -50,6 +55,7 @@ impl ControlTask {
         loop {
             let action = self.select(&mut batch).await;
             if matches!(action, Action::Stop) {
+                self.learned.keep(&self.control, &*self.clock);
                 return;
             }
             self.apply(&action, &mut batch);
@@ -59,11 +65,14 @@ impl ControlTask {
     async fn select(&mut self, batch: &mut Vec<Report>) -> Action {
         let now = self.clock.now();
         let due = self.control.poll_timeout(now).map_or(Time::FAR, |(at, _why)| at);
+        let due = self.learned.due().map_or(due, |at| at.min(due));
         tokio::select! {
             // Cancel safe: the token stays cancelled.
             () = self.token.cancelled() => Action::Stop,
             // Cancel safe: recv_many takes messages only when it completes.
             count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
+            // Cancel safe: what arrives stays until it was taken.
+            entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
         }
@@ -92,9 +101,11 @@ impl ControlTask {
                 }
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
+            Action::Learned(entries) => self.learned.restore(entries, &mut self.control, &*self.clock),
             Action::Stop => {}
         }
         drain(&mut self.control, &self.shared, &self.routes, &self.metrics);
+        self.learned.look(&self.control, &*self.clock);
     }
 }
 

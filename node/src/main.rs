@@ -2,15 +2,21 @@
 
 mod admin;
 mod app;
+mod board;
+mod cache_file;
 mod cli;
 mod clock;
 mod config;
 mod control_task;
 mod explain;
+mod kept;
+mod learned;
 mod metrics;
 mod output;
 mod query;
+mod stamp;
 mod state;
+mod store;
 mod telemetry;
 
 use std::io;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::board::Board;
 use crate::config::{Config, Source};
 
 /// What a provider is called where the core has but numbers.
@@ -15,7 +16,7 @@ pub(super) struct Label {
 }
 
 /// Notes of a start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Notes {
     /// Bound for DNS.
     pub(crate) dns: Vec<SocketAddr>,
@@ -26,12 +27,14 @@ pub(crate) struct Notes {
     /// By `ProviderId`.
     labels: Vec<Label>,
     warnings: Vec<String>,
+    /// What parts say about themselves while they run.
+    board: Board,
 }
 
 impl Notes {
     /// Notes of a start with this configuration, with nothing bound yet.
     #[must_use]
-    pub(crate) fn new(config: &Config, source: &Source) -> Self {
+    pub(crate) fn new(config: &Config, source: &Source, board: Board) -> Self {
         let labels = config.providers.iter().map(|provider| {
             let validation = if provider.validates {
                 "validating"
@@ -49,6 +52,7 @@ impl Notes {
                 Source::File(path) => path.display().to_string(),
             },
             labels: labels.collect(),
+            board,
             ..Self::default()
         }
     }
@@ -61,6 +65,11 @@ impl Notes {
     /// What went wrong, in order.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.iter().map(String::as_str)
+    }
+
+    /// What is wrong at this moment, by the parts concerned: "store: memory only because …".
+    pub(super) fn said(&self) -> Vec<String> {
+        self.board.lines()
     }
 
     /// The names of the provider at this position of the configuration.
@@ -77,7 +86,7 @@ mod tests {
     #[test]
     fn every_provider_has_its_operator_and_class_in_words() {
         let config = Config::embedded().unwrap();
-        let notes = Notes::new(&config, &config.source);
+        let notes = Notes::new(&config, &config.source, Board::default());
         assert_eq!(notes.config, "(embedded default)");
         for (index, provider) in config.providers.iter().enumerate() {
             let label = notes.label(index).unwrap();

@@ -69,9 +69,10 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
     })
 }
 
-/// What went wrong at the start, and what must not happen but did since.
+/// What went wrong at the start, what is wrong at this moment, and what must not happen but did since.
 fn warnings(state: &AdminState) -> Vec<String> {
     let mut warnings: Vec<String> = state.notes.warnings().map(str::to_owned).collect();
+    warnings.extend(state.notes.said());
     let panics = state.shared.tasks().panics();
     if panics > 0 {
         warnings.push(format!(

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::client::get;
 use super::standing::summary;
 use super::{AdminState, Notes, serve};
+use crate::board::Board;
 use crate::config::{self, Config};
 
 /// A clock that stands still until it is moved.
@@ -100,7 +101,7 @@ impl Node {
         let shared = Shared::new(settings, parts, &mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
-        let mut notes = Notes::new(&config, &config.source);
+        let mut notes = Notes::new(&config, &config.source, Board::default());
         notes.dns.push("127.0.0.1:5300".parse().unwrap());
         notes.admin = Some(admin);
         notes.warn("nothing is kept on disk: read-only".to_owned());
