@@ -7,6 +7,7 @@
 
 mod cleartext;
 mod configuration;
+mod learned;
 mod paths;
 pub mod start;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use self::learned::{Memory, Remembered};
 use self::paths::Paths;
 use self::start::Start;
 use crate::Encryption;

@@ -1,7 +1,8 @@
 //! The composition root: builds everything, binds everything, and only then lets anything run.
 //!
-//! Order of a start: configuration, state directory, control plane, data plane, sockets, hosts file, tasks, "ready".
-//! Order of a stop: nothing new is taken up, what is under way gets up to three seconds, everything ends.
+//! Order of a start: configuration, state directory, control plane, data plane, what an earlier process left (in the
+//! background), sockets, hosts file, tasks, "ready". Order of a stop: nothing new is taken up, what is under way gets up
+//! to three seconds, everything ends, what was learned is on disk.
 
 use std::error::Error;
 use std::io;
@@ -21,10 +22,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
+use crate::board::Board;
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::BootClock;
 use crate::config::{Admin, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::kept::Kept;
+use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
@@ -98,8 +102,11 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let topology = Arc::clone(&plan.topology);
     let planes = Planes::build(plan, &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
+    // Before anything is bound, so that what an earlier process knew is there for the first queries.
+    let board = Board::default();
+    let kept = Kept::start(&state, config.cache.persist, &shared, &board, &mut registry);
 
-    let Sockets { dns, admin, notes } = bind(&config.listen, &state).await?;
+    let Sockets { dns, admin, notes } = bind(&config.listen, Notes::of(board), &state).await?;
     announce(&notes, degraded.as_ref()).map_err(StartError::System)?;
     shared.read_hosts(HOSTS_PATIENCE).await;
     let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
@@ -107,20 +114,16 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (successions, queue) = mpsc::channel(1);
     let metrics = ControlMetrics::register(&mut registry, &topology);
-    run_control(planes, queue, metrics, &clock, &tasks);
-    for bound in dns {
-        listen::serve(&shared, bound);
-    }
-    if let Some(listener) = admin {
-        let state = AdminState::new(
-            Arc::clone(&shared),
-            Arc::new(registry),
-            Arc::clone(&clock),
-            Arc::clone(&notes),
-            Arc::clone(&configuration),
-        );
-        tasks.spawn_job(admin::serve(listener, state, tasks.token().clone()));
-    }
+    run_control(planes, queue, metrics, kept.learned(), &tasks);
+    dns.into_iter().for_each(|bound| listen::serve(&shared, bound));
+    let state_of_admin = AdminState::new(
+        Arc::clone(&shared),
+        Arc::new(registry),
+        Arc::clone(&clock),
+        Arc::clone(&notes),
+        Arc::clone(&configuration),
+    );
+    serve_admin(admin, state_of_admin, &tasks);
     print_line("ready").map_err(StartError::System)?;
 
     let reached = Reached {
@@ -152,7 +155,16 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         () = stop.asked() => tracing::info!("stopping: finishing what is under way"),
         () = tasks.draining().cancelled() => {}
     }
-    Ok(shut_down(&tasks, &shared).await)
+    let code = shut_down(&tasks, &shared).await;
+    kept.close().await;
+    Ok(code)
+}
+
+/// Starts the admin interface, if there is one.
+fn serve_admin(listener: Option<TcpListener>, state: AdminState, tasks: &Tasks) {
+    if let Some(listener) = listener {
+        tasks.spawn_job(admin::serve(listener, state, tasks.token().clone()));
+    }
 }
 
 /// Starts the control task.
@@ -160,7 +172,7 @@ fn run_control(
     planes: Planes,
     successions: mpsc::Receiver<Succession>,
     metrics: ControlMetrics,
-    clock: &Arc<dyn Clock>,
+    learned: LearnedKeeper,
     tasks: &Tasks,
 ) {
     let Planes {
@@ -175,9 +187,10 @@ fn run_control(
         reports,
         reporter,
         routes,
+        clock: Arc::clone(shared.clock()),
         shared,
-        clock: Arc::clone(clock),
         metrics,
+        learned,
         successions,
         token: tasks.token().clone(),
     };
@@ -208,20 +221,19 @@ async fn see_to_token(tasks: Tasks, directory: PathBuf, notes: Arc<Notes>) {
 }
 
 fn warn_of_token(notes: &Notes, path: &Path, error: &dyn Error) {
-    let warning = format!("no token file: {}: {error}", path.display());
-    tracing::warn!("{warning}");
-    notes.set("token", Some(warning));
+    notes
+        .board
+        .say("token file", &format!("none: {}: {error}", path.display()));
 }
 
 /// Binds all addresses; an IPv6 loopback that this machine does not have is left out and said.
-async fn bind(listen: &Listen, state: &State) -> Result<Sockets, StartError> {
+async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Sockets, StartError> {
     let Listen {
         dns,
         admin,
         admin_is_named,
         allow: _,
     } = listen;
-    let mut notes = Notes::default();
     let mut bound = Vec::with_capacity(dns.len());
     for address in dns {
         match listen::bind(*address) {
@@ -281,7 +293,7 @@ fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
     if let Some(address) = notes.admin {
         print_line(format_args!("listening admin {address} http"))?;
     }
-    for warning in notes.warnings() {
+    for warning in notes.of_start() {
         tracing::warn!("{warning}");
     }
     Ok(())

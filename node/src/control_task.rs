@@ -15,8 +15,10 @@ use detour_resolver::report::{Report, Reporter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
 use crate::planes::Plan;
+use crate::store::Entry;
 
 /// Reports applied per wake-up, so that timers get their turn under load.
 const BATCH: usize = 256;
@@ -25,10 +27,12 @@ const BATCH: usize = 256;
 enum Action {
     /// Reports are in the batch.
     Reports,
-    /// The control plane asked to be woken.
+    /// The control plane asked to be woken, or what was learned is to be kept.
     Timeout,
     /// Another configuration.
     Succeed(Box<Succession>),
+    /// What an earlier process learned is there.
+    Learned(Vec<Entry>),
     /// Shutdown.
     Stop,
 }
@@ -52,6 +56,7 @@ pub(crate) struct ControlTask {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
     pub(crate) successions: mpsc::Receiver<Succession>,
+    pub(crate) learned: LearnedKeeper,
     pub(crate) token: CancellationToken,
 }
 
@@ -64,6 +69,7 @@ impl ControlTask {
         loop {
             let action = self.select(&mut batch).await;
             if matches!(action, Action::Stop) {
+                self.learned.keep(&self.control, &*self.clock);
                 return;
             }
             self.apply(action, &mut batch);
@@ -73,6 +79,7 @@ impl ControlTask {
     async fn select(&mut self, batch: &mut Vec<Report>) -> Action {
         let now = self.clock.now();
         let due = self.control.poll_timeout(now).map_or(Time::FAR, |(at, _why)| at);
+        let due = self.learned.due().map_or(due, |at| at.min(due));
         tokio::select! {
             // Cancel safe: the token stays cancelled.
             () = self.token.cancelled() => Action::Stop,
@@ -80,6 +87,8 @@ impl ControlTask {
             count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
+            // Cancel safe: what arrives stays until it was taken.
+            entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
         }
@@ -98,9 +107,11 @@ impl ControlTask {
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
             Action::Succeed(succession) => self.succeed(*succession),
+            Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
             Action::Stop => {}
         }
         self.drain();
+        self.learned.look(&self.control, &*self.clock);
     }
 
     fn take(&mut self, report: Report) {

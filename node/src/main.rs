@@ -2,22 +2,28 @@
 
 mod admin;
 mod app;
+mod board;
+mod cache_file;
 mod cli;
 mod clock;
 mod config;
 mod control_task;
 mod durable;
 mod explain;
+mod kept;
 mod last_good;
+mod learned;
 mod metrics;
 mod output;
 mod planes;
 mod query;
 mod reload;
+mod stamp;
 mod start;
 mod start_report;
 mod state;
 mod status;
+mod store;
 mod telemetry;
 mod token;
 

@@ -56,7 +56,12 @@ impl Plan {
                     mix_policies: _,
                     source_ports,
                 },
-            cache: CacheConfig { size_bytes, max_stale },
+            cache:
+                CacheConfig {
+                    size_bytes,
+                    max_stale,
+                    persist: _,
+                },
             limits:
                 Limits {
                     in_flight,

@@ -37,7 +37,7 @@ const SERVED_US: u64 = 60 * SEC;
 /// After a failed try the disk is left alone for this long.
 const RETRY_US: u64 = 600 * SEC;
 /// What warnings about the copy are filed under.
-const COPY: &str = "last-good";
+const COPY: &str = "copy of the configuration";
 
 /// Why a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -322,14 +322,13 @@ impl Reloader {
             Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
         };
         if let Err(error) = kept {
-            let warning = format!("no copy of the configuration is kept to start from: {shown}: {error}");
-            tracing::warn!("{warning}");
-            self.parts.notes.set(COPY, Some(warning));
+            let line = format!("none is kept to start from: {shown}: {error}");
+            self.parts.notes.board.say(COPY, &line);
             let due = self.parts.clock.now().plus(RETRY_US);
             self.candidate = Some(Candidate { due, ..candidate });
         } else {
             tracing::debug!("configuration kept to start from");
-            self.parts.notes.set(COPY, None);
+            self.parts.notes.board.withdraw(COPY);
         }
     }
 }

@@ -6,8 +6,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::config::StateDirSources;
+
+/// How long a start waits to know whether the directory can be written; a disk that sleeps or hangs takes longer.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where a node keeps what it learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +58,26 @@ pub(crate) fn is_given(flag: Option<&Path>) -> bool {
 pub(crate) fn open(flag: Option<&Path>, key: Option<&Path>) -> State {
     match find(flag, key) {
         None => State::Memory("no --state-dir, $STATE_DIRECTORY, state-dir, $XDG_STATE_HOME or $HOME".to_owned()),
-        Some(path) => match prepare(&path) {
-            Ok(()) => State::Directory(path),
-            Err(error) => State::Memory(format!("{}: {error}", path.display())),
+        Some(path) => match prepare_in_time(&path) {
+            Some(Err(error)) => State::Memory(format!("{}: {error}", path.display())),
+            // Whoever writes there finds out, without delaying anybody else.
+            Some(Ok(())) | None => State::Directory(path),
         },
+    }
+}
+
+/// Prepares the directory; `None` if the disk takes longer for it than a start may wait.
+fn prepare_in_time(path: &Path) -> Option<io::Result<()>> {
+    let (done, prepared) = mpsc::sync_channel(1);
+    let own = path.to_owned();
+    let thread = thread::Builder::new().name("state".to_owned());
+    let spawned = thread.spawn(move || {
+        // Whoever asked may have stopped waiting.
+        drop(done.send(prepare(&own)));
+    });
+    match spawned {
+        Ok(_thread) => prepared.recv_timeout(PATIENCE).ok(),
+        Err(error) => Some(Err(error)),
     }
 }
 

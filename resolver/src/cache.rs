@@ -3,15 +3,20 @@
 //! Keyed by a 64-bit keyed hash, with the question verified in the entry, so that a collision costs a miss and
 //! nothing else. Expired answers stay for serving stale (RFC 8767); failures live in a small cache of their own,
 //! so that they can never displace an answer, and die when an endpoint returns (RFC 9520).
+//!
+//! Answers outlive the process by way of [`warm`]; one that was taken back keeps the age it had.
+
+pub mod warm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_core::Time;
 use detour_core::lookup::GaveUp;
-use detour_core::time::SEC;
+use detour_core::time::{MS, SEC};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Sharded;
+use tokio::sync::Notify;
 
 use crate::ask::Ask;
 use crate::wire::{Answer, Kind, NameBuf};
@@ -40,6 +45,10 @@ pub struct Entry {
     cd: bool,
     /// When it came.
     stored: Time,
+    /// How old it was then, milliseconds; above 0 for one that an earlier process had. The longest age, seven weeks, is
+    /// beyond any TTL and stale time. In microseconds an entry would be eight bytes larger, which costs much more than
+    /// eight bytes: see the test of its size.
+    came_at_age_ms: u32,
     /// When its refresh last failed; 0: never.
     refresh_failed: AtomicU64,
 }
@@ -53,20 +62,35 @@ impl Entry {
             do_bit: ask.do_bit,
             cd: ask.cd,
             stored: now,
+            came_at_age_ms: 0,
             refresh_failed: AtomicU64::new(0),
         }
     }
 
-    /// Whole seconds since it came.
+    /// An answer that is `age_us` microseconds old at `now`.
     #[must_use]
-    pub fn age_s(&self, now: Time) -> u32 {
-        u32::try_from(now.since(self.stored) / SEC).unwrap_or(u32::MAX)
+    pub fn aged(answer: Answer, ask: &Ask, age_us: u64, now: Time) -> Self {
+        Self {
+            came_at_age_ms: age_ms(age_us),
+            ..Self::new(answer, ask, now)
+        }
     }
 
-    /// When it stops being fresh.
-    fn expiry(&self) -> Time {
-        let ttl_s = u64::from(self.answer.ttl_s().unwrap_or(0));
-        self.stored.plus(ttl_s.saturating_mul(SEC))
+    /// Microseconds since a provider gave it.
+    fn age_us(&self, now: Time) -> u64 {
+        now.since(self.stored)
+            .saturating_add(u64::from(self.came_at_age_ms).saturating_mul(MS))
+    }
+
+    /// Whole seconds since a provider gave it.
+    #[must_use]
+    pub fn age_s(&self, now: Time) -> u32 {
+        u32::try_from(self.age_us(now) / SEC).unwrap_or(u32::MAX)
+    }
+
+    /// For how long it is fresh, microseconds.
+    fn ttl_us(&self) -> u64 {
+        u64::from(self.answer.ttl_s().unwrap_or(0)).saturating_mul(SEC)
     }
 
     /// Whether it answers this question.
@@ -92,6 +116,11 @@ impl Entry {
     pub fn note_refresh_failed(&self, now: Time) {
         self.refresh_failed.store(now.as_micros(), Ordering::Relaxed);
     }
+}
+
+/// An age as an entry holds it.
+fn age_ms(age_us: u64) -> u32 {
+    u32::try_from(age_us / MS).unwrap_or(u32::MAX)
 }
 
 /// What is known of a question.
@@ -145,6 +174,10 @@ pub struct Cache {
     /// When an endpoint last returned.
     returned: AtomicU64,
     max_stale_us: AtomicU64,
+    /// Whether an answer was kept since the last export.
+    is_changed: AtomicBool,
+    /// Wakes who waits for that.
+    changed: Notify,
 }
 
 impl Cache {
@@ -158,6 +191,8 @@ impl Cache {
             epoch: AtomicU64::new(0),
             returned: AtomicU64::new(0),
             max_stale_us: AtomicU64::new(max_stale_us),
+            is_changed: AtomicBool::new(false),
+            changed: Notify::new(),
         }
     }
 
@@ -181,14 +216,20 @@ impl Cache {
         if !entry.answers(name, qtype, qclass, flags) {
             return Found::Nothing;
         }
-        let expiry = entry.expiry();
-        if now < expiry {
-            Found::Fresh(entry)
-        } else if now.since(expiry) < self.max_stale_us.load(Ordering::Relaxed) {
-            Found::Stale(entry)
-        } else {
-            Found::Nothing
+        match self.freshness(&entry, now) {
+            Some(true) => Found::Fresh(entry),
+            Some(false) => Found::Stale(entry),
+            None => Found::Nothing,
         }
+    }
+
+    /// Whether an entry is fresh; `None` if it is not even stale any more.
+    fn freshness(&self, entry: &Entry, now: Time) -> Option<bool> {
+        let (age_us, ttl_us) = (entry.age_us(now), entry.ttl_us());
+        if age_us < ttl_us {
+            return Some(true);
+        }
+        (age_us - ttl_us < self.max_stale_us.load(Ordering::Relaxed)).then_some(false)
     }
 
     /// Looks an [`Ask`] up.
@@ -202,6 +243,7 @@ impl Cache {
         if entry.answer.ttl_s().is_some_and(|ttl| ttl > 0) {
             self.entries.insert(ask.key, Arc::clone(entry));
             self.failures.remove(&ask.key);
+            self.note_change();
         }
     }
 
@@ -268,5 +310,17 @@ impl Cache {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.entries.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_does_not_grow_unnoticed() {
+        // Measured with glibc: from here on each eight bytes change which freed piece an entry is put into, and with
+        // 80 instead of 72 a node that answered 120,000 new names held 150 MB instead of 70.
+        assert_eq!(size_of::<Entry>(), 72);
     }
 }

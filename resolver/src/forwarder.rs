@@ -240,6 +240,12 @@ impl Shared {
         Ask::new(name, qtype, qclass, (false, false), self.generation().key_seed)
     }
 
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// Where this node's tasks live.
     #[must_use]
     pub fn tasks(&self) -> &Tasks {

@@ -95,6 +95,13 @@ pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
     shared_with(in_flight, local::Settings::default())
 }
 
+/// As [`shared`], with answers that are served for this many microseconds after their expiry.
+pub(crate) fn shared_with_stale(in_flight: usize, max_stale_us: u64) -> (Arc<Shared>, Control) {
+    let (shared, control) = shared(in_flight);
+    shared.cache.set_max_stale(max_stale_us);
+    (shared, control)
+}
+
 /// As [`shared`], with these local names.
 pub(crate) fn shared_with(in_flight: usize, local: local::Settings) -> (Arc<Shared>, Control) {
     const ADDRESS: &str = "127.0.0.1:9";

@@ -122,6 +122,8 @@ impl NodeProcess {
             .arg(&config_path)
             .arg("--state-dir")
             .arg(&state);
+        // The session's directory is for the node its owner uses.
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("RUNTIME_DIRECTORY");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut guard = KillOnDrop(Some(command.spawn().map_err(run)?));
         let stdout = guard.0.as_mut().and_then(|child| child.stdout.take());

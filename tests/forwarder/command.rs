@@ -47,6 +47,9 @@ impl Run {
         let child = Command::new(BINARY)
             .args(arguments)
             .current_dir(directory)
+            // The session's directory is for the node its owner uses.
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("RUNTIME_DIRECTORY")
             .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(file("stderr"))

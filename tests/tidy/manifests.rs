@@ -56,6 +56,16 @@ fn core_depends_on_nothing() {
 }
 
 #[test]
+fn only_sled_stands_on_the_patched_parking_lot() {
+    // Its condition variable does not wait by time: made for one crate, fit for no other.
+    let lock = read("Cargo.lock");
+    let packages = lock.split("[[package]]");
+    let on_patched = packages.filter(|package| package.contains("\"parking_lot 0.11."));
+    let names: Vec<_> = on_patched.filter_map(|package| package.split('"').nth(1)).collect();
+    assert_eq!(names, ["sled"]);
+}
+
+#[test]
 fn every_member_takes_the_workspaces_lints_and_versions() {
     let mut objections = Vec::new();
     for member in members() {

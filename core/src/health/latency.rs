@@ -2,6 +2,10 @@
 //!
 //! The time to an answer of a forwarder's provider is bimodal (cached there: network; not cached: recursion), so
 //! mean and deviation say little; quantiles of what was observed say when an answer is overdue. Integers only.
+//!
+//! What was learned outlives a restart as [`Learned`]: evenly spaced quantiles. Taken back, they stand for as many
+//! answers as are needed to measure at all, and each answer of this process' own takes the place of one of them: the
+//! first slow ones move the tail, and a memory of another network is gone after 32 answers.
 
 use crate::time::MS;
 
@@ -16,6 +20,13 @@ const BUCKETS: usize = 18 * 16;
 const HALVE_AT: u32 = 256;
 /// Answers after which measured quantiles replace the assumed ones.
 pub const ENOUGH_ANSWERS: u64 = 32;
+/// Quantiles of a [`Learned`]: as many as [`ENOUGH_ANSWERS`], so that what is remembered weighs as little as it can
+/// and is measured with all the same; its last one is the 98.4th percentile, which a hedge is timed by.
+const QUANTILES: u8 = 32;
+/// Odd, so that 32 steps of it modulo 32 meet each quantile once.
+const STRIDE: usize = 13;
+/// Modulo 32.
+const STRIDE_MASK: usize = 31;
 
 /// The latest an answer becomes overdue: a second attempt begun then is still answered within 250 ms of the first's
 /// time.
@@ -28,8 +39,10 @@ pub struct Latencies {
     counts: [u16; BUCKETS],
     /// Sum of `counts`.
     total: u32,
-    /// Answers ever seen.
+    /// Answers ever seen by this process.
     answers: u64,
+    /// What of `counts` is remembered from an earlier process, in the order in which it is forgotten.
+    remembered: Vec<u64>,
 }
 
 impl Default for Latencies {
@@ -38,21 +51,107 @@ impl Default for Latencies {
             counts: [0; BUCKETS],
             total: 0,
             answers: 0,
+            remembered: Vec::new(),
         }
+    }
+}
+
+/// What is worth keeping of an endpoint's latencies from one process to the next: its evenly spaced quantiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// Microseconds, ascending, exactly 32.
+    quantiles_us: Vec<u64>,
+}
+
+impl Learned {
+    /// From what was kept; `None` unless these are 32 times in ascending order.
+    #[must_use]
+    pub fn new(quantiles_us: Vec<u64>) -> Option<Self> {
+        let is_whole = quantiles_us.len() == usize::from(QUANTILES) && quantiles_us.is_sorted();
+        is_whole.then_some(Self { quantiles_us })
+    }
+
+    /// The quantiles: microseconds, ascending, 32 of them.
+    #[must_use]
+    pub fn quantiles_us(&self) -> &[u64] {
+        &self.quantiles_us
     }
 }
 
 impl Latencies {
     /// Takes in an answer that took `us` microseconds.
     pub fn record(&mut self, us: u64) {
-        if let Some(count) = self.counts.get_mut(bucket(us)) {
-            *count = count.saturating_add(1);
-            self.total = self.total.saturating_add(1);
+        if self.count(us) {
             self.answers = self.answers.saturating_add(1);
+        }
+        self.forget_one();
+        if self.answers >= ENOUGH_ANSWERS {
+            while self.forget_one() {}
         }
         if self.total >= HALVE_AT {
             self.halve();
         }
+    }
+
+    /// Adds one to a bucket.
+    fn count(&mut self, us: u64) -> bool {
+        let Some(count) = self.counts.get_mut(bucket(us)) else {
+            return false;
+        };
+        *count = count.saturating_add(1);
+        self.total = self.total.saturating_add(1);
+        true
+    }
+
+    /// What an earlier process learned; false, and nothing changes, once this one knows enough by itself.
+    pub fn restore(&mut self, learned: &Learned) -> bool {
+        if self.is_measured() {
+            return false;
+        }
+        // In strides that meet every quantile once, so that what is left is spread as evenly as it was.
+        let times = learned.quantiles_us();
+        for us in (0..times.len()).filter_map(|n| times.get(n.wrapping_mul(STRIDE) & STRIDE_MASK)) {
+            if self.count(*us) {
+                self.remembered.push(*us);
+            }
+        }
+        true
+    }
+
+    /// Takes back one remembered time; false if there is none. As long as there are any nothing was halved, so it
+    /// still counts for one.
+    fn forget_one(&mut self) -> bool {
+        let Some(us) = self.remembered.pop() else {
+            return false;
+        };
+        if let Some(count) = self.counts.get_mut(bucket(us)) {
+            *count = count.saturating_sub(1);
+            self.total = self.total.saturating_sub(1);
+        }
+        true
+    }
+
+    /// What the next process should know; `None` until this one has enough answers of its own.
+    #[must_use]
+    pub fn learned(&self) -> Option<Learned> {
+        if self.answers < ENOUGH_ANSWERS {
+            return None;
+        }
+        // The middles of 32 equal parts: 1/64, 3/64 … 63/64.
+        let middle = |part: u8| u32::from(part).saturating_mul(2).saturating_add(1);
+        let parts = u32::from(QUANTILES).saturating_mul(2);
+        // A bucket's bound is the first time of the next one: taken back, it must fall into its own.
+        let at = |part| {
+            let wanted = self.total.saturating_mul(middle(part)).div_ceil(parts);
+            Some(self.wanted_us(wanted)?.saturating_sub(1))
+        };
+        let quantiles_us = (0..QUANTILES).map(at).collect::<Option<Vec<u64>>>()?;
+        Learned::new(quantiles_us)
+    }
+
+    /// Whether there is enough to measure by: own answers, or remembered ones.
+    fn is_measured(&self) -> bool {
+        self.answers >= ENOUGH_ANSWERS || !self.remembered.is_empty()
     }
 
     /// Halves all counts. What rounding takes from a bucket goes to the next one: slow answers lie one to a bucket,
@@ -68,7 +167,7 @@ impl Latencies {
         }
     }
 
-    /// Answers ever seen.
+    /// Answers this process has seen; what it remembers of an earlier one does not count.
     #[must_use]
     pub fn answers(&self) -> u64 {
         self.answers
@@ -77,23 +176,24 @@ impl Latencies {
     /// The time within which `permille` of the recent answers came, microseconds; `None` without answers.
     #[must_use]
     pub fn quantile_us(&self, permille: u32) -> Option<u64> {
-        if self.total == 0 {
-            return None;
-        }
-        let wanted = self.total.saturating_mul(permille).div_ceil(1_000).max(1);
+        self.wanted_us(self.total.saturating_mul(permille).div_ceil(1_000))
+    }
+
+    /// The time within which this many of the recent answers came, at least one; `None` if there are not as many.
+    fn wanted_us(&self, wanted: u32) -> Option<u64> {
         let mut seen = 0_u32;
         for (index, count) in self.counts.iter().enumerate() {
             seen = seen.saturating_add(u32::from(*count));
-            if seen >= wanted {
+            if seen >= wanted.max(1) {
                 return Some(upper_bound(index));
             }
         }
         None
     }
 
-    /// A quantile, or `assumed_us` until there are [`ENOUGH_ANSWERS`].
+    /// A quantile, or `assumed_us` until there is enough to measure by.
     fn measured_us(&self, permille: u32, assumed_us: u64) -> u64 {
-        if self.answers < ENOUGH_ANSWERS {
+        if !self.is_measured() {
             return assumed_us;
         }
         self.quantile_us(permille).unwrap_or(assumed_us)
@@ -108,10 +208,10 @@ impl Latencies {
             p75_us: self.measured_us(750, 250 * MS),
             p95_us,
             late_us: self.measured_us(920, 250 * MS),
-            overdue_us: if self.answers < ENOUGH_ANSWERS {
-                150 * MS
-            } else {
+            overdue_us: if self.is_measured() {
                 self.measured_us(980, 150 * MS).clamp(10 * MS, OVERDUE_US_MAX)
+            } else {
+                150 * MS
             },
             timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
             probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),
@@ -122,16 +222,16 @@ impl Latencies {
 /// When an answer is overdue, missing, or a probe lost; all microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Median of recent answers; `None` before the first.
+    /// Median of recent answers, remembered ones included; `None` before the first.
     pub p50_us: Option<u64>,
-    /// Three quarters of the answers; 250 ms until 32 are known.
+    /// Three quarters of the answers; 250 ms until 32 are known or remembered.
     pub p75_us: u64,
-    /// 19 of 20 answers; 250 ms until 32 are known.
+    /// 19 of 20 answers; 250 ms until 32 are known or remembered.
     pub p95_us: u64,
     /// When an attempt counts as unanswered in the loss test: p92; 250 ms until 32 are known. Of 128 to 256 answers the
     /// p95 is too uncertain: where one in twenty takes a second, it is 300 ms or 900 ms by chance.
     pub late_us: u64,
-    /// When a hedge is due: p98, 10 to 200 ms; 150 ms until 32 answers are known.
+    /// When a hedge is due: p98, 10 to 200 ms; 150 ms until 32 answers are known or remembered.
     pub overdue_us: u64,
     /// When an attempt counts as failed: 4 x p95, 250 ms to 1 s.
     pub timeout_us: u64,
@@ -218,5 +318,102 @@ mod tests {
             latencies.record(400_000);
         }
         assert!(latencies.timing().p50_us > Some(300_000));
+    }
+
+    /// Latencies after these many answers of 10 ms, one in ten of them of 300 ms.
+    fn after(answers: u64) -> Latencies {
+        let mut latencies = Latencies::default();
+        for n in 0..answers {
+            latencies.record(if n % 10 == 9 { 300_000 } else { 10_000 });
+        }
+        latencies
+    }
+
+    #[test]
+    fn what_was_learned_gives_the_same_timing_from_the_first_query_on() {
+        let before = after(5_000);
+        let mut restored = Latencies::default();
+        assert!(restored.restore(&before.learned().unwrap()));
+        assert_eq!(restored.timing(), before.timing());
+        assert_eq!(restored.answers(), 0);
+        // Nothing grows from one process to the next, and nobody learns from what is only remembered.
+        assert_eq!(restored.learned(), None);
+        for n in 0..32 {
+            restored.record(if n % 10 == 9 { 300_000 } else { 10_000 });
+        }
+        assert_eq!(
+            restored.learned().unwrap().quantiles_us()[0],
+            before.learned().unwrap().quantiles_us()[0]
+        );
+    }
+
+    #[test]
+    fn too_few_answers_teach_nothing() {
+        assert_eq!(after(31).learned(), None);
+        assert!(after(32).learned().is_some());
+    }
+
+    #[test]
+    fn the_first_slow_answers_move_what_is_remembered_and_32_answers_replace_it() {
+        let mut latencies = Latencies::default();
+        let learned = Learned::new(vec![10_000; 32]).unwrap();
+        assert!(latencies.restore(&learned));
+        assert_eq!(latencies.timing().timeout_us, 250_000);
+        for _ in 0..2 {
+            latencies.record(600_000);
+        }
+        assert_eq!(latencies.timing().timeout_us, 1_000_000);
+        for _ in 2..32 {
+            latencies.record(600_000);
+        }
+        let mut fresh = Latencies::default();
+        for _ in 0..32 {
+            fresh.record(600_000);
+        }
+        assert_eq!(latencies.counts, fresh.counts);
+        assert_eq!(latencies.total, fresh.total);
+    }
+
+    #[test]
+    fn what_is_left_of_a_memory_keeps_its_shape() {
+        let learned = Learned::new((1..=32).map(|n| n * 10_000).collect()).unwrap();
+        let mut latencies = Latencies::default();
+        assert!(latencies.restore(&learned));
+        assert_eq!(latencies.total, 32);
+        for _ in 0..16 {
+            latencies.forget_one();
+        }
+        assert_eq!(latencies.total, 16);
+        let median = latencies.quantile_us(500).unwrap();
+        assert!((120_000..200_000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn memory_comes_once_and_before_knowledge() {
+        let learned = Learned::new(vec![20_000; 32]).unwrap();
+        let mut latencies = Latencies::default();
+        latencies.record(10_000);
+        assert!(latencies.restore(&learned));
+        assert!(!latencies.restore(&learned));
+        // It answered before the memory came, which counts beside it until enough did.
+        assert_eq!(latencies.total, 33);
+        for _ in 1..32 {
+            latencies.record(10_000);
+        }
+        assert_eq!((latencies.total, latencies.remembered.len()), (32, 0));
+        assert!(!after(32).restore(&learned));
+    }
+
+    #[test]
+    fn what_is_no_row_of_32_times_is_not_learned() {
+        assert_eq!(Learned::new(vec![1; 31]), None);
+        assert_eq!(Learned::new(vec![1; 33]), None);
+        let mut falling = vec![5; 32];
+        falling[31] = 4;
+        assert_eq!(Learned::new(falling), None);
+        // Whatever the times are, nothing breaks.
+        let mut latencies = Latencies::default();
+        assert!(latencies.restore(&Learned::new(vec![u64::MAX; 32]).unwrap()));
+        assert_eq!(latencies.timing().timeout_us, 1_000_000);
     }
 }

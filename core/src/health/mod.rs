@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 pub use self::attempt::{Begun, Finish, Purpose};
 use self::domains::Domains;
 use self::failures::{DISTINCT_US, Failures};
-use self::latency::Latencies;
+use self::latency::{Latencies, Learned};
 use self::loss::LossTest;
 use self::probe::{RECOVERY_GAP_US, Schedule};
 use self::state::{Event, State};
@@ -739,6 +739,11 @@ impl Health {
     #[must_use]
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
+    }
+
+    /// Takes what an earlier process learned of its answer times; its state stays what it is.
+    pub fn restore(&mut self, learned: &Learned) -> bool {
+        self.latencies.restore(learned)
     }
 
     /// Why it is suspect or down.

@@ -16,6 +16,7 @@
 
 mod calm;
 mod failover;
+mod memory;
 mod provider;
 mod random;
 mod world;

@@ -17,13 +17,17 @@ pub(crate) enum Law {
     Flat,
     /// 70 % 8..25 ms, 25 % 40..250 ms, 5 % 300..1500 ms.
     Bimodal,
+    /// 300 ms: a network far from everything.
+    Far,
 }
 
 impl Law {
     /// What the answer to this question takes.
     pub(crate) fn latency_us(self, question: u64) -> u64 {
-        if self == Self::Flat {
-            return 10 * MS;
+        match self {
+            Self::Flat => return 10 * MS,
+            Self::Far => return 300 * MS,
+            Self::Bimodal => {}
         }
         let hash = mix(question ^ 0x6c61_7465);
         let (from, to) = match hash % 100 {

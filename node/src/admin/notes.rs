@@ -1,10 +1,9 @@
 //! What the admin interface has to say about the start: bound addresses, and what went wrong without keeping the node
 //! from starting or running.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use parking_lot::Mutex;
+use crate::board::Board;
 
 /// Notes of a start.
 #[derive(Debug, Default)]
@@ -13,30 +12,34 @@ pub(crate) struct Notes {
     pub(crate) dns: Vec<SocketAddr>,
     /// Bound for the admin interface.
     pub(crate) admin: Option<SocketAddr>,
+    /// What parts say about themselves while they run.
+    pub(crate) board: Board,
     warnings: Vec<String>,
-    /// What may be right again: by what it is about. Held for a change or a copy.
-    passing: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Notes {
+    /// Of a start whose parts speak on this board.
+    #[must_use]
+    pub(crate) fn of(board: Board) -> Self {
+        Self {
+            board,
+            ..Self::default()
+        }
+    }
+
     /// Something went wrong that a start survives.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// Something is wrong, or right again, about `what`.
-    pub(crate) fn set(&self, what: &'static str, warning: Option<String>) {
-        let mut passing = self.passing.lock();
-        match warning {
-            Some(warning) => passing.insert(what, warning),
-            None => passing.remove(what),
-        };
+    /// What went wrong at the start, in order.
+    pub(crate) fn of_start(&self) -> &[String] {
+        &self.warnings
     }
 
-    /// What went wrong, in order.
+    /// What went wrong at the start, in order, and what is wrong at this moment.
     #[must_use]
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let passing = self.passing.lock();
-        self.warnings.iter().chain(passing.values()).cloned().collect()
+        self.warnings.iter().cloned().chain(self.board.lines()).collect()
     }
 }

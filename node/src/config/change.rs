@@ -27,6 +27,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         cache: CacheConfig {
             size_bytes,
             max_stale: _,
+            persist,
         },
         limits: _,
         log: Log { level: _, format },
@@ -42,23 +43,26 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     keep("listen.admin", *admin != running.listen.admin);
     keep("local-zones", *local_zones != running.local_zones);
     keep("cache.size", *size_bytes != running.cache.size_bytes);
+    keep("cache.persist", *persist != running.cache.persist);
     keep("log.format", *format != running.log.format);
     state_dir.clone_from(&running.state_dir);
     dns.clone_from(&running.listen.dns);
     *admin = running.listen.admin;
     local_zones.clone_from(&running.local_zones);
+    *persist = running.cache.persist;
     *size_bytes = running.cache.size_bytes;
     *format = running.log.format;
     keys
 }
 
 /// All keys that need a restart, for documentation and metrics.
-pub(crate) const RESTART_KEYS: [&str; 6] = [
+pub(crate) const RESTART_KEYS: [&str; 7] = [
     "state-dir",
     "listen.dns",
     "listen.admin",
     "local-zones",
     "cache.size",
+    "cache.persist",
     "log.format",
 ];
 
@@ -87,7 +91,7 @@ mod tests {
     fn what_needs_a_restart_is_named_and_stays_as_it_runs() {
         let running = parse("");
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
-                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmax-stale = \"0s\"\n\
+                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
                     [log]\nlevel = \"debug\"\nformat = \"json\"\n";
         let (written, mut new) = (parse(text), parse(text));
         assert_eq!(keep_running(&mut new, &running, false), RESTART_KEYS);

@@ -206,6 +206,20 @@ pub(crate) struct CacheConfig {
     pub(crate) size_bytes: u64,
     /// How long after its expiry an answer may still be served when no provider gives a fresh one.
     pub(crate) max_stale: Duration,
+    /// Whether and where answers survive a restart.
+    pub(crate) persist: Persist,
+}
+
+/// Where answers survive a restart; the only file that may hold names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Persist {
+    /// In a directory that does not survive a reboot, if there is one.
+    #[default]
+    Runtime,
+    /// In the state directory.
+    Disk,
+    /// Nowhere.
+    Off,
 }
 
 /// `[limits]`
@@ -278,6 +292,7 @@ impl Default for CacheConfig {
             size_bytes: 32 * 1024 * 1024,
             // RFC 8767 section 5 suggests one to three days.
             max_stale: Duration::from_secs(3 * 24 * 60 * 60),
+            persist: Persist::default(),
         }
     }
 }

@@ -13,10 +13,9 @@ use toml::de::DeTable;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Reload, Select,
-    SourcePorts, endpoint, local_zones, parse_listen_address,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
+    Select, SourcePorts, endpoint, local_zones, parse_listen_address,
 };
-
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
 
@@ -64,7 +63,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
-pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale"];
+pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -184,7 +183,17 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         local_zones::read(reader, &item, &mut spec.local_zones);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
-        let CacheConfig { size_bytes, max_stale } = &mut spec.cache;
+        let CacheConfig {
+            size_bytes,
+            max_stale,
+            persist,
+        } = &mut spec.cache;
+        let places = [
+            ("runtime", Persist::Runtime),
+            ("disk", Persist::Disk),
+            ("off", Persist::Off),
+        ];
+        reader.set(&table, "persist", persist, |r, item| r.choice(item, &places));
         // Below the least a page load does not fit; above the most 32 bits of offsets end.
         reader.set(&table, "size", size_bytes, |r, item| {
             r.size_bytes(item, (1 << 20)..=(4 << 30))

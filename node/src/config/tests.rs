@@ -146,7 +146,7 @@ level = \"loud\"
         detour.toml:22: provider[1].endpoints[0]: "udp://9.9.9.10:53" is provider[0].endpoints[0] (line 16) too
         detour.toml:22: provider[1].endpoints[1]: "udp://[::1]" is an address of listen.dns: queries would go round in circles
         detour.toml:25: cache.size: must be a string with a unit, such as "32MiB", not an integer
-        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, max-stale here
+        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, max-stale, persist here
         detour.toml:29: log.level: must be one of "error", "warn", "info", "debug", "trace", not "loud""#]].assert_eq(&mistakes(text));
 }
 

@@ -42,6 +42,17 @@ pub use reply::{Freshness, reply_limit, write, write_error, write_hinfo_any, wri
 /// The longest message: the length field of TCP and of every stream transport has 16 bits.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 
+/// The question of a message that has one: its bytes, its name in lower case, its type and class. `None` where the name
+/// cannot be read; nothing else is looked at.
+#[must_use]
+pub fn question_of(msg: &[u8]) -> Option<(&[u8], NameBuf, [u16; 2])> {
+    let end = name::skip_plain_name(msg, header::HEADER_BYTES)?;
+    let question = msg.get(header::HEADER_BYTES..end.checked_add(4)?)?;
+    let mut name = NameBuf::root();
+    name::read_name_folded(msg, header::HEADER_BYTES, &mut name)?;
+    Some((question, name, [u16_at(msg, end)?, u16_at(msg, end.checked_add(2)?)?]))
+}
+
 /// The two bytes at `at`, big endian; `None` past the end.
 fn u16_at(msg: &[u8], at: usize) -> Option<u16> {
     msg.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
