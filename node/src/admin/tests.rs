@@ -450,7 +450,7 @@ fn the_summary_says_first_what_is_wrong() {
         put(&mut routes, endpoint, State::Suspect, Cause::Timeout, now);
     }
     lines.push(summary(&routes, now));
-    expect![[r"
+    expect![[r#"
         no provider has answered yet
         0 of 3 providers answer, 1 with nothing usable yet, 2 not heard of yet
         1 of 3 providers answer, 1 with nothing usable yet, 1 not heard of yet
@@ -458,9 +458,9 @@ fn the_summary_says_first_what_is_wrong() {
         tcp://192.0.2.1 of one is suspect (reset) since 3 s; all 3 providers answer
         two is down (timeout) since 12 s, three is suspect (loss) since 2 min, tcp://192.0.2.1 of one is suspect (reset) since 3 s; 1 of 3 providers answer
         nobody answers over stream/ipv4, so the way there is broken, two is down (timeout) since 12 s, three is suspect (loss) since 2 min; 1 of 3 providers answer
-        nothing answers: this machine seems offline
+        nothing answers: nobody answers over stream/ipv4, so the way there is broken, two is down (timeout) since 12 s, one is suspect (servfail) since 1 s and 1 more
         nothing answers: two is down (timeout) since 12 s, one is suspect (servfail) since 1 s, three is suspect (loss) since 2 min
-        nothing answers: this machine seems offline"]]
+        nothing answers: this machine seems offline"#]]
     .assert_eq(&lines.join("\n"));
 }
 
