@@ -9,7 +9,7 @@ use std::fmt;
 use detour_core::health::state::State;
 use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
-use detour_core::{Endpoint, EndpointId, Provider, Time};
+use detour_core::{Endpoint, EndpointId, Path, Provider, Time};
 use detour_resolver::generation::Generation;
 
 use super::configuration::Told;
@@ -184,7 +184,10 @@ fn is_intercepted(routes: &Routes) -> bool {
 fn troubles(view: View<'_>, now: Time) -> Vec<String> {
     let routes = view.routes;
     let mut paths = Vec::new();
-    for path in &routes.uplink_suspect {
+    let endpoints = || routes.endpoints.iter().zip(&routes.topology.endpoints);
+    // A path that nobody may be asked on is nobody's trouble.
+    let in_use = |path: &&Path| endpoints().any(|(route, own)| own.path() == **path && route.why.may_be_asked());
+    for path in routes.uplink_suspect.iter().filter(in_use) {
         paths.push(format!("nobody answers over {path}, so the way there is broken"));
     }
     if routes.in_the_clear {
