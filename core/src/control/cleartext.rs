@@ -23,17 +23,26 @@ pub(super) fn allowed_from(policy: Encryption, topology: &Topology, health: &[He
     if !is_withheld(policy, topology) {
         return Some(Time::ZERO);
     }
-    let mut encrypted = health
-        .iter()
-        .zip(&topology.endpoints)
-        .filter(|(_, endpoint)| endpoint.transport.is_encrypted())
-        .map(|(own, _)| own);
-    encrypted.try_fold(settled.plus(PATIENCE_US), |from, own| match own.state() {
-        _ if own.has_no_route() => Some(from),
-        State::Unknown | State::Up | State::Probation => None,
-        State::Suspect => Some(from.max(own.since().plus(PATIENCE_US))),
-        State::Down => Some(from),
-    })
+    let mut from = settled.plus(PATIENCE_US);
+    for provider in &topology.providers {
+        let encrypted = provider.endpoints.iter().filter(|id| {
+            let endpoint = topology.endpoint(**id);
+            endpoint.is_some_and(|endpoint| endpoint.transport.is_encrypted())
+        });
+        // A provider has had its time once its first endpoint in trouble had: the others are asked meanwhile.
+        let mut suspect_since: Option<Time> = None;
+        for own in encrypted.filter_map(|id| health.get(usize::from(id.0))) {
+            match own.state() {
+                State::Unknown | State::Up | State::Probation if !own.has_no_route() => return None,
+                State::Suspect => {
+                    suspect_since = Some(suspect_since.map_or_else(|| own.since(), |t| t.min(own.since())))
+                }
+                State::Unknown | State::Up | State::Probation | State::Down => {}
+            }
+        }
+        from = suspect_since.map_or(from, |since| from.max(since.plus(PATIENCE_US)));
+    }
+    Some(from)
 }
 
 /// Whether cleartext has to wait for something: encryption is preferred, and some endpoint is encrypted.
