@@ -22,10 +22,11 @@ use tokio::sync::mpsc;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::cli::{RunArgs, exit_code};
-use crate::clock::BootClock;
+use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::metrics::ControlMetrics;
+use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
 use crate::reload::{Reloader, ReloaderParts};
@@ -169,6 +170,7 @@ fn run_control(
         reporter,
         routes,
         shared,
+        addresses,
     } = planes;
     let control = ControlTask {
         control,
@@ -178,6 +180,8 @@ fn run_control(
         shared,
         clock: Arc::clone(clock),
         metrics,
+        network: NetworkWatch::open(addresses, clock.now()),
+        sleeps: Sleeps::new(clock.now()),
         successions,
         token: tasks.token().clone(),
     };

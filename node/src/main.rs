@@ -10,6 +10,7 @@ mod durable;
 mod explain;
 mod last_good;
 mod metrics;
+mod network;
 mod output;
 mod planes;
 mod query;

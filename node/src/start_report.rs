@@ -173,6 +173,7 @@ fn machine_line(dns: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Date;
     use crate::config::{Config, to_topology};
     use detour_core::control::Control;
     use detour_core::health::state::State;
@@ -195,13 +196,18 @@ mod tests {
     }
 
     fn told(dns: &str, change: impl FnOnce(&mut Routes)) -> String {
-        let topology = Arc::new(to_topology(&four_providers()));
+        told_of(&four_providers(), dns, change)
+    }
+
+    fn told_of(config: &Config, dns: &str, change: impl FnOnce(&mut Routes)) -> String {
+        let topology = Arc::new(to_topology(config));
         let control = Control::new(topology, Settings::default(), Time::ZERO, 1);
         let mut routes = control.routes().as_ref().clone();
         change(&mut routes);
         routes.choices = Routes::choose(&routes.topology, &routes.endpoints);
         let view = View {
             routes: &routes,
+            today: Date::of_day(22_400),
             has_heard: &|_| false,
         };
         let reached = Reached {
@@ -246,6 +252,37 @@ mod tests {
             for endpoint in 12..16 {
                 set(routes, endpoint, State::Suspect, PlaceWhy::Suspect, Cause::Timeout);
             }
+        }));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_instead_of_what_it_makes_of_certificates() {
+        let blocks = ["one", "two", "three"].iter().zip(1..).map(|(name, n)| {
+            let endpoints = format!("\"tls://192.0.2.{n}#{name}.example\", \"udp://192.0.2.{n}\"");
+            format!("[[provider]]\nname = \"{name}\"\nendpoints = [{endpoints}]\n")
+        });
+        let text = format!("version = 1\n{}", blocks.collect::<String>());
+        let config = Config::parse(&text, std::path::Path::new("detour.toml")).unwrap();
+        let expired = |routes: &mut Routes| {
+            for endpoint in [0, 2, 4] {
+                set(routes, endpoint, State::Down, PlaceWhy::Down, Cause::TlsExpired);
+            }
+        };
+        let first = |change: &dyn Fn(&mut Routes)| {
+            let told = told_of(&config, "127.0.0.1:53", change);
+            told.lines().next().unwrap().to_owned()
+        };
+        expect!["no provider answers: the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| expired(routes)));
+        expect!["3 of 3 providers answer (3 over udp); the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| {
+            expired(routes);
+            for endpoint in [1, 3, 5] {
+                set(routes, endpoint, State::Up, PlaceWhy::Healthy, Cause::Answering);
+            }
+        }));
+        // One whose certificate is good: the clock is right.
+        expect!["1 of 3 providers answer (1 over tls); no answer from one, two"].assert_eq(&first(&|routes| {
+            expired(routes);
+            set(routes, 4, State::Up, PlaceWhy::Healthy, Cause::Answering);
         }));
     }
 

@@ -32,4 +32,5 @@ mod rules;
 mod scripted;
 mod start;
 mod tcp;
+mod travel;
 mod truncation;

@@ -106,6 +106,11 @@ impl StreamLine {
         *current = Some(self.open(attempt));
     }
 
+    /// Takes a new connection from here on; the current one ends when what it carries is answered.
+    pub(super) fn renew(&self) {
+        drop(self.current.lock().take());
+    }
+
     /// Asks on a connection of its own.
     pub(super) fn begin_fresh(&self, attempt: Attempt) {
         // The queue is dropped: the connection closes when its one query is answered.
