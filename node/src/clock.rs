@@ -4,7 +4,6 @@
 //! yesterday's addresses pass for fresh.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use detour_core::{Clock, Time};
 use nix::time::{ClockId, clock_gettime};
@@ -30,8 +29,7 @@ pub(crate) struct Date {
 impl Date {
     /// Today.
     pub(crate) fn today() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::of_day(since.as_secs() / 86_400)
+        Self::of_day(read(ClockId::CLOCK_REALTIME).as_micros() / 1_000_000 / 86_400)
     }
 
     /// So many days after 1970-01-01, in the calendar whose years begin in March, so that leap days come last.

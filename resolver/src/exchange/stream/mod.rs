@@ -10,6 +10,8 @@ mod connection;
 mod dial;
 mod h2;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
