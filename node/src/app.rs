@@ -172,7 +172,7 @@ fn run_control(
         shared,
         addresses,
     } = planes;
-    let control = ControlTask {
+    let mut control = ControlTask {
         control,
         reports,
         reporter,
@@ -185,6 +185,8 @@ fn run_control(
         successions,
         token: tasks.token().clone(),
     };
+    // Before the first query: it must not be sent where there is no route.
+    control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }
 

@@ -117,7 +117,7 @@ impl ControlTask {
     }
 
     /// Tells control and data plane what became of the ways to endpoints.
-    fn look_at_network(&mut self) {
+    pub(crate) fn look_at_network(&mut self) {
         let now = self.clock.now();
         for output in self.network.look(now) {
             match output {
