@@ -8,6 +8,7 @@
 mod cleartext;
 mod configuration;
 mod learned;
+mod network;
 mod paths;
 pub mod start;
 #[cfg(test)]
@@ -266,44 +267,10 @@ impl Control {
         self.clients_asked = Some(self.clients_asked.map_or(at, |before| before.max(at)));
     }
 
-    /// The way to these endpoints changed, or the machine slept: what was known of it is void.
-    pub fn handle_new_path(&mut self, endpoints: &[EndpointId], now: Time) {
-        self.settled = now;
-        for endpoint in endpoints {
-            if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
-                health.new_path(now);
-            }
-            if let Some(path) = self.topology.endpoint(*endpoint).map(|e| e.path()) {
-                self.paths.forget(path);
-            }
-        }
-        self.settle(now);
-    }
-
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice_resume(now);
         self.settle(now);
-    }
-
-    /// A timer that fires two seconds late means that the machine slept: what is in flight is lost, and what was
-    /// known of the paths is old.
-    fn notice_resume(&mut self, now: Time) {
-        if let Some(promised) = self.promised.take()
-            && now.since(promised) >= RESUME_GAP_US
-        {
-            let gap_us = now.since(promised);
-            self.outputs.push_back(Output::Event(Event::Resumed { gap_us }));
-            let all: Vec<EndpointId> = self.topology.endpoint_ids().collect();
-            for endpoint in all {
-                if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
-                    health.new_path(now);
-                }
-            }
-            self.paths = Paths::default();
-            self.probes.clear();
-            self.settled = now;
-        }
     }
 
     /// Whether clients asked lately, or the node looks around at its start, so that probing serves somebody.

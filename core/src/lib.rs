@@ -24,6 +24,7 @@ pub mod dice;
 pub mod health;
 pub mod idle;
 pub mod lookup;
+pub mod network;
 pub mod outcome;
 pub mod plan;
 pub mod routes;

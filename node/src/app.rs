@@ -24,12 +24,13 @@ use tokio::sync::mpsc;
 use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::board::Board;
 use crate::cli::{RunArgs, exit_code};
-use crate::clock::BootClock;
+use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
+use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
 use crate::reload::{Reloader, ReloaderParts};
@@ -181,8 +182,10 @@ fn run_control(
         reporter,
         routes,
         shared,
+        addresses,
     } = planes;
-    let control = ControlTask {
+    let now = shared.clock().now();
+    let mut control = ControlTask {
         control,
         reports,
         reporter,
@@ -191,9 +194,13 @@ fn run_control(
         shared,
         metrics,
         learned,
+        network: NetworkWatch::open(addresses, now),
+        sleeps: Sleeps::new(now),
         successions,
         token: tasks.token().clone(),
     };
+    // Before the first query: it must not be sent where there is no route.
+    control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
 use detour_core::health::state::State;
+use detour_core::network;
 use detour_core::routes::{PlaceWhy, Routes};
 use detour_core::{Clock, EndpointId, Time};
 use detour_resolver::forwarder::{Parts, Shared};
@@ -15,8 +16,10 @@ use detour_resolver::report::{Report, Reporter};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Sleeps;
 use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
+use crate::network::NetworkWatch;
 use crate::planes::Plan;
 use crate::store::Entry;
 
@@ -29,6 +32,8 @@ enum Action {
     Reports,
     /// The control plane asked to be woken, or what was learned is to be kept.
     Timeout,
+    /// The network is to be looked at.
+    Network,
     /// Another configuration.
     Succeed(Box<Succession>),
     /// What an earlier process learned is there.
@@ -55,6 +60,8 @@ pub(crate) struct ControlTask {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
+    pub(crate) network: NetworkWatch,
+    pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
     pub(crate) token: CancellationToken,
@@ -89,6 +96,8 @@ impl ControlTask {
             Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
             // Cancel safe: what arrives stays until it was taken.
             entries = self.learned.arrived() => Action::Learned(entries),
+            // Cancel safe: a timer, or what stays in its socket.
+            () = self.network.wait(now) => Action::Network,
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
         }
@@ -99,6 +108,9 @@ impl ControlTask {
         if asked > Time::ZERO {
             self.control.note_client(asked);
         }
+        let now = self.clock.now();
+        self.control.handle_gap(self.sleeps.take_us(now), now);
+        self.drain();
         match action {
             Action::Reports => {
                 for report in batch.drain(..) {
@@ -106,12 +118,31 @@ impl ControlTask {
                 }
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
+            Action::Network => self.look_at_network(),
             Action::Succeed(succession) => self.succeed(*succession),
             Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
             Action::Stop => {}
         }
         self.drain();
         self.learned.look(&self.control, &*self.clock);
+    }
+
+    /// Tells control and data plane what became of the ways to endpoints.
+    pub(crate) fn look_at_network(&mut self) {
+        let now = self.clock.now();
+        for output in self.network.look(now) {
+            match output {
+                network::Output::NewWay(endpoints) => {
+                    tracing::info!(endpoints = endpoints.len(), "the way to endpoints changed");
+                    self.metrics.count_new_ways(&endpoints);
+                    self.control.handle_new_path(&endpoints, now);
+                    self.shared.renew(&endpoints);
+                }
+                network::Output::Unrouted(endpoints) => self.control.handle_unrouted(&endpoints, now),
+                network::Output::Routed(endpoints) => self.control.handle_routed(&endpoints, now),
+            }
+            self.drain();
+        }
     }
 
     fn take(&mut self, report: Report) {
@@ -151,6 +182,9 @@ impl ControlTask {
         }
         self.control
             .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
+        let addresses = remotes.iter().map(|remote| remote.address).collect();
+        let known = topology.endpoints_known_from(&older);
+        self.network.follow(addresses, &known, self.clock.now());
         if *topology != *older {
             // Lookups under way go on by the last table of the providers they began with.
             (self.routes, _) = watch::channel(Arc::clone(self.control.routes()));
@@ -194,6 +228,10 @@ fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Rout
                     topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned()
                 };
                 metrics.count_event(&event);
+                if matches!(event, Event::Resumed { .. }) {
+                    let all: Vec<EndpointId> = control.routes().topology.endpoint_ids().collect();
+                    shared.renew(&all);
+                }
                 if is_return(&event) {
                     shared.forget_failures();
                 }

@@ -14,6 +14,7 @@ mod kept;
 mod last_good;
 mod learned;
 mod metrics;
+mod network;
 mod output;
 mod planes;
 mod query;

@@ -18,6 +18,11 @@ struct ProbeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct WayLabels {
+    endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct StateLabels {
     endpoint: String,
     to: &'static str,
@@ -37,6 +42,12 @@ trait OfEndpoint: Clone + Hash + Eq + Ord {
 }
 
 impl OfEndpoint for ProbeLabels {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl OfEndpoint for WayLabels {
     fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -96,6 +107,7 @@ pub(crate) struct ControlMetrics {
     probes: Series<ProbeLabels>,
     states: Series<StateLabels>,
     places: Series<PlaceLabels>,
+    ways: Series<WayLabels>,
     uplink_suspect: Counter,
     resumes: Counter,
 }
@@ -108,6 +120,7 @@ impl ControlMetrics {
             probes: Series::default(),
             states: Series::default(),
             places: Series::default(),
+            ways: Series::default(),
             uplink_suspect: Counter::default(),
             resumes: Counter::default(),
         };
@@ -132,6 +145,11 @@ impl ControlMetrics {
             metrics.uplink_suspect.clone(),
         );
         registry.register(
+            "route_changes",
+            "Times packets to an endpoint took another way from then on",
+            metrics.ways.family.clone(),
+        );
+        registry.register(
             "resumes",
             "Times the machine was found to have slept",
             metrics.resumes.clone(),
@@ -145,6 +163,7 @@ impl ControlMetrics {
         self.probes.keep_only(&self.endpoints);
         self.states.keep_only(&self.endpoints);
         self.places.keep_only(&self.endpoints);
+        self.ways.keep_only(&self.endpoints);
     }
 
     fn label(&self, endpoint: EndpointId) -> String {
@@ -161,6 +180,14 @@ impl ControlMetrics {
         };
         let endpoint = self.label(endpoint);
         self.probes.count(ProbeLabels { endpoint, why });
+    }
+
+    /// Packets to these endpoints take another way.
+    pub(crate) fn count_new_ways(&mut self, endpoints: &[EndpointId]) {
+        for endpoint in endpoints {
+            let endpoint = self.label(*endpoint);
+            self.ways.count(WayLabels { endpoint });
+        }
     }
 
     /// Something happened.

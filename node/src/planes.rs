@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use detour_core::control::Control;
@@ -116,6 +117,8 @@ pub(crate) struct Planes {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) routes: watch::Sender<Arc<Routes>>,
     pub(crate) shared: Arc<Shared>,
+    /// Of the endpoints, by `EndpointId`.
+    pub(crate) addresses: Vec<SocketAddr>,
 }
 
 impl Planes {
@@ -126,6 +129,7 @@ impl Planes {
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();
         let reporter = Arc::new(reporter);
+        let addresses = plan.remotes.iter().map(|remote| remote.address).collect();
         let parts = Parts {
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
@@ -140,6 +144,7 @@ impl Planes {
             reporter,
             routes,
             shared,
+            addresses,
         }
     }
 }

@@ -189,6 +189,7 @@ fn machine_line(dns: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Date;
     use crate::config::{Config, to_topology};
     use detour_core::control::Control;
     use detour_core::health::state::State;
@@ -222,6 +223,7 @@ mod tests {
         routes.choices = Routes::choose(&routes.topology, &routes.endpoints);
         let view = View {
             routes: &routes,
+            today: Date::of_day(22_400),
             has_heard: &|_| false,
         };
         let reached = Reached {
@@ -294,6 +296,37 @@ mod tests {
             no provider answers: p1 is suspect (tls-untrusted) since 2 s, p2 is suspect (tls-untrusted) since 2 s
             endpoints in the clear have their turn in a moment (select.encryption)"#]]
         .assert_eq(&first_two(Cause::TlsUntrusted));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_instead_of_what_it_makes_of_certificates() {
+        let blocks = ["one", "two", "three"].iter().zip(1..).map(|(name, n)| {
+            let endpoints = format!("\"tls://192.0.2.{n}#{name}.example\", \"udp://192.0.2.{n}\"");
+            format!("[[provider]]\nname = \"{name}\"\nendpoints = [{endpoints}]\n")
+        });
+        let text = format!("version = 1\n{}", blocks.collect::<String>());
+        let config = Config::parse(&text, std::path::Path::new("detour.toml")).unwrap();
+        let expired = |routes: &mut Routes| {
+            for endpoint in [0, 2, 4] {
+                set(routes, endpoint, State::Down, PlaceWhy::Down, Cause::TlsExpired);
+            }
+        };
+        let first = |change: &dyn Fn(&mut Routes)| {
+            let told = told_of(&config, "127.0.0.1:53", change);
+            told.lines().next().unwrap().to_owned()
+        };
+        expect!["no provider answers: the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| expired(routes)));
+        expect!["3 of 3 providers answer (3 over udp); the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| {
+            expired(routes);
+            for endpoint in [1, 3, 5] {
+                set(routes, endpoint, State::Up, PlaceWhy::Healthy, Cause::Answering);
+            }
+        }));
+        // One whose certificate is good: the clock is right.
+        expect!["1 of 3 providers answer (1 over tls); one is down (tls-expired) since 2 s, two is down (tls-expired) since 2 s"].assert_eq(&first(&|routes| {
+            expired(routes);
+            set(routes, 4, State::Up, PlaceWhy::Healthy, Cause::Answering);
+        }));
     }
 
     #[test]

@@ -214,6 +214,15 @@ impl Shared {
         self.generation.read().exchanges.keep_warm(routes.warm);
     }
 
+    /// The way to these endpoints is another one, or the machine slept: what comes is sent on new connections and
+    /// sockets, and what is under way on the old ones is still waited for.
+    pub fn renew(&self, endpoints: &[EndpointId]) {
+        let generation = self.generation();
+        for endpoint in endpoints {
+            generation.exchanges.renew(*endpoint);
+        }
+    }
+
     /// What is answered here.
     #[must_use]
     pub fn local(&self) -> &Local {

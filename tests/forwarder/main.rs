@@ -34,5 +34,6 @@ mod scripted;
 mod start;
 mod store;
 mod tcp;
+mod travel;
 mod truncation;
 mod warm;

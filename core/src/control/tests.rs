@@ -3,6 +3,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
 mod configuration;
+mod network;
 
 use super::*;
 use crate::outcome::Failure;

@@ -391,8 +391,15 @@ impl Health {
         self.domains.restart_tally(now);
     }
 
-    /// Something came from it, so there is a route.
-    fn found_route(&mut self, now: Time) {
+    /// The network here has no route to it any more: what is in flight is lost.
+    pub fn lost_route(&mut self, now: Time) {
+        self.drop_open(now);
+        self.no_route = true;
+        self.probes.no_route(now);
+    }
+
+    /// Something came from it, or the system says so: there is a route.
+    pub fn found_route(&mut self, now: Time) {
         if self.no_route {
             self.no_route = false;
             if self.state.is_usable() {

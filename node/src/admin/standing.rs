@@ -14,6 +14,7 @@ use detour_resolver::generation::Generation;
 
 use super::configuration::Told;
 use super::words::age_text;
+use crate::clock::Date;
 
 /// Troubles named; the rest is counted.
 const NAMED: usize = 3;
@@ -23,6 +24,8 @@ const NAMED: usize = 3;
 pub(crate) struct View<'v> {
     /// The current table.
     pub(crate) routes: &'v Routes,
+    /// What day it is, by a clock that may be wrong.
+    pub(crate) today: Date,
     /// Whether anything has come from an endpoint.
     pub(crate) has_heard: &'v dyn Fn(EndpointId) -> bool,
 }
@@ -40,6 +43,7 @@ impl View<'_> {
     pub(crate) fn of<T>(generation: &Generation, look: impl FnOnce(View<'_>) -> T) -> T {
         look(View {
             routes: &generation.routes(),
+            today: Date::today(),
             has_heard: &|endpoint| generation.has_heard(endpoint),
         })
     }
@@ -180,10 +184,40 @@ fn is_intercepted(routes: &Routes) -> bool {
     causes.contains(&Cause::TlsUntrusted) && causes.iter().all(is_refused)
 }
 
+/// Whether the certificates of all providers that have any look expired, two or more: then it is the clock that
+/// everybody's are checked by.
+fn is_clock_wrong(routes: &Routes) -> bool {
+    let mut providers = 0_usize;
+    for provider in &routes.topology.providers {
+        let ids = provider.endpoints.iter();
+        let encrypted = ids.filter(|id| {
+            let endpoint = routes.topology.endpoint(**id);
+            endpoint.is_some_and(|endpoint| endpoint.transport.is_encrypted())
+        });
+        let own: Vec<&EndpointRoute> = encrypted.filter_map(|id| routes.endpoint(*id)).collect();
+        if own.is_empty() {
+            continue;
+        }
+        providers = providers.saturating_add(1);
+        let is_expired = |route: &&EndpointRoute| !route.state.is_usable() && route.cause == Cause::TlsExpired;
+        if own.iter().any(|route| is_answering(route)) || !own.iter().any(is_expired) {
+            return false;
+        }
+    }
+    providers >= 2
+}
+
 /// All that is wrong, worst first.
 fn troubles(view: View<'_>, now: Time) -> Vec<String> {
     let routes = view.routes;
+    let is_clock_wrong = is_clock_wrong(routes);
     let mut paths = Vec::new();
+    if is_clock_wrong {
+        let today = view.today;
+        paths.push(format!(
+            "the certificates of all providers look expired: is this machine's clock right? (it says {today})"
+        ));
+    }
     let endpoints = || routes.endpoints.iter().zip(&routes.topology.endpoints);
     // A path that nobody may be asked on is nobody's trouble.
     let in_use = |path: &&Path| endpoints().any(|(route, own)| own.path() == **path && route.why.may_be_asked());
@@ -203,6 +237,7 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}
             Standing::Unroutable => down.push(format!("{} cannot be reached (no-route)", provider.name)),
+            Standing::Troubled(route) if is_clock_wrong && route.cause == Cause::TlsExpired => {}
             Standing::Troubled(route) => {
                 let list = if route.state == State::Down {
                     &mut down
@@ -211,19 +246,20 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
                 };
                 list.push(format!("{} is {}", provider.name, since(&route, now)));
             }
-            Standing::Answering => single.extend(endpoint_troubles(routes, provider, now)),
+            Standing::Answering => single.extend(endpoint_troubles(routes, provider, is_clock_wrong, now)),
         }
     }
     [paths, down, suspect, single].concat()
 }
 
 /// Endpoints in trouble of a provider that answers at another one. What lies on a broken path is told once, as path.
-fn endpoint_troubles(routes: &Routes, provider: &Provider, now: Time) -> Vec<String> {
+fn endpoint_troubles(routes: &Routes, provider: &Provider, is_clock_wrong: bool, now: Time) -> Vec<String> {
     let broken = provider.endpoints.iter().filter_map(|id| {
         let (route, endpoint) = (routes.endpoint(*id)?, routes.topology.endpoint(*id)?);
         let is_own = match route.state {
             State::Suspect | State::Down => {
-                route.why != PlaceWhy::NoRoute && !routes.uplink_suspect.contains(&endpoint.path())
+                let is_explained = is_clock_wrong && route.cause == Cause::TlsExpired;
+                !is_explained && route.why != PlaceWhy::NoRoute && !routes.uplink_suspect.contains(&endpoint.path())
             }
             State::Unknown | State::Up | State::Probation => false,
         };

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use super::client::get;
 use super::standing::{View, summary};
 use super::{AdminState, Configuration, Mistakes, Notes, serve};
+use crate::clock::Date;
 use crate::config::{self, Config};
 
 /// A clock that stands still until it is moved.
@@ -414,6 +415,7 @@ fn the_summary_says_first_what_is_wrong() {
         let has_heard = |id: EndpointId| heard.borrow().contains(&id.0);
         let view = View {
             routes,
+            today: Date::of_day(22_400),
             has_heard: &has_heard,
         };
         summary(view, &told, now)

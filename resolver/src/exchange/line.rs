@@ -11,6 +11,7 @@ use detour_core::lookup::Via;
 use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Transport};
+use nix::errno::Errno;
 
 use super::{Attempt, AttemptEvent};
 use crate::ask::Ask;
@@ -170,7 +171,10 @@ impl Line {
 pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
     use io::ErrorKind as Kind;
     let kind = error.kind();
-    if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
+    if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) {
+        // A kernel without IPv6.
+        Some(Failure::NoRoute)
+    } else if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
         None
     } else if matches!(
         kind,

@@ -141,6 +141,16 @@ impl Exchanges {
         }
     }
 
+    /// Attempts from here on are made on new sockets and connections.
+    pub(crate) fn renew(&self, endpoint: EndpointId) {
+        if let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) {
+            if let Some(udp) = &speaker.udp {
+                udp.renew();
+            }
+            speaker.stream.renew();
+        }
+    }
+
     /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
     pub fn begin(&self, endpoint: EndpointId, attempt: Attempt) {
         let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) else {

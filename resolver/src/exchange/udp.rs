@@ -98,6 +98,13 @@ impl UdpLine {
         }
     }
 
+    /// Takes new sockets from here on: the open ones are tied to the address they were connected from.
+    pub(super) fn renew(&self) {
+        for socket in self.pool.lock().drain(..) {
+            socket.retired.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Asks on a socket of its own.
     pub(super) fn begin_fresh(&self, attempt: Attempt) {
         match self.open(true) {

@@ -28,6 +28,8 @@ const STALL_US: u64 = 2 * SEC;
 const WRITES_MAX: u8 = 2;
 /// How often a connection with queries in flight is looked at.
 const TICK: Duration = Duration::from_millis(500);
+/// A timer this late means that the machine slept: the other end has long forgotten this connection.
+const SLEPT_US: u64 = 2 * SEC;
 /// A connection that the server closed sooner is not opened again before somebody asks.
 const SHORT_US: u64 = SEC;
 
@@ -185,8 +187,15 @@ impl Connection {
             if queue.is_none() && self.pending.is_empty() {
                 break End::Unneeded;
             }
-            match self.select(link.capacity(), &mut arrivals, queue).await {
+            let due = self.line.clock.now().plus(micros(self.next_tick()));
+            let action = self.select(link.capacity(), &mut arrivals, queue).await;
+            let slept = self.line.clock.now().since(due) >= SLEPT_US;
+            match action {
                 Action::Query(None) => *queue = None,
+                Action::Query(Some(attempt)) if slept => {
+                    self.waiting.push_back((attempt, 0));
+                    self.hand_over(queue);
+                }
                 Action::Query(Some(attempt)) => self.waiting.push_back((attempt, 0)),
                 Action::Arrived(Arrival::Closed) => break self.closed_by_peer(),
                 Action::Arrived(arrival) => {
@@ -195,7 +204,9 @@ impl Connection {
                     }
                 }
                 Action::Tick => {
-                    if !self.tick(&link, queue) {
+                    if slept {
+                        self.hand_over(queue);
+                    } else if !self.tick(&link, queue) {
                         break End::Idle;
                     }
                 }
@@ -268,10 +279,14 @@ impl Connection {
         true
     }
 
-    /// Another connection takes the queries to come; this one waits for what it carries.
+    /// Another connection takes the queries to come and those that wait to be written; this one waits for what it carries.
     fn hand_over(&mut self, queue: &mut Queue) {
         if let Some(queue) = queue.take() {
-            let successor = Self::with(Arc::clone(&self.line), Arc::clone(&self.known), VecDeque::new());
+            let successor = Self::with(
+                Arc::clone(&self.line),
+                Arc::clone(&self.known),
+                std::mem::take(&mut self.waiting),
+            );
             self.line
                 .tasks
                 .spawn_job(async move { successor.run(Some(queue)).await });
@@ -379,6 +394,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether bytes under an unknown id are at least a DNS answer.

@@ -10,6 +10,8 @@ mod connection;
 mod dial;
 mod h2;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -104,6 +106,11 @@ impl StreamLine {
             },
         };
         *current = Some(self.open(attempt));
+    }
+
+    /// Takes a new connection from here on; the current one ends when what it carries is answered.
+    pub(super) fn renew(&self) {
+        drop(self.current.lock().take());
     }
 
     /// Asks on a connection of its own.
