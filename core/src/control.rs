@@ -5,8 +5,11 @@
 //! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
 //! failures while nobody else answers are the uplink's, not the provider's.
 
+mod cleartext;
+mod configuration;
 mod learned;
 mod paths;
+pub mod start;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +18,8 @@ use std::sync::Arc;
 
 pub use self::learned::{Memory, Remembered};
 use self::paths::Paths;
+use self::start::Start;
+use crate::Encryption;
 use crate::dice::{Dice, Purpose as DicePurpose};
 use crate::health::domains::DomainKey;
 use crate::health::probe::NOTHING_UP_INTERVAL_US;
@@ -23,10 +28,10 @@ use crate::health::{Begun, Finish, Health, Purpose};
 use crate::outcome::{Cause, Rcode, Reply};
 use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
 use crate::time::{MS, SEC, Time};
-use crate::topology::{EndpointId, OperatorId, Path, Topology};
+use crate::topology::{Endpoint, EndpointId, OperatorId, Path, Topology};
 
 /// Without a client's question for this long nothing is probed.
-const CLIENTS_WITHIN_US: u64 = 60 * SEC;
+pub const CLIENTS_WITHIN_US: u64 = 60 * SEC;
 /// A timer this late means that the machine slept.
 const RESUME_GAP_US: u64 = 2 * SEC;
 /// An avoided domain is published anew once it would be avoided for less than this: a second after the last time.
@@ -51,6 +56,8 @@ pub enum ProbeWhy {
     Reference,
     /// Another transport of the same provider failed: does this one work?
     Standby,
+    /// The node starts, or was given this endpoint: who answers?
+    Start,
 }
 
 /// What the shell has to do.
@@ -107,6 +114,10 @@ pub enum Event {
     NothingUp,
     /// Something is usable again.
     SomethingUp,
+    /// Nothing encrypted answers: queries travel in the clear.
+    InTheClear,
+    /// Something encrypted may answer again: they do not any more.
+    EncryptedAgain,
 }
 
 /// The control plane of one node.
@@ -144,6 +155,10 @@ pub struct Control {
     any_trouble: bool,
     /// Nobody asked for a minute: due probes were not sent.
     was_idle: bool,
+    /// The last start, resume or change of route.
+    settled: Time,
+    /// The first look at providers.
+    start: Start,
 }
 
 /// How an operator answered the probe question lately.
@@ -161,7 +176,7 @@ impl Control {
     pub fn new(topology: Arc<Topology>, settings: Settings, now: Time, seed: u64) -> Self {
         let health: Vec<Health> = topology.endpoints.iter().map(|_| Health::new(now)).collect();
         let dice = Dice::new(seed);
-        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, now);
+        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, (now, now));
         Self {
             topology,
             settings,
@@ -179,6 +194,8 @@ impl Control {
             promised: None,
             any_trouble: false,
             was_idle: true,
+            settled: now,
+            start: Start::default(),
         }
     }
 
@@ -251,6 +268,7 @@ impl Control {
 
     /// The way to these endpoints changed, or the machine slept: what was known of it is void.
     pub fn handle_new_path(&mut self, endpoints: &[EndpointId], now: Time) {
+        self.settled = now;
         for endpoint in endpoints {
             if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
                 health.new_path(now);
@@ -284,13 +302,16 @@ impl Control {
             }
             self.paths = Paths::default();
             self.probes.clear();
+            self.settled = now;
         }
     }
 
-    /// Whether clients asked lately, so that probing serves somebody.
+    /// Whether clients asked lately, or the node looks around at its start, so that probing serves somebody.
     fn has_clients(&self, now: Time) -> bool {
-        self.clients_asked
-            .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
+        self.start.is_looking(now)
+            || self
+                .clients_asked
+                .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)
     }
 
     /// Where an endpoint's packets go and who runs it.
@@ -370,27 +391,39 @@ impl Control {
         }
         let uplink = self.judge_uplink(now);
         self.condemn(now);
-        let changed = self.take_changes(now) || uplink || self.has_moved();
+        let changed = self.take_changes(now) || uplink || self.has_moved(now);
         self.was_idle = !self.has_clients(now);
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         if changed || refresh {
             self.rebuild(now);
         }
         self.send_probes(now);
+        self.probe_choices(now);
         self.probes.retain(|_, until| *until > now);
     }
 
     /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, an endpoint
     /// is strained. That it no longer is may wait for the next table.
-    fn has_moved(&self) -> bool {
+    fn has_moved(&self, now: Time) -> bool {
+        let cleartext = self.is_cleartext_allowed(now);
         self.health
             .iter()
             .zip(&self.topology.endpoints)
             .zip(&self.routes.endpoints)
             .any(|((own, endpoint), route)| {
-                place(&self.topology, &self.health, own, endpoint.provider) != route.why
+                place(&self.topology, &self.health, own, endpoint, cleartext) != route.why
                     || (!route.strained && own.is_strained())
             })
+    }
+
+    /// From when on queries may travel in the clear, as things stand.
+    fn cleartext_from(&self) -> Option<Time> {
+        cleartext::allowed_from(self.settings.encryption, &self.topology, &self.health, self.settled)
+    }
+
+    /// Whether they may now.
+    fn is_cleartext_allowed(&self, now: Time) -> bool {
+        self.cleartext_from().is_some_and(|from| from <= now)
     }
 
     /// Notes troubles by path, and whether a path is this machine's own.
@@ -523,7 +556,7 @@ impl Control {
                     .is_some_and(|p| p.operator != operator)
             })
             .filter_map(|(id, _)| {
-                let route = self.routes.endpoint(id)?;
+                let route = self.routes.endpoint(id).filter(|route| route.why.may_be_asked())?;
                 Some((route.why, route.timing.p50_us.unwrap_or(u64::MAX), id))
             })
             .min();
@@ -534,7 +567,9 @@ impl Control {
 
     /// Has an endpoint probed.
     fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) {
-        if self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
+        let is_cleartext = |route: &EndpointRoute| route.why == PlaceWhy::Cleartext;
+        let barred = self.routes.endpoint(endpoint).is_some_and(is_cleartext);
+        if barred || self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
             return;
         }
         let id = self.next_probe;
@@ -545,8 +580,6 @@ impl Control {
 
     /// Builds the table anew and says what it changed.
     fn rebuild(&mut self, now: Time) {
-        self.stale_stats = false;
-        self.built = now;
         let version = self.routes.version.saturating_add(1);
         let routes = build(
             &self.topology,
@@ -555,7 +588,7 @@ impl Control {
             &self.health,
             &self.paths,
             version,
-            now,
+            (now, self.settled),
         );
         for (id, (old, new)) in self
             .topology
@@ -570,6 +603,13 @@ impl Control {
                 }));
             }
         }
+        self.take_table(routes, now);
+    }
+
+    /// Makes a table the current one.
+    fn take_table(&mut self, routes: Routes, now: Time) {
+        self.stale_stats = false;
+        self.built = now;
         if routes.nothing_up != self.routes.nothing_up {
             self.outputs.push_back(Output::Event(if routes.nothing_up {
                 Event::NothingUp
@@ -577,10 +617,17 @@ impl Control {
                 Event::SomethingUp
             }));
         }
+        if routes.in_the_clear != self.routes.in_the_clear {
+            self.outputs.push_back(Output::Event(if routes.in_the_clear {
+                Event::InTheClear
+            } else {
+                Event::EncryptedAgain
+            }));
+        }
         self.any_trouble = routes
             .endpoints
             .iter()
-            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::NoRoute));
+            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext | PlaceWhy::NoRoute));
         self.routes = Arc::new(routes);
         self.outputs.push_back(Output::RoutesChanged);
     }
@@ -596,7 +643,11 @@ impl Control {
             return Some((now, "output"));
         }
         let clients = self.has_clients(now);
+        let cleartext = self.cleartext_from().filter(|from| *from > now);
         let mut next: Option<(Time, &'static str)> = self.paths.next_due();
+        if let Some(from) = cleartext {
+            next = Some(next.map_or((from, "cleartext"), |n| n.min((from, "cleartext"))));
+        }
         for health in &mut self.health {
             let probe = health.probes.due().filter(|_| clients).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {
@@ -628,8 +679,10 @@ fn build(
     health: &[Health],
     paths: &Paths,
     version: u64,
-    now: Time,
+    (now, settled): (Time, Time),
 ) -> Routes {
+    let cleartext = cleartext::allowed_from(settings.encryption, topology, health, settled);
+    let cleartext = cleartext.is_some_and(|from| from <= now);
     let endpoints: Vec<EndpointRoute> = health
         .iter()
         .zip(&topology.endpoints)
@@ -637,13 +690,22 @@ fn build(
             state: own.state(),
             cause: own.cause(),
             since: own.since(),
-            why: place(topology, health, own, endpoint.provider),
+            why: place(topology, health, own, endpoint, cleartext),
             timing: own.latencies().timing(),
             ok_permille: own.ok_permille(),
             strained: own.is_strained(),
         })
         .collect();
-    let nothing_up = !health.iter().any(|own| own.state().is_usable() && !own.has_no_route());
+    // What is not asked yet for want of encryption is still a hope, unless it never may be.
+    let hope = settings.encryption != Encryption::Require;
+    let is_usable = |own: &Health, why: PlaceWhy| {
+        let may_be_asked = why.may_be_asked() || (hope && why == PlaceWhy::Cleartext);
+        may_be_asked && own.state().is_usable()
+    };
+    let nothing_up = !health
+        .iter()
+        .zip(&endpoints)
+        .any(|(own, route)| is_usable(own, route.why));
     let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
     for (id, own) in topology.endpoint_ids().zip(health) {
         for (domain, until) in own.domains().avoided(now) {
@@ -651,23 +713,30 @@ fn build(
         }
     }
     avoided.sort_unstable();
+    let choices = Routes::choose(topology, &endpoints);
     Routes {
         version,
-        choices: Routes::choose(topology, &endpoints),
+        warm: Routes::choose_warm(topology, &choices),
+        choices,
         topology: Arc::clone(topology),
         settings,
         dice,
         endpoints,
         nothing_up,
+        in_the_clear: cleartext && cleartext::is_withheld(settings.encryption, topology),
         uplink_suspect: paths.suspect().collect(),
         avoided,
     }
 }
 
 /// Where an endpoint stands and why.
-fn place(topology: &Topology, health: &[Health], own: &Health, provider: crate::topology::ProviderId) -> PlaceWhy {
+fn place(topology: &Topology, health: &[Health], own: &Health, endpoint: &Endpoint, cleartext: bool) -> PlaceWhy {
+    let provider = endpoint.provider;
     if own.has_no_route() {
         return PlaceWhy::NoRoute;
+    }
+    if !cleartext && !endpoint.transport.is_encrypted() {
+        return PlaceWhy::Cleartext;
     }
     match own.state() {
         State::Down => return PlaceWhy::Down,

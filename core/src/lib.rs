@@ -22,6 +22,7 @@
 pub mod control;
 pub mod dice;
 pub mod health;
+pub mod idle;
 pub mod lookup;
 pub mod outcome;
 pub mod plan;
@@ -47,4 +48,16 @@ pub enum Strategy {
     Fastest,
     /// By registrable domain, so that each provider learns a stable part of the names.
     Shard,
+}
+
+/// When queries may travel in the clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// Once no encrypted endpoint answers any more.
+    #[default]
+    Prefer,
+    /// Never.
+    Require,
+    /// Whenever it is an endpoint's turn.
+    Any,
 }

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use crate::health::Purpose;
 use crate::health::latency::OVERDUE_US_MAX;
 use crate::outcome::{Failure, Rcode, Reply, Signal};
-use crate::plan::{Plan, STEPS_MAX};
-use crate::routes::{Place, Routes};
+use crate::plan::{Plan, STEPS_MAX, Step};
+use crate::routes::{Place, PlaceWhy, Routes};
 use crate::time::{MS, SEC, Time};
 use crate::topology::{EndpointId, ProviderId};
 use crate::usage::Usage;
@@ -235,6 +235,10 @@ pub trait Heard: core::fmt::Debug {
     /// When the newest attempt began that this endpoint answered; the time of arrival for what belongs to no attempt.
     /// Not when the answer came: an endpoint that turned slow still sends what it was asked before.
     fn last_heard(&self, endpoint: EndpointId) -> Time;
+
+    /// How long an attempt begun now waits before its query can be written, microseconds: 0 where a connection stands or
+    /// none is needed, else what connecting took lately.
+    fn connect_us(&self, endpoint: EndpointId) -> u64;
 }
 
 /// One question in flight.
@@ -244,6 +248,8 @@ pub struct Lookup {
     plan: Plan,
     /// Steps of it already used.
     used: usize,
+    /// Steps that may not be asked as long as something encrypted may answer.
+    barred: Vec<Step>,
     /// When the client's question came.
     started: Time,
     /// When the lookup gives up.
@@ -267,6 +273,7 @@ impl Lookup {
         let mut lookup = Self {
             plan,
             used: 0,
+            barred: Vec::new(),
             started: now,
             deadline: now.plus(DEADLINE_US),
             positive_known,
@@ -415,6 +422,9 @@ impl Lookup {
             return;
         }
         self.read_deadline(view.routes);
+        if self.unbar(view.routes) && !self.attempts.iter().any(Attempt::is_hopeful) {
+            self.begin_next(Why::HedgeSuspect, now, view);
+        }
         for slot in 0..self.attempts.len() {
             let Some(attempt) = self.attempts.get(slot).copied() else {
                 continue;
@@ -488,6 +498,10 @@ impl Lookup {
             if answered {
                 continue;
             }
+            if is_barred(view.routes, step.endpoint) {
+                self.barred.push(step);
+                continue;
+            }
             if self
                 .begin(step.endpoint, step.provider, Via::Own, why, now, view)
                 .is_some()
@@ -496,6 +510,17 @@ impl Lookup {
             }
         }
         false
+    }
+
+    /// Puts the steps that may be asked now at the end of the plan; whether there were any.
+    fn unbar(&mut self, routes: &Routes) -> bool {
+        let (barred, free): (Vec<Step>, Vec<Step>) = std::mem::take(&mut self.barred)
+            .into_iter()
+            .partition(|step| is_barred(routes, step.endpoint));
+        self.barred = barred;
+        let any = !free.is_empty();
+        self.plan.steps.extend(free);
+        any
     }
 
     /// Begins the next step at a validating provider that has not been asked; false if there is none.
@@ -539,7 +564,12 @@ impl Lookup {
         let timing = view.routes.endpoint(endpoint)?.timing;
         // A stream beside UDP connects first; the datagrams' times say nothing about it.
         let (overdue_us, timeout_us) = match via {
-            Via::Own | Via::NoEdns => (timing.overdue_us, timing.timeout_us),
+            // The handshake is no answer's latency, but no reason to hedge later than is good for the client, either.
+            Via::Own | Via::NoEdns => {
+                let connect_us = view.heard.connect_us(endpoint);
+                let overdue_us = timing.overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
+                (overdue_us, timing.timeout_us)
+            }
             Via::Stream => (OVERDUE_US_MAX, STREAM_TIMEOUT_US),
         };
         self.attempts.push(Attempt {
@@ -606,8 +636,14 @@ impl Lookup {
         if waiting && now < self.deadline {
             return;
         }
-        if !waiting && now < self.deadline && self.begin_next(Why::Retry, now, view) {
-            return;
+        if !waiting && now < self.deadline {
+            if self.begin_next(Why::Retry, now, view) {
+                return;
+            }
+            // Nothing encrypted is left: the rest may be asked soon.
+            if !self.barred.is_empty() && !settled && self.held.is_none() {
+                return;
+            }
         }
         if let Some((slot, _)) = self.held {
             self.answer(slot, Reply::Denial { soa: false });
@@ -705,6 +741,13 @@ impl Lookup {
     pub fn attempts(&self) -> impl Iterator<Item = (EndpointId, Why)> {
         self.attempts.iter().map(|attempt| (attempt.endpoint, attempt.why))
     }
+}
+
+/// Whether the endpoint must not be asked, because something encrypted may still answer.
+fn is_barred(routes: &Routes, endpoint: EndpointId) -> bool {
+    routes
+        .endpoint(endpoint)
+        .is_some_and(|route| route.why == PlaceWhy::Cleartext)
 }
 
 /// Whether this node has left the endpoint.

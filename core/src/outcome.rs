@@ -67,6 +67,18 @@ pub enum Failure {
     ConnectTimeout,
     /// A stream carried something that is no answer.
     Garbage,
+    /// The server's certificate is expired or not valid yet; or this machine's clock is wrong.
+    TlsExpired,
+    /// The certificate is another name's.
+    TlsWrongName,
+    /// The certificate leads to no trusted root.
+    TlsUntrusted,
+    /// Connected, but no handshake within the time for connecting.
+    TlsStalled,
+    /// Any other failure of TLS: an alert, no common version or protocol.
+    Tls,
+    /// An HTTP status other than 200, or a body that is no DNS message by its type (RFC 8484 section 4.2.1).
+    Http,
     /// This machine's own shortage (sockets, ports): says nothing about the endpoint.
     Local,
 }
@@ -95,7 +107,7 @@ pub enum Cause {
     Timeout,
     /// Five attempts and not a byte back.
     Silence,
-    /// Ten of the last 32 attempts unanswered.
+    /// Clearly more attempts unanswered than are slow by themselves.
     Loss,
     /// Connection reset.
     Reset,
@@ -105,6 +117,18 @@ pub enum Cause {
     Connect,
     /// Bytes that are no DNS answer.
     Garbage,
+    /// A certificate that is expired or not valid yet.
+    TlsExpired,
+    /// A certificate of another name.
+    TlsWrongName,
+    /// A certificate that leads to no trusted root.
+    TlsUntrusted,
+    /// Connected, but no TLS handshake in 2 s.
+    TlsStalled,
+    /// Another failure of TLS.
+    Tls,
+    /// An HTTP error.
+    Http,
     /// Answers to something else, proven by the same question over a stream.
     Mismatch,
     /// SERVFAIL where another provider answers well.
@@ -124,11 +148,16 @@ impl Cause {
     #[must_use]
     pub fn is_path(self) -> bool {
         match self {
-            Self::Timeout | Self::Silence | Self::Loss | Self::Unreachable | Self::Connect => true,
+            Self::Timeout | Self::Silence | Self::Loss | Self::Unreachable | Self::Connect | Self::TlsStalled => true,
             Self::Untried
             | Self::Answering
             | Self::Reset
             | Self::Garbage
+            | Self::TlsExpired
+            | Self::TlsWrongName
+            | Self::TlsUntrusted
+            | Self::Tls
+            | Self::Http
             | Self::Mismatch
             | Self::Servfail
             | Self::Refused
@@ -162,6 +191,12 @@ impl Cause {
             Failure::Unreachable => Some(Self::Unreachable),
             Failure::ConnectTimeout => Some(Self::Connect),
             Failure::Garbage => Some(Self::Garbage),
+            Failure::TlsExpired => Some(Self::TlsExpired),
+            Failure::TlsWrongName => Some(Self::TlsWrongName),
+            Failure::TlsUntrusted => Some(Self::TlsUntrusted),
+            Failure::TlsStalled => Some(Self::TlsStalled),
+            Failure::Tls => Some(Self::Tls),
+            Failure::Http => Some(Self::Http),
             Failure::NoRoute | Failure::Local => None,
         }
     }
@@ -179,6 +214,12 @@ impl Cause {
             Self::Unreachable => "unreachable",
             Self::Connect => "connect",
             Self::Garbage => "garbage",
+            Self::TlsExpired => "tls-expired",
+            Self::TlsWrongName => "tls-wrong-name",
+            Self::TlsUntrusted => "tls-untrusted",
+            Self::TlsStalled => "tls-stalled",
+            Self::Tls => "tls",
+            Self::Http => "http",
             Self::Mismatch => "mismatch",
             Self::Servfail => "servfail",
             Self::Refused => "refused",

@@ -96,6 +96,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The first two are asked at once: the first is suspect or nothing is up.
     pub pair: bool,
+    /// The first choice is over its share or rate: nobody else is left, and an answer is worth more than a cap.
+    pub cap_ignored: bool,
 }
 
 /// One candidate for the first choice or a backup; compared field by field.
@@ -131,13 +133,12 @@ pub fn plan(
     now: Time,
     note: &mut impl FnMut(ProviderId, Skipped),
 ) -> Plan {
-    let Some((first, chosen)) = first_choice(routes, usage, question, now, note) else {
-        return Plan::default();
+    let mut plan = Plan::default();
+    let Some((first, chosen)) = first_choice(routes, usage, question, now, &mut plan.cap_ignored, note) else {
+        return plan;
     };
-    let mut plan = Plan {
-        steps: Vec::with_capacity(STEPS_MAX),
-        pair: routes.nothing_up || first.why >= PlaceWhy::Suspect,
-    };
+    plan.steps.reserve(STEPS_MAX);
+    plan.pair = routes.nothing_up || first.why >= PlaceWhy::Suspect;
     plan.steps.push(Step {
         endpoint: first.endpoint,
         provider: first.provider,
@@ -157,6 +158,7 @@ fn first_choice<'r>(
     usage: &mut Usage,
     question: Question,
     now: Time,
+    cap_ignored: &mut bool,
     note: &mut impl FnMut(ProviderId, Skipped),
 ) -> Option<(&'r Choice, Chosen)> {
     if routes.nothing_up {
@@ -192,12 +194,17 @@ fn first_choice<'r>(
     ];
     for (reason, wish) in wishes {
         let kept: Vec<&Choice> = pool.iter().copied().filter(|choice| wish(choice, usage)).collect();
-        if !kept.is_empty() {
+        if kept.is_empty() {
+            *cap_ignored |= matches!(reason, Skipped::Share | Skipped::Rate);
+        } else {
             for choice in pool.iter().filter(|choice| !kept.contains(choice)) {
                 note(choice.provider, reason);
             }
             pool = kept;
         }
+    }
+    if *cap_ignored {
+        usage.note_cap_ignored(now);
     }
     by_strategy(routes, question, &pool, note)
 }
@@ -350,10 +357,44 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             });
         }
     }
+    add_cleartext(routes, plan);
     for step in planned.iter().take(STEPS_MAX.saturating_sub(plan.steps.len()).min(2)) {
         plan.steps.push(Step {
             chosen: Chosen::Again,
             ..*step
         });
+    }
+}
+
+/// What may be asked in the clear should everything encrypted fail while this query waits: first at the providers of
+/// the plan, then at those of its class that have nothing else.
+fn add_cleartext(routes: &Routes, plan: &mut Plan) {
+    let class_of = |id: ProviderId| routes.topology.provider(id).map(|p| p.class);
+    let Some(class) = plan.steps.first().map(|step| class_of(step.provider)) else {
+        return;
+    };
+    let mut providers: Vec<ProviderId> = Vec::with_capacity(routes.topology.providers.len());
+    let planned = plan.steps.iter().map(|step| step.provider);
+    for id in planned.chain(routes.topology.provider_ids()) {
+        if !providers.contains(&id) && class_of(id) == class {
+            providers.push(id);
+        }
+    }
+    for id in providers {
+        let Some(provider) = routes.topology.provider(id) else {
+            continue;
+        };
+        let barred = |endpoint: &EndpointId| {
+            let why = routes.endpoint(*endpoint).map(|route| route.why);
+            why == Some(PlaceWhy::Cleartext) && plan.steps.iter().all(|step| step.endpoint != *endpoint)
+        };
+        let endpoint = provider.endpoints.iter().copied().find(barred);
+        if let Some(endpoint) = endpoint.filter(|_| plan.steps.len() < STEPS_MAX) {
+            plan.steps.push(Step {
+                endpoint,
+                provider: id,
+                chosen: Chosen::OtherTransport,
+            });
+        }
     }
 }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::Strategy;
 use crate::dice::Dice;
 use crate::health::domains::DomainKey;
 use crate::health::latency::Timing;
 use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::time::Time;
-use crate::topology::{EndpointId, Path, ProviderId, Topology};
+use crate::topology::{EndpointId, Path, ProviderId, Topology, TransportClass};
+use crate::{Encryption, Strategy};
 
 /// Where plans put an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,8 @@ pub enum PlaceWhy {
     Loss,
     /// It is down.
     Down,
+    /// Anybody on the path could read it, and encrypted endpoints may still answer.
+    Cleartext,
     /// The network here has no route to its address family.
     NoRoute,
 }
@@ -67,6 +69,7 @@ impl PlaceWhy {
             Self::Suspect => "suspect",
             Self::Loss => "loss",
             Self::Down => "down",
+            Self::Cleartext => "cleartext",
             Self::NoRoute => "no-route",
         }
     }
@@ -83,8 +86,14 @@ impl PlaceWhy {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
             Self::Sibling | Self::Suspect => Place::Last,
-            Self::Loss | Self::Down | Self::NoRoute => Place::Out,
+            Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute => Place::Out,
         }
+    }
+
+    /// Whether an endpoint that stands like this may be asked at all; the network or the operator says no to others.
+    #[must_use]
+    pub fn may_be_asked(self) -> bool {
+        !matches!(self, Self::Cleartext | Self::NoRoute)
     }
 }
 
@@ -135,6 +144,8 @@ pub struct Choice {
 pub struct Settings {
     /// How the first choice falls.
     pub strategy: Strategy,
+    /// When queries may travel in the clear.
+    pub encryption: Encryption,
 }
 
 /// The table.
@@ -155,6 +166,10 @@ pub struct Routes {
     pub choices: Vec<Choice>,
     /// No endpoint is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
     pub nothing_up: bool,
+    /// Queries travel in the clear, though encryption is preferred and listed: nothing encrypted answers.
+    pub in_the_clear: bool,
+    /// Streams worth keeping connected while clients ask: of the two best providers, in no order.
+    pub warm: [Option<EndpointId>; 2],
     /// Paths whose failures are this machine's own.
     pub uplink_suspect: Vec<Path>,
     /// Domains to avoid at an endpoint, and until when; sorted.
@@ -199,9 +214,23 @@ impl Routes {
         }
         // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
         // shows that the network is back.
+        choices.retain(|choice| choice.why != PlaceWhy::Cleartext);
         if choices.iter().any(|choice| choice.why != PlaceWhy::NoRoute) {
             choices.retain(|choice| choice.why != PlaceWhy::NoRoute);
         }
         choices
+    }
+
+    /// The streams worth keeping connected: those of the two best providers.
+    #[must_use]
+    pub fn choose_warm(topology: &Topology, choices: &[Choice]) -> [Option<EndpointId>; 2] {
+        let tier = |choice: &Choice| topology.provider(choice.provider).map_or(u8::MAX, |p| p.tier);
+        let mut best: Vec<&Choice> = choices.iter().collect();
+        best.sort_by_key(|choice| (choice.why.settled(), tier(choice), choice.p50_us.unwrap_or(u64::MAX)));
+        let mut streams = best.into_iter().take(2).map(|choice| {
+            let endpoint = topology.endpoint(choice.endpoint)?;
+            (endpoint.transport.class() == TransportClass::Stream).then_some(choice.endpoint)
+        });
+        [streams.next().flatten(), streams.next().flatten()]
     }
 }

@@ -28,6 +28,10 @@ pub enum Transport {
     Udp,
     /// DNS over TCP (RFC 7766).
     Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS, HTTP/2 (RFC 8484).
+    Https,
 }
 
 impl Transport {
@@ -36,7 +40,16 @@ impl Transport {
     pub fn class(self) -> TransportClass {
         match self {
             Self::Udp => TransportClass::Udp,
-            Self::Tcp => TransportClass::Stream,
+            Self::Tcp | Self::Tls | Self::Https => TransportClass::Stream,
+        }
+    }
+
+    /// Whether nobody on the path can read it.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => false,
+            Self::Tls | Self::Https => true,
         }
     }
 }
@@ -103,6 +116,13 @@ impl Endpoint {
             family: self.family,
         }
     }
+
+    /// Whether this is the same place to ask at as `other` of an older configuration. Whose it is and how much it may
+    /// be asked can have changed: what is known of it holds all the same.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.label, self.transport, self.family) == (&other.label, other.transport, other.family)
+    }
 }
 
 /// One failure domain that answers.
@@ -166,5 +186,22 @@ impl Topology {
     /// Ids of all providers, in order.
     pub fn provider_ids(&self) -> impl Iterator<Item = ProviderId> + use<> {
         (0..u16::try_from(self.providers.len()).unwrap_or(u16::MAX)).map(ProviderId)
+    }
+
+    /// By new id: which endpoint of an older topology each one is; `None` for those that are new.
+    #[must_use]
+    pub fn endpoints_known_from(&self, older: &Self) -> Vec<Option<EndpointId>> {
+        let old_id = |endpoint: &Endpoint| {
+            let mut old = older.endpoint_ids().zip(&older.endpoints);
+            old.find(|(_, old)| endpoint.is_same_place(old)).map(|(id, _)| id)
+        };
+        self.endpoints.iter().map(old_id).collect()
+    }
+
+    /// Whether ids of endpoints mean the same places here and in `other`: outcomes reported by such an id hold in both.
+    #[must_use]
+    pub fn numbers_endpoints_like(&self, other: &Self) -> bool {
+        let pairs = self.endpoints.iter().zip(&other.endpoints);
+        self.endpoints.len() == other.endpoints.len() && pairs.into_iter().all(|(own, other)| own.is_same_place(other))
     }
 }

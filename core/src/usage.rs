@@ -144,6 +144,15 @@ impl Rate {
     }
 }
 
+/// A cap that did not change goes on with what is saved of it.
+fn keep_rate(new: Option<&mut Option<Rate>>, old: Option<&Option<Rate>>) {
+    if let (Some(Some(new)), Some(Some(old))) = (new, old)
+        && new.cost_us == old.cost_us
+    {
+        *new = *old;
+    }
+}
+
 /// All of it.
 #[derive(Debug, Clone)]
 pub struct Usage {
@@ -155,6 +164,8 @@ pub struct Usage {
     provider_rates: Vec<Option<Rate>>,
     /// Caps per endpoint.
     endpoint_rates: Vec<Option<Rate>>,
+    /// When a cap was last ignored.
+    cap_ignored: Option<Time>,
 }
 
 impl Usage {
@@ -177,7 +188,42 @@ impl Usage {
                 .iter()
                 .map(|e| e.max_qps.map(|qps| Rate::new(qps, now)))
                 .collect(),
+            cap_ignored: None,
         }
+    }
+
+    /// A share or rate cap was ignored, because nobody else was left.
+    pub fn note_cap_ignored(&mut self, now: Time) {
+        self.cap_ignored = Some(now);
+    }
+
+    /// When a cap was last ignored, if one ever was.
+    #[must_use]
+    pub fn cap_ignored(&self) -> Option<Time> {
+        self.cap_ignored
+    }
+
+    /// What has been used under `older` goes on under `newer`: the budget whole, shares by the names of providers, rates
+    /// where provider or endpoint and their cap are the same.
+    #[must_use]
+    pub fn carried_over(&self, older: &Topology, newer: &Topology, now: Time) -> Self {
+        let mut new = Self::new(newer, now);
+        new.budget = self.budget;
+        new.shares.slice = self.shares.slice;
+        for (id, provider) in newer.providers.iter().enumerate() {
+            let Some(old_id) = older.providers.iter().position(|old| old.name == provider.name) else {
+                continue;
+            };
+            if let (Some(counts), Some(old)) = (new.shares.counts.get_mut(id), self.shares.counts.get(old_id)) {
+                *counts = *old;
+            }
+            keep_rate(new.provider_rates.get_mut(id), self.provider_rates.get(old_id));
+        }
+        for (id, old_id) in newer.endpoints_known_from(older).into_iter().enumerate() {
+            let old = old_id.and_then(|old_id| self.endpoint_rates.get(usize::from(old_id.0)));
+            keep_rate(new.endpoint_rates.get_mut(id), old);
+        }
+        new
     }
 
     /// A query chose this provider first.
@@ -292,6 +338,46 @@ mod tests {
         assert_eq!(usage.share_permille(ProviderId(0), Time::at_ms(30_000)), 750);
         assert!(usage.is_over_share(ProviderId(0), 500, Time::at_ms(30_000)));
         assert_eq!(usage.share_permille(ProviderId(0), Time::at_ms(62_000)), 0);
+    }
+
+    #[test]
+    fn usage_goes_on_under_another_topology() {
+        let older = crate::testing::providers(3);
+        let mut usage = Usage::new(&older, Time::ZERO);
+        for _ in 0..40 {
+            usage.count_first_choice(ProviderId(2), Time::at_ms(10));
+        }
+        for _ in 0..10 {
+            usage.count_first_choice(ProviderId(1), Time::at_ms(10));
+        }
+        while usage.budget.take(true, Time::at_ms(10)) {}
+        // The first one leaves, one is new, and what was the third comes first.
+        let mut newer = crate::testing::providers(3);
+        newer.providers.swap(0, 2);
+        newer.providers[2].name = "another".to_owned();
+        let mut new = usage.carried_over(&older, &newer, Time::at_ms(20));
+        let share = |new: &mut Usage, id| new.share_permille(ProviderId(id), Time::at_ms(20));
+        assert_eq!(
+            [share(&mut new, 0), share(&mut new, 1), share(&mut new, 2)],
+            [800, 200, 0]
+        );
+        assert_eq!(new.budget.tokens(), 0);
+    }
+
+    #[test]
+    fn a_cap_that_stays_keeps_what_is_saved_and_a_new_one_begins_anew() {
+        let mut older = crate::testing::providers(2);
+        older.providers[0].max_qps = Some(100);
+        let mut usage = Usage::new(&older, Time::ZERO);
+        while usage.fits(ProviderId(0), EndpointId(0), Time::ZERO) {
+            usage.count_sent(ProviderId(0), EndpointId(0));
+        }
+        let mut same = usage.carried_over(&older, &older, Time::ZERO);
+        assert!(!same.fits(ProviderId(0), EndpointId(0), Time::ZERO));
+        let mut newer = older.clone();
+        newer.providers[0].max_qps = Some(200);
+        let mut new = usage.carried_over(&older, &newer, Time::ZERO);
+        assert!(new.fits(ProviderId(0), EndpointId(0), Time::ZERO));
     }
 
     #[test]

@@ -1,42 +1,43 @@
 //! The composition root: builds everything, binds everything, and only then lets anything run.
 //!
 //! Order of a start: configuration, state directory, control plane, data plane, what an earlier process left (in the
-//! background), sockets, tasks, "ready". Order of a stop: nothing new is taken up, what is under way gets up to three
-//! seconds, everything ends, what was learned is on disk.
+//! background), sockets, hosts file, tasks, "ready". Order of a stop: nothing new is taken up, what is under way gets up
+//! to three seconds, everything ends, what was learned is on disk.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use detour_core::control::Control;
-use detour_core::routes::Settings as RouteSettings;
-use detour_core::{Clock, Time, Topology};
-use detour_resolver::acl::Acl;
-use detour_resolver::exchange::SourcePorts;
-use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::{self, BindError, Bound, TcpLimits};
-use detour_resolver::report::{Report, Reporter};
+use detour_core::Clock;
+use detour_resolver::forwarder::Shared;
+use detour_resolver::listen::{self, BindError, Bound};
 use detour_resolver::tasks::Tasks;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use crate::admin::{self, AdminState, Notes};
+use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::board::Board;
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::BootClock;
-use crate::config::{self, Admin, CacheConfig, Config, Limits, Listen, Select};
-use crate::control_task::ControlTask;
-use crate::kept::{self, Kept};
+use crate::config::{Admin, Listen};
+use crate::control_task::{ControlTask, Succession};
+use crate::kept::Kept;
+use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
-use crate::output::print_line;
+use crate::output::{chain, print_line};
+use crate::planes::{Plan, Planes};
+use crate::reload::{Reloader, ReloaderParts};
+use crate::start::{Degraded, Start};
+use crate::start_report::{self, Reached};
 use crate::state::State;
 use crate::telemetry;
+use crate::token;
 
 /// How long queries under way may take after a stop was asked for; the whole stop stays within 5 s.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -44,6 +45,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 const END: Duration = Duration::from_millis(1_500);
 /// How often the drain looks whether it is over.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// How long the start waits for the hosts file. Read within it, its names are there from the first query on; a disk
+/// that takes longer must not keep the others from being answered.
+const HOSTS_PATIENCE: Duration = Duration::from_millis(50);
 /// Descriptors wanted: 256 sockets for each of 16 endpoints, and as many client connections.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -78,152 +82,148 @@ struct Sockets {
 }
 
 /// Runs a node until it is told to stop; the exit code.
-pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<u8, StartError> {
-    let Config {
-        source,
-        state_dir,
-        listen,
-        providers: _,
-        select: _,
-        cache: _,
-        limits,
-        log,
-    } = &config;
-    telemetry::install(log);
+pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> {
+    let Start {
+        config,
+        text,
+        look,
+        degraded,
+    } = start;
+    let level = telemetry::install(&config.log);
     raise_descriptor_limit();
-    let state = crate::state::open(args.state_dir.as_deref(), state_dir.as_deref());
+    let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
     let mut stop = StopSignals::new().map_err(StartError::System)?;
+    // From here on a SIGHUP ends nothing; it is acted on once the node runs.
+    let hang_up = signal(SignalKind::hangup()).map_err(StartError::System)?;
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
-    let topology = Arc::new(config::to_topology(&config));
-    let mut registry = Registry::with_prefix("detour");
-    let tasks = Tasks::default();
-    let plane = Planes::build(&config, &topology, &clock, &tasks, &mut registry);
-    let board = Board::default();
+    let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
+    let plan = Plan::of(&config);
+    let topology = Arc::clone(&plan.topology);
+    let planes = Planes::build(plan, &clock, &tasks, &mut registry);
+    let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
-    let parts = kept::Parts {
-        state: &state,
-        persist: config.cache.persist,
-        shared: &plane.shared,
-        routes: &plane.table,
-        board: &board,
-    };
-    let kept = Kept::start(&parts, &mut registry);
+    let board = Board::default();
+    let kept = Kept::start(&state, config.cache.persist, &shared, &board, &mut registry);
 
-    let sockets = bind(listen, Notes::new(&config, source, board), &state).await?;
-    announce(&sockets).map_err(StartError::System)?;
+    let Sockets { dns, admin, notes } = bind(&config.listen, Notes::of(board), &state).await?;
+    announce(&notes, degraded.as_ref()).map_err(StartError::System)?;
+    shared.read_hosts(HOSTS_PATIENCE).await;
+    let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
+    let configuration = Arc::new(Configuration::new(&config, mistakes, clock.now()));
 
-    let control = ControlTask {
-        metrics: ControlMetrics::register(&mut registry, &topology),
-        control: plane.control,
-        reports: plane.reports,
-        reporter: plane.reporter,
-        routes: plane.routes,
-        shared: Arc::clone(&plane.shared),
-        clock: Arc::clone(&clock),
-        learned: kept.learned(),
-        token: tasks.token().clone(),
-    };
-    tasks.spawn_pillar("control", control.run());
-    let tcp = TcpLimits {
-        connections: limits.tcp_connections,
-        idle: limits.tcp_idle,
-    };
-    for bound in sockets.dns {
-        listen::serve(&plane.shared, bound, tcp);
-    }
-    if let Some(listener) = sockets.admin {
-        let state = AdminState::new(
-            plane.table,
-            Arc::clone(&plane.shared),
-            Arc::new(registry),
-            Arc::clone(&clock),
-            sockets.notes,
-        );
-        let token = tasks.token().clone();
-        tasks.spawn_job(async move { admin::serve(listener, state, token).await });
-    }
+    let (successions, queue) = mpsc::channel(1);
+    let metrics = ControlMetrics::register(&mut registry, &topology);
+    run_control(planes, queue, metrics, kept.learned(), &tasks);
+    dns.into_iter().for_each(|bound| listen::serve(&shared, bound));
+    let state_of_admin = AdminState::new(
+        Arc::clone(&shared),
+        Arc::new(registry),
+        Arc::clone(&clock),
+        Arc::clone(&notes),
+        Arc::clone(&configuration),
+    );
+    serve_admin(admin, state_of_admin, &tasks);
     print_line("ready").map_err(StartError::System)?;
+
+    let reached = Reached {
+        dns: notes.dns.clone(),
+        admin: notes.admin,
+    };
+    let reloader = Reloader::new(ReloaderParts {
+        args: args.clone(),
+        running: config,
+        text,
+        look,
+        bound: reached.dns.clone(),
+        directory: state.directory().cloned(),
+        successions,
+        configuration,
+        notes: Arc::clone(&notes),
+        level,
+        clock: Arc::clone(&clock),
+        tasks: tasks.clone(),
+        hang_up,
+    });
+    tasks.spawn_job(reloader.run());
+    tell_later(&shared, &clock, reached);
+    if let Some(directory) = state.directory() {
+        tasks.spawn_job(see_to_token(tasks.clone(), directory.clone(), notes));
+    }
 
     tokio::select! {
         () = stop.asked() => tracing::info!("stopping: finishing what is under way"),
         () = tasks.draining().cancelled() => {}
     }
-    let code = shut_down(&tasks, &plane.shared).await;
+    let code = shut_down(&tasks, &shared).await;
     kept.close().await;
     Ok(code)
 }
 
-/// Control and data plane, connected.
-struct Planes {
-    control: Control,
-    reports: mpsc::Receiver<Report>,
-    reporter: Arc<Reporter>,
-    routes: watch::Sender<Arc<detour_core::routes::Routes>>,
-    table: watch::Receiver<Arc<detour_core::routes::Routes>>,
-    shared: Arc<Shared>,
-}
-
-impl Planes {
-    fn build(
-        config: &Config,
-        topology: &Arc<Topology>,
-        clock: &Arc<dyn Clock>,
-        tasks: &Tasks,
-        registry: &mut Registry,
-    ) -> Self {
-        let Select {
-            strategy,
-            mix_policies: _,
-            source_ports,
-        } = config.select;
-        let CacheConfig {
-            size_bytes,
-            max_stale,
-            persist: _,
-        } = config.cache;
-        let Limits { in_flight, .. } = config.limits;
-        let now = clock.now();
-        let settings = RouteSettings { strategy };
-        let control = Control::new(Arc::clone(topology), settings, now, seed(now));
-        // Readers always see the newest table; older ones coalesce.
-        let (routes, table) = watch::channel(Arc::clone(control.routes()));
-        let (reporter, reports) = Reporter::new();
-        let reporter = Arc::new(reporter);
-        let parts = Parts {
-            clock: Arc::clone(clock),
-            tasks: tasks.clone(),
-            routes: table.clone(),
-            reporter: Arc::clone(&reporter),
-            addresses: config::addresses(config),
-        };
-        let settings = Settings {
-            acl: Acl::new(config.listen.allow.clone()),
-            cache_bytes: size_bytes,
-            max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
-            in_flight,
-            source_ports: match source_ports {
-                config::SourcePorts::Pool => SourcePorts::Pool,
-                config::SourcePorts::PerQuery => SourcePorts::PerQuery,
-            },
-            version: format!("detour {}", env!("CARGO_PKG_VERSION")),
-            identity: "detour".to_owned(),
-        };
-        let shared = Shared::new(settings, parts, registry);
-        Self {
-            control,
-            reports,
-            reporter,
-            routes,
-            table,
-            shared,
-        }
+/// Starts the admin interface, if there is one.
+fn serve_admin(listener: Option<TcpListener>, state: AdminState, tasks: &Tasks) {
+    if let Some(listener) = listener {
+        tasks.spawn_job(admin::serve(listener, state, tasks.token().clone()));
     }
 }
 
-/// A seed nobody outside can guess: plans must not be predictable.
-fn seed(now: Time) -> u64 {
-    RandomState::new().hash_one(now.as_micros())
+/// Starts the control task.
+fn run_control(
+    planes: Planes,
+    successions: mpsc::Receiver<Succession>,
+    metrics: ControlMetrics,
+    learned: LearnedKeeper,
+    tasks: &Tasks,
+) {
+    let Planes {
+        control,
+        reports,
+        reporter,
+        routes,
+        shared,
+    } = planes;
+    let control = ControlTask {
+        control,
+        reports,
+        reporter,
+        routes,
+        clock: Arc::clone(shared.clock()),
+        shared,
+        metrics,
+        learned,
+        successions,
+        token: tasks.token().clone(),
+    };
+    tasks.spawn_pillar("control", control.run());
+}
+
+/// Tells the operator who answers, when that is known.
+fn tell_later(shared: &Arc<Shared>, clock: &Arc<dyn Clock>, reached: Reached) {
+    let (own, clock, draining) = (Arc::clone(shared), Arc::clone(clock), shared.tasks().draining().clone());
+    shared.tasks().spawn_job(async move {
+        tokio::select! {
+            () = start_report::tell(own, clock, reached) => {}
+            // Cancel safe: who stops a node need not be told.
+            () = draining.cancelled() => {}
+        }
+    });
+}
+
+/// Sees to it that there is a token file; without one nothing can be changed from outside, and nothing else is amiss.
+async fn see_to_token(tasks: Tasks, directory: PathBuf, notes: Arc<Notes>) {
+    let path = directory.join(token::FILE);
+    match tasks.blocking(move || token::ensure(&directory)).await {
+        Ok(Ok(true)) => tracing::debug!("token file made"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => warn_of_token(&notes, &path, &error),
+        Err(error) => warn_of_token(&notes, &path, &error),
+    }
+}
+
+fn warn_of_token(notes: &Notes, path: &Path, error: &dyn Error) {
+    notes
+        .board
+        .say("token file", &format!("none: {}: {error}", path.display()));
 }
 
 /// Binds all addresses; an IPv6 loopback that this machine does not have is left out and said.
@@ -277,15 +277,23 @@ async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Socket
     })
 }
 
-/// Says what was bound, one line each: for people, and for programs that start a node on port 0.
-fn announce(sockets: &Sockets) -> io::Result<()> {
-    for address in &sockets.notes.dns {
+/// Says what was bound, one line each, for people and for programs that start a node on port 0; and what is amiss.
+fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
+    if let Some(degraded) = degraded {
+        let (mistakes, copy) = (degraded.mistakes(), degraded.copy.display());
+        print_line(format_args!("degraded: running on {copy}, because of {mistakes}"))?;
+        for mistake in chain(&degraded.error).lines() {
+            tracing::error!(%mistake, "the configuration cannot be used");
+        }
+        tracing::error!(%copy, "running on the copy of the last good configuration");
+    }
+    for address in &notes.dns {
         print_line(format_args!("listening dns {address} udp+tcp"))?;
     }
-    if let Some(address) = sockets.notes.admin {
+    if let Some(address) = notes.admin {
         print_line(format_args!("listening admin {address} http"))?;
     }
-    for warning in sockets.notes.warnings() {
+    for warning in notes.of_start() {
         tracing::warn!("{warning}");
     }
     Ok(())
@@ -301,11 +309,10 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGINT and SIGTERM end the node; SIGHUP must not.
+/// SIGINT and SIGTERM end the node.
 struct StopSignals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl StopSignals {
@@ -313,22 +320,15 @@ impl StopSignals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     async fn asked(&mut self) {
-        loop {
-            tokio::select! {
-                // Cancel safe: a signal stays noted.
-                _ = self.interrupt.recv() => return,
-                // Cancel safe: as above.
-                _ = self.terminate.recv() => return,
-                // Cancel safe: as above.
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("this version does not reload its configuration: nothing changed, restart to apply it");
-                }
-            }
+        tokio::select! {
+            // Cancel safe: a signal stays noted.
+            _ = self.interrupt.recv() => {}
+            // Cancel safe: as above.
+            _ = self.terminate.recv() => {}
         }
     }
 }

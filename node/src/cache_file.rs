@@ -23,10 +23,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use detour_core::routes::Routes;
 use detour_resolver::forwarder::Shared;
 use detour_resolver::tasks::Tasks;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::place::Place;
@@ -56,8 +55,6 @@ const PART: &str = "cache file";
 pub(crate) struct Parts {
     /// The cache, and what time it is.
     pub(crate) shared: Arc<Shared>,
-    /// Of whose answers.
-    pub(crate) routes: watch::Receiver<Arc<Routes>>,
     pub(crate) metrics: CacheFileMetrics,
     pub(crate) board: Board,
 }
@@ -153,7 +150,7 @@ fn in_thread(parts: &Parts, work: impl FnOnce() + Send + 'static) -> oneshot::Re
 /// What a file is for: a checksum of all endpoints and of whether they validate. Where it differs, a name may resolve
 /// otherwise.
 fn pool(parts: &Parts) -> u32 {
-    let topology = Arc::clone(&parts.routes.borrow().topology);
+    let topology = Arc::clone(&parts.shared.generation().topology);
     let mut endpoints: Vec<(&str, bool)> = topology
         .endpoints
         .iter()

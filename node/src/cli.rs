@@ -36,6 +36,7 @@ Without a configuration file Detour forwards to four public services and listens
 Examples:
   detour run                          start with the embedded default
   detour query example.com            ask it
+  detour status                       see how it does
   detour explain example.com          see whom it would ask, and why
   detour check detour.toml            look for mistakes without starting
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Look for mistakes in a configuration file, without starting
     Check(CheckArgs),
+    /// Show how a running node does, what is wrong first
+    Status(StatusArgs),
     /// Show which providers a running node would ask for a name, and why
     Explain(ExplainArgs),
     /// Send one query and show the answer
@@ -61,14 +64,15 @@ pub(crate) enum Command {
 }
 
 /// Arguments of `detour run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   detour run
   detour run -c /etc/detour.toml
   detour run --listen 127.0.0.1:53 --listen '[::1]:53' --admin off
 
---listen, --admin and --state-dir go before what the file says.")]
+--listen, --admin and --state-dir go before what the file says. If the file is broken or lost, a copy of the last one
+that served for a minute stands in for it, and everything says so. SIGHUP reads the file again.")]
 pub(crate) struct RunArgs {
     /// Configuration file [default: an embedded one, with four public services]
     #[arg(short, long, value_name = "FILE")]
@@ -82,6 +86,9 @@ pub(crate) struct RunArgs {
     /// Directory for what is worth keeping between starts
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Do not start from a copy when the configuration file is broken
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Arguments of `detour check`.
@@ -99,6 +106,25 @@ pub(crate) struct CheckArgs {
     /// The same, without -c
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Arguments of `detour status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour status
+  detour status -c /etc/detour.toml
+  detour status --json")]
+pub(crate) struct StatusArgs {
+    /// The node's configuration file, to read its admin address from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Admin interface of the node to ask
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `detour explain`.
@@ -335,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn status_is_asked_of_this_machines_node_unless_told() {
+        match parse(["detour", "status"]) {
+            Ok(Command::Status(args)) => assert_eq!((args.admin, args.json, args.config), (DEFAULT_ADMIN, false, None)),
+            other => panic!("{other:?}"),
+        }
+        assert!(run(&["--strict"]).strict && !run(&[]).strict);
+        assert_eq!(
+            stop(&["status", "-c", "a.toml", "--admin", "127.0.0.1:1"]).code,
+            exit_code::USAGE
+        );
+    }
+
+    #[test]
     fn a_wrong_command_line_exits_with_64_and_help_with_0() {
         for arguments in [
             &[][..],
@@ -371,6 +410,7 @@ mod tests {
             Commands:
               run      Answer DNS queries until told to stop
               check    Look for mistakes in a configuration file, without starting
+              status   Show how a running node does, what is wrong first
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
               help     Print this message or the help of the given subcommand(s)
@@ -384,6 +424,7 @@ mod tests {
             Examples:
               detour run                          start with the embedded default
               detour query example.com            ask it
+              detour status                       see how it does
               detour explain example.com          see whom it would ask, and why
               detour check detour.toml            look for mistakes without starting
 
@@ -399,6 +440,7 @@ mod tests {
                   --listen <ADDR:PORT>     Address for DNS over UDP and TCP, in place of all of listen.dns; can be repeated
                   --admin <ADDR:PORT|off>  Loopback address of the admin interface, or off
                   --state-dir <DIR>        Directory for what is worth keeping between starts
+                  --strict                 Do not start from a copy when the configuration file is broken
               -h, --help                   Print help
 
             Examples:
@@ -406,7 +448,8 @@ mod tests {
               detour run -c /etc/detour.toml
               detour run --listen 127.0.0.1:53 --listen '[::1]:53' --admin off
 
-            --listen, --admin and --state-dir go before what the file says.
+            --listen, --admin and --state-dir go before what the file says. If the file is broken or lost, a copy of the last one
+            that served for a minute stands in for it, and everything says so. SIGHUP reads the file again.
         "#]].assert_eq(&stop(&["run", "--help"]).text);
         expect![[r#"
             error: invalid value '127.0.0.1' for '--listen <ADDR:PORT>': needs a port, such as "127.0.0.1:5300"

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
 use detour_core::health::state::State;
-use detour_core::routes::Routes;
+use detour_core::routes::{PlaceWhy, Routes};
 use detour_core::{Clock, EndpointId, Time};
-use detour_resolver::forwarder::Shared;
+use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::learned::LearnedKeeper;
 use crate::metrics::ControlMetrics;
+use crate::planes::Plan;
 use crate::store::Entry;
 
 /// Reports applied per wake-up, so that timers get their turn under load.
@@ -28,10 +29,20 @@ enum Action {
     Reports,
     /// The control plane asked to be woken, or what was learned is to be kept.
     Timeout,
+    /// Another configuration.
+    Succeed(Box<Succession>),
     /// What an earlier process learned is there.
     Learned(Vec<Entry>),
     /// Shutdown.
     Stop,
+}
+
+/// Another configuration, as control and data plane need it.
+#[derive(Debug)]
+pub(crate) struct Succession {
+    pub(crate) plan: Plan,
+    /// Told when queries are served by it.
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 /// The control plane and its surroundings.
@@ -44,6 +55,7 @@ pub(crate) struct ControlTask {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
+    pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
     pub(crate) token: CancellationToken,
 }
@@ -52,13 +64,15 @@ impl ControlTask {
     /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
+        self.control.handle_start(self.clock.now());
+        self.drain();
         loop {
             let action = self.select(&mut batch).await;
             if matches!(action, Action::Stop) {
                 self.learned.keep(&self.control, &*self.clock);
                 return;
             }
-            self.apply(&action, &mut batch);
+            self.apply(action, &mut batch);
         }
     }
 
@@ -71,6 +85,8 @@ impl ControlTask {
             () = self.token.cancelled() => Action::Stop,
             // Cancel safe: recv_many takes messages only when it completes.
             count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
+            Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
             // Cancel safe: what arrives stays until it was taken.
             entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer.
@@ -78,7 +94,7 @@ impl ControlTask {
         }
     }
 
-    fn apply(&mut self, action: &Action, batch: &mut Vec<Report>) {
+    fn apply(&mut self, action: Action, batch: &mut Vec<Report>) {
         let asked = self.reporter.last_client();
         if asked > Time::ZERO {
             self.control.note_client(asked);
@@ -86,31 +102,81 @@ impl ControlTask {
         match action {
             Action::Reports => {
                 for report in batch.drain(..) {
-                    let now = self.clock.now();
-                    match report {
-                        Report::Begun(endpoint, begun) => self.control.handle_begun(endpoint, begun, now),
-                        Report::Finished(endpoint, begun, finish, at) => {
-                            self.control.handle_finished(endpoint, begun, finish, at);
-                        }
-                        Report::Disagreed(endpoint, begun, domain, rcode) => {
-                            self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
-                        }
-                        Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
-                    }
-                    drain(&mut self.control, &self.shared, &self.routes, &self.metrics);
+                    self.take(report);
                 }
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
-            Action::Learned(entries) => self.learned.restore(entries, &mut self.control, &*self.clock),
+            Action::Succeed(succession) => self.succeed(*succession),
+            Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
             Action::Stop => {}
         }
-        drain(&mut self.control, &self.shared, &self.routes, &self.metrics);
+        self.drain();
         self.learned.look(&self.control, &*self.clock);
+    }
+
+    fn take(&mut self, report: Report) {
+        let now = self.clock.now();
+        match report {
+            Report::Begun(endpoint, begun) => self.control.handle_begun(endpoint, begun, now),
+            Report::Finished(endpoint, begun, finish, at) => {
+                self.control.handle_finished(endpoint, begun, finish, at);
+            }
+            Report::Disagreed(endpoint, begun, domain, rcode) => {
+                self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
+            }
+            Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
+        }
+        self.drain();
+    }
+
+    /// Puts another configuration in force: health first, then what queries are served by.
+    fn succeed(&mut self, succession: Succession) {
+        let Succession { plan, done } = succession;
+        let Plan {
+            topology,
+            remotes,
+            routes,
+            settings,
+        } = plan;
+        let older = Arc::clone(&self.control.routes().topology);
+        if !topology.numbers_endpoints_like(&older) {
+            // What was told so far still counts; what is told from here on under the old numbers goes to nobody.
+            for _ in 0..self.reports.len() {
+                if let Ok(report) = self.reports.try_recv() {
+                    self.take(report);
+                }
+            }
+            let (reporter, reports) = self.reporter.renumbered();
+            (self.reporter, self.reports) = (Arc::new(reporter), reports);
+        }
+        self.control
+            .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
+        if *topology != *older {
+            // Lookups under way go on by the last table of the providers they began with.
+            (self.routes, _) = watch::channel(Arc::clone(self.control.routes()));
+        }
+        let parts = Parts {
+            clock: Arc::clone(&self.clock),
+            tasks: self.shared.tasks().clone(),
+            routes: self.routes.subscribe(),
+            reporter: Arc::clone(&self.reporter),
+            remotes,
+        };
+        self.shared.succeed(&settings, &parts);
+        self.metrics.follow(&topology);
+        self.drain();
+        if done.send(()).is_err() {
+            tracing::debug!("nobody waits for the configuration any more");
+        }
+    }
+
+    fn drain(&mut self) {
+        drain(&mut self.control, &self.shared, &self.routes, &mut self.metrics);
     }
 }
 
 /// Carries out everything the control plane wants.
-fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &ControlMetrics) {
+fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &mut ControlMetrics) {
     while let Some(output) = control.poll_output() {
         match output {
             Output::Probe { id, endpoint, why } => {
@@ -118,6 +184,7 @@ fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Rout
                 shared.probe(endpoint, id);
             }
             Output::RoutesChanged => {
+                shared.note_routes(control.routes());
                 // Readers that are gone need no table.
                 drop(routes.send_replace(Arc::clone(control.routes())));
             }
@@ -142,6 +209,7 @@ fn is_return(event: &Event) -> bool {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
         Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
         Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::InTheClear | Event::EncryptedAgain => false,
     }
 }
 
@@ -158,7 +226,7 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
             let (from, to, cause) = (from.word(), to.word(), cause.word());
             if to == State::Down.word() {
                 tracing::warn!(%endpoint, from, to, cause, "endpoint state changed");
-            } else if from == State::Unknown.word() {
+            } else if from == State::Unknown.word() && to == State::Up.word() {
                 tracing::debug!(%endpoint, from, to, cause, "endpoint state changed");
             } else {
                 tracing::info!(%endpoint, from, to, cause, "endpoint state changed");
@@ -166,8 +234,15 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
         }
         Event::PlaceChanged { endpoint, from, to } => {
             let endpoint = label(endpoint);
+            let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::Cleartext);
+            let quiet = is_company(from) || is_company(to);
             let (place, from, why) = (to.place().word(), from.word(), to.word());
-            tracing::info!(%endpoint, place, from, why, "endpoint place changed");
+            if quiet {
+                // Nothing happened to it: it follows others, of which there was a line.
+                tracing::debug!(%endpoint, place, from, why, "endpoint place changed");
+            } else {
+                tracing::info!(%endpoint, place, from, why, "endpoint place changed");
+            }
         }
         Event::UplinkSuspect(path) => {
             tracing::warn!(%path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
@@ -178,5 +253,7 @@ fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
         }
         Event::NothingUp => tracing::warn!("no endpoint is usable: stale answers are served at once"),
         Event::SomethingUp => tracing::info!("an endpoint is usable again"),
+        Event::InTheClear => tracing::warn!("nothing encrypted answers: queries travel in the clear"),
+        Event::EncryptedAgain => tracing::info!("queries travel encrypted again"),
     }
 }

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::admin::client::{Answer, GetError, escape, get};
-use crate::admin::explain::{CacheView, Explanation, SkippedView, StepView};
+use crate::admin::explain::{CacheView, Explanation, LocalView, SkippedView, StepView};
 use crate::admin::words;
 use crate::cli::{ExplainArgs, exit_code};
 
@@ -65,6 +65,14 @@ fn reason(status: u16, body: &[u8]) -> String {
 
 /// All in words.
 fn render(explanation: &Explanation) -> String {
+    if let Some(local) = &explanation.local {
+        return format!(
+            "{} {} is answered by this node itself, {}; no provider is asked\n",
+            explanation.name,
+            explanation.qtype,
+            local_words(local)
+        );
+    }
     let mut text = format!(
         "{} {} {}",
         explanation.name,
@@ -81,6 +89,9 @@ fn render(explanation: &Explanation) -> String {
     if !explanation.skipped.is_empty() {
         text.push_str(&format!("; skipped: {}", skipped_words(&explanation.skipped)));
     }
+    if explanation.plan.cap_ignored {
+        text.push_str("; its max-share or max-qps is ignored, because nobody else is left");
+    }
     text.push('\n');
     let width = explanation.plan.steps.iter().map(|step| step.endpoint.len()).max();
     for (index, step) in explanation.plan.steps.iter().enumerate() {
@@ -93,6 +104,23 @@ fn render(explanation: &Explanation) -> String {
     text.push_str(&format!("note: {}\n", explanation.note));
     text.push_str(&format!("hedges paid for: {}\n", explanation.budget_tokens));
     text
+}
+
+/// By what, and how it comes out.
+fn local_words(local: &LocalView) -> String {
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    let outcome = match (local.answer.as_str(), local.rcode.as_str()) {
+        ("denial", "NOERROR") => "no data of this type".to_owned(),
+        ("denial", _) => "no such name".to_owned(),
+        (_, "NOERROR") => "it has data".to_owned(),
+        (_, rcode) => rcode.to_owned(),
+    };
+    if local.by == "hosts" {
+        format!("as the hosts file {} says: {outcome}", said(&local.path))
+    } else {
+        let (zone, basis) = (said(&local.zone), said(&local.basis));
+        format!("as the zone {zone} ({basis}) says: {outcome}")
+    }
 }
 
 fn cache_words(cache: &CacheView) -> String {
@@ -170,12 +198,14 @@ mod tests {
             name: "example.com.".to_owned(),
             qtype: "A".to_owned(),
             policy: "forward".to_owned(),
+            local: None,
             cache: CacheView {
                 state: "nothing".to_owned(),
                 ..CacheView::default()
             },
             plan: PlanView {
                 pair: false,
+                cap_ignored: false,
                 steps: vec![
                     step("cloudflare", "balanced"),
                     step("google", "backup"),
@@ -228,6 +258,25 @@ mod tests {
             }),
             first_line(|e| e.plan.steps.clear()),
             first_line(|e| e.policy = "refuse".to_owned()),
+            first_line(|e| {
+                e.local = Some(LocalView {
+                    by: "zone".to_owned(),
+                    zone: Some("local.".to_owned()),
+                    basis: Some("RFC 6762 section 22.1".to_owned()),
+                    path: None,
+                    rcode: "NXDOMAIN".to_owned(),
+                    answer: "denial".to_owned(),
+                });
+            }),
+            first_line(|e| {
+                e.local = Some(LocalView {
+                    by: "hosts".to_owned(),
+                    path: Some("/etc/hosts".to_owned()),
+                    rcode: "NOERROR".to_owned(),
+                    answer: "positive".to_owned(),
+                    ..LocalView::default()
+                });
+            }),
         ]
         .join("\n");
         expect![[r"
@@ -236,7 +285,9 @@ mod tests {
             example.com. A failed just now (SERVFAIL: not asked again for up to 5 s); otherwise it would ask cloudflare (balanced) first, then google (backup)
             example.com. A is not cached; nothing is up: would ask cloudflare (balanced) and google (backup) at once
             example.com. A is not cached; nobody can be asked
-            example.com. A is answered by this node itself (refuse): no provider is asked"]]
+            example.com. A is answered by this node itself (refuse): no provider is asked
+            example.com. A is answered by this node itself, as the zone local. (RFC 6762 section 22.1) says: no such name; no provider is asked
+            example.com. A is answered by this node itself, as the hosts file /etc/hosts says: it has data; no provider is asked"]]
         .assert_eq(&lines);
     }
 

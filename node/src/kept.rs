@@ -7,12 +7,10 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use detour_core::routes::Routes;
 use detour_resolver::forwarder::Shared;
 use nix::libc::SIGXFSZ;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::cache_file::{self, RuntimeDirs};
@@ -25,16 +23,6 @@ use crate::store::{self, StoreHandle};
 /// How long a stop waits for the store, after everything else has ended: the whole stop stays within 5 s.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
 
-/// What the rest of the node gives.
-#[derive(Debug)]
-pub(crate) struct Parts<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) persist: Persist,
-    pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) routes: &'a watch::Receiver<Arc<Routes>>,
-    pub(crate) board: &'a Board,
-}
-
 /// What is kept while the node runs.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -44,12 +32,18 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Begins to read what an earlier process left.
-    pub(crate) fn start(parts: &Parts<'_>, registry: &mut Registry) -> Self {
+    pub(crate) fn start(
+        state: &State,
+        persist: Persist,
+        shared: &Arc<Shared>,
+        board: &Board,
+        registry: &mut Registry,
+    ) -> Self {
         survive_file_size_limit();
         let metrics = StoreMetrics::register(registry);
-        let clock = Arc::clone(parts.shared.clock());
-        let tasks = parts.shared.tasks();
-        let store = store::start(parts.state, clock, metrics.clone(), parts.board.clone());
+        let clock = Arc::clone(shared.clock());
+        let tasks = shared.tasks();
+        let store = store::start(state, clock, metrics.clone(), board.clone());
         let watching = store.clone();
         let token = tasks.token().clone();
         tasks.spawn_job(async move {
@@ -66,12 +60,11 @@ impl Kept {
             xdg: session.as_deref(),
         };
         let file = cache_file::Parts {
-            shared: Arc::clone(parts.shared),
-            routes: parts.routes.clone(),
+            shared: Arc::clone(shared),
             metrics: CacheFileMetrics::register(registry),
-            board: parts.board.clone(),
+            board: board.clone(),
         };
-        let places = cache_file::choose(parts.persist, parts.state, &dirs);
+        let places = cache_file::choose(persist, state, &dirs);
         cache_file::start(places, file, tasks);
         Self { store, metrics }
     }

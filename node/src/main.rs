@@ -8,23 +8,33 @@ mod cli;
 mod clock;
 mod config;
 mod control_task;
+mod durable;
 mod explain;
 mod kept;
+mod last_good;
 mod learned;
 mod metrics;
 mod output;
+mod planes;
 mod query;
+mod reload;
 mod stamp;
+mod start;
+mod start_report;
 mod state;
+mod status;
 mod store;
 mod telemetry;
+mod token;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, exit_code};
+use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
+use self::start::{Refused, Start};
 
 /// Worker threads: more than four do not make a forwarder faster.
 const WORKERS_MAX: usize = 4;
@@ -48,9 +58,36 @@ fn carry_out(command: Command) -> u8 {
     match command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(args.path()),
+        Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
     }
+}
+
+/// A file with mistakes is no reason not to look: the node that is asked runs from the copy of its last good one.
+fn status(mut args: StatusArgs) -> u8 {
+    if let Some(path) = &args.config {
+        let (config, mistake) = match load(Some(path)) {
+            Ok(config) => (Some(config), None),
+            Err(error) => {
+                let copy = start::copy_of(path, None).and_then(Result::ok);
+                (copy.map(|(config, _)| config), Some(error.first_and_more().0))
+            }
+        };
+        match config.map(|config| config.listen.admin) {
+            Some(Admin::At(address)) => args.admin = address,
+            Some(Admin::Off) => {
+                output::complain("status", &NoAdmin);
+                return exit_code::FAILED;
+            }
+            None => {}
+        }
+        if let Some(mistake) = mistake {
+            let asked = args.admin;
+            output::complain("", &AskedRegardless { mistake, asked });
+        }
+    }
+    with_runtime(1, status::status(&args))
 }
 
 fn explain(mut args: ExplainArgs) -> u8 {
@@ -83,26 +120,37 @@ fn query(mut args: QueryArgs) -> u8 {
     with_runtime(1, query::query(&args))
 }
 
+/// The file has mistakes; the node that runs may be asked all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{mistake} (asking the node at {asked} all the same)")]
+struct AskedRegardless {
+    mistake: String,
+    asked: SocketAddr,
+}
+
 /// The file switches the admin interface off, so there is nobody to ask.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has no admin interface: listen.admin is \"off\"")]
 struct NoAdmin;
 
 fn run(args: &RunArgs) -> u8 {
-    let mut config = match load(args.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
+    let mut start = match Start::load(args) {
+        Ok(start) => start,
+        Err(Refused { error, copy }) => {
             output::complain("", &error);
+            if let Some(copy) = copy {
+                output::complain("", &*copy);
+            }
             return exit_code::CONFIG;
         }
     };
-    if let Err(misuse) = args.apply_to(&mut config) {
+    if let Err(misuse) = args.apply_to(&mut start.config) {
         output::complain("", &misuse);
         return exit_code::USAGE;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     with_runtime(cores.clamp(1, WORKERS_MAX), async {
-        app::run(config, args).await.unwrap_or_else(|error| {
+        app::run(start, args).await.unwrap_or_else(|error| {
             output::complain("", &error);
             exit_code::FAILED
         })
@@ -126,7 +174,7 @@ fn check(path: Option<&Path>) -> u8 {
 }
 
 fn load(path: Option<&Path>) -> Result<Config, LoadError> {
-    path.map_or_else(Config::embedded, Config::load)
+    path.map_or_else(Config::embedded, |path| Config::load(path).map(|loaded| loaded.config))
 }
 
 fn with_runtime(workers: usize, work: impl Future<Output = u8>) -> u8 {

@@ -1,5 +1,8 @@
 //! What the control task, the store and the cache file count; labels come from closed enums and the configuration only.
 
+use std::collections::BTreeSet;
+use std::hash::Hash;
+
 use detour_core::control::{Event, ProbeWhy};
 use detour_core::{EndpointId, Topology};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -8,33 +11,91 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct ProbeLabels {
     endpoint: String,
     why: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct StateLabels {
     endpoint: String,
     to: &'static str,
     cause: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct PlaceLabels {
     endpoint: String,
     place: &'static str,
     why: &'static str,
 }
 
+/// Labels that say which endpoint a series is of.
+trait OfEndpoint: Clone + Hash + Eq + Ord {
+    fn endpoint(&self) -> &str;
+}
+
+impl OfEndpoint for ProbeLabels {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl OfEndpoint for StateLabels {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl OfEndpoint for PlaceLabels {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+/// Counters that are shown as long as the configuration has their endpoint: else every reload could add some for ever.
+#[derive(Debug)]
+struct Series<L: OfEndpoint> {
+    family: Family<L, Counter>,
+    /// Labels that occurred: closed lists, times the endpoints of the configuration.
+    shown: BTreeSet<L>,
+}
+
+impl<L: OfEndpoint> Default for Series<L> {
+    fn default() -> Self {
+        Self {
+            family: Family::default(),
+            shown: BTreeSet::new(),
+        }
+    }
+}
+
+impl<L: OfEndpoint> Series<L> {
+    fn count(&mut self, labels: L) {
+        self.family.get_or_create(&labels).inc();
+        self.shown.insert(labels);
+    }
+
+    /// Shows those of other endpoints no more. One that returns begins at 0, as a counter does that was away.
+    fn keep_only(&mut self, endpoints: &[String]) {
+        self.shown.retain(|labels| {
+            let stays = endpoints.iter().any(|endpoint| endpoint == labels.endpoint());
+            if !stays {
+                self.family.remove(labels);
+            }
+            stays
+        });
+    }
+}
+
 /// The counters.
 #[derive(Debug)]
 pub(crate) struct ControlMetrics {
     endpoints: Vec<String>,
-    probes: Family<ProbeLabels, Counter>,
-    states: Family<StateLabels, Counter>,
-    places: Family<PlaceLabels, Counter>,
+    probes: Series<ProbeLabels>,
+    states: Series<StateLabels>,
+    places: Series<PlaceLabels>,
     uplink_suspect: Counter,
     resumes: Counter,
 }
@@ -43,23 +104,27 @@ impl ControlMetrics {
     /// Registers everything.
     pub(crate) fn register(registry: &mut Registry, topology: &Topology) -> Self {
         let metrics = Self {
-            endpoints: topology.endpoints.iter().map(|e| e.label.clone()).collect(),
-            probes: Family::default(),
-            states: Family::default(),
-            places: Family::default(),
+            endpoints: labels(topology),
+            probes: Series::default(),
+            states: Series::default(),
+            places: Series::default(),
             uplink_suspect: Counter::default(),
             resumes: Counter::default(),
         };
-        registry.register("probes", "Own probes of endpoints, by what for", metrics.probes.clone());
+        registry.register(
+            "probes",
+            "Own probes of endpoints, by what for",
+            metrics.probes.family.clone(),
+        );
         registry.register(
             "endpoint_state_changes",
             "State changes of endpoints, by new state and cause",
-            metrics.states.clone(),
+            metrics.states.family.clone(),
         );
         registry.register(
             "endpoint_place_changes",
             "Place changes of endpoints, by new place and why",
-            metrics.places.clone(),
+            metrics.places.family.clone(),
         );
         registry.register(
             "uplink_suspect_events",
@@ -74,23 +139,32 @@ impl ControlMetrics {
         metrics
     }
 
+    /// From here on endpoints are those of this topology.
+    pub(crate) fn follow(&mut self, topology: &Topology) {
+        self.endpoints = labels(topology);
+        self.probes.keep_only(&self.endpoints);
+        self.states.keep_only(&self.endpoints);
+        self.places.keep_only(&self.endpoints);
+    }
+
     fn label(&self, endpoint: EndpointId) -> String {
         self.endpoints.get(usize::from(endpoint.0)).cloned().unwrap_or_default()
     }
 
     /// A probe is sent.
-    pub(crate) fn count_probe(&self, endpoint: EndpointId, why: ProbeWhy) {
+    pub(crate) fn count_probe(&mut self, endpoint: EndpointId, why: ProbeWhy) {
         let why = match why {
             ProbeWhy::Schedule => "schedule",
             ProbeWhy::Reference => "reference",
             ProbeWhy::Standby => "standby",
+            ProbeWhy::Start => "start",
         };
         let endpoint = self.label(endpoint);
-        self.probes.get_or_create(&ProbeLabels { endpoint, why }).inc();
+        self.probes.count(ProbeLabels { endpoint, why });
     }
 
     /// Something happened.
-    pub(crate) fn count_event(&self, event: &Event) {
+    pub(crate) fn count_event(&mut self, event: &Event) {
         match *event {
             Event::StateChanged {
                 endpoint, to, cause, ..
@@ -100,7 +174,7 @@ impl ControlMetrics {
                     to: to.word(),
                     cause: cause.word(),
                 };
-                self.states.get_or_create(&labels).inc();
+                self.states.count(labels);
             }
             Event::PlaceChanged { endpoint, to, .. } => {
                 let labels = PlaceLabels {
@@ -108,7 +182,7 @@ impl ControlMetrics {
                     place: to.place().word(),
                     why: to.word(),
                 };
-                self.places.get_or_create(&labels).inc();
+                self.places.count(labels);
             }
             Event::UplinkSuspect(_) => {
                 self.uplink_suspect.inc();
@@ -117,6 +191,48 @@ impl ControlMetrics {
                 self.resumes.inc();
             }
             Event::UplinkReturned(_) | Event::NothingUp | Event::SomethingUp => {}
+            Event::InTheClear | Event::EncryptedAgain => {}
+        }
+    }
+}
+
+fn labels(topology: &Topology) -> Vec<String> {
+    let endpoints = topology.endpoints.iter();
+    endpoints.map(|endpoint| endpoint.label.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, to_topology};
+    use prometheus_client::encoding::text::encode;
+
+    fn topology(address: &str) -> Topology {
+        let text = format!(
+            "version = 1\n[[provider]]\nname = \"a\"\nendpoints = [\"udp://{address}\", \"udp://192.0.2.1\"]\n"
+        );
+        to_topology(&Config::parse(&text, std::path::Path::new("x.toml")).unwrap())
+    }
+
+    #[test]
+    fn series_of_endpoints_that_are_gone_go_with_them() {
+        let mut registry = Registry::default();
+        let mut metrics = ControlMetrics::register(&mut registry, &topology("192.0.2.2"));
+        let shown = |metrics: &mut ControlMetrics| {
+            metrics.count_probe(EndpointId(0), ProbeWhy::Schedule);
+            metrics.count_probe(EndpointId(1), ProbeWhy::Start);
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("probes_total{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&mut metrics).len(), 2);
+        for n in 3..100 {
+            metrics.follow(&topology(&format!("192.0.2.{n}")));
+            let lines = shown(&mut metrics);
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            let stays = format!("probes_total{{endpoint=\"udp://192.0.2.1\",why=\"start\"}} {}", n - 1);
+            assert!(lines.contains(&stays), "{lines:?}");
         }
     }
 }

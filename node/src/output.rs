@@ -44,7 +44,7 @@ pub(crate) fn complain(what: &str, error: &dyn Error) {
 }
 
 /// An error and all its causes in one line.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -98,6 +98,7 @@ async fn ask(args: &QueryArgs) -> Result<Shown, QueryError> {
         edns: Some(EdnsOut {
             udp_size: UDP_BYTES_MAX,
             do_bit: false,
+            is_padded: false,
         }),
     };
     let range = build_query(&mut message, &question);
@@ -203,7 +204,7 @@ async fn over_tcp(sent: &Sent<'_>, server: SocketAddr) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use detour_rig::fake::{Fake, FakeConfig};
-    use detour_rig::fault::{Fault, TransportSel};
+    use detour_rig::{Fault, Transport, TransportSel};
     use hickory_proto::rr::RecordType;
     use std::io::Write;
 
@@ -236,7 +237,7 @@ mod tests {
         assert!(shown.to_text().contains(&line));
 
         args.tcp = false;
-        fake.set_fault(TransportSel::Udp, Fault::Truncate);
+        fake.set_fault(TransportSel::Only(Transport::Udp), Fault::Truncate);
         let shown = ask(&args).await.unwrap();
         assert_eq!(shown.transport, "tcp after tc over udp");
         assert!(shown.to_text().contains(&line));
@@ -249,7 +250,7 @@ mod tests {
         let args = args("does-not-exist.example", RecordType::A, fake.address());
         assert_eq!(ask(&args).await.unwrap().rcode, rcode::NXDOMAIN);
         assert_eq!(query(&args).await, exit_code::OK);
-        fake.set_fault(TransportSel::Both, Fault::Servfail);
+        fake.set_fault(TransportSel::All, Fault::Servfail);
         assert_eq!(ask(&args).await.unwrap().rcode, rcode::SERVFAIL);
         assert_eq!(query(&args).await, exit_code::FAILED);
         let address = fake.address();

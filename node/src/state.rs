@@ -24,17 +24,39 @@ pub(crate) enum State {
     Memory(String),
 }
 
-/// Finds the directory, makes it for its owner alone, and tries to write in it.
-pub(crate) fn open(flag: Option<&Path>, key: Option<&Path>) -> State {
-    let sources = StateDirSources {
+impl State {
+    /// The directory, if there is one.
+    #[must_use]
+    pub(crate) fn directory(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Memory(_) => None,
+        }
+    }
+}
+
+/// Where the directory is, or would be, by all that say so.
+#[must_use]
+pub(crate) fn find(flag: Option<&Path>, key: Option<&Path>) -> Option<PathBuf> {
+    StateDirSources {
         flag,
         state_directory: std::env::var_os("STATE_DIRECTORY").as_deref(),
         key,
         xdg_state_home: std::env::var_os("XDG_STATE_HOME").as_deref(),
         home: std::env::var_os("HOME").as_deref(),
     }
-    .resolve();
-    match sources {
+    .resolve()
+}
+
+/// Whether something goes before what the file says.
+#[must_use]
+pub(crate) fn is_given(flag: Option<&Path>) -> bool {
+    flag.is_some() || std::env::var_os("STATE_DIRECTORY").is_some_and(|list| !list.is_empty())
+}
+
+/// Finds the directory, makes it for its owner alone, and tries to write in it.
+pub(crate) fn open(flag: Option<&Path>, key: Option<&Path>) -> State {
+    match find(flag, key) {
         None => State::Memory("no --state-dir, $STATE_DIRECTORY, state-dir, $XDG_STATE_HOME or $HOME".to_owned()),
         Some(path) => match prepare_in_time(&path) {
             Some(Err(error)) => State::Memory(format!("{}: {error}", path.display())),

@@ -1,21 +1,41 @@
-//! Logs: one subscriber, to standard error, as text or JSON.
+//! Logs: one subscriber, to standard error, as text or JSON. Its level can be changed while the node runs.
 //!
 //! No query name and no client address at info or above; a black-box test holds this.
 
 use std::io;
 
+use tracing::Level;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt};
+
 use crate::config::{Log, LogFormat};
 
+/// The level of what is logged.
+#[derive(Debug, Clone)]
+pub(crate) struct LogLevel(reload::Handle<LevelFilter, Registry>);
+
+impl LogLevel {
+    /// From here on everything from this level up is logged.
+    pub(crate) fn set(&self, level: Level) {
+        if let Err(error) = self.0.reload(LevelFilter::from_level(level)) {
+            tracing::warn!(%error, "the level of logs stays as it is");
+        }
+    }
+}
+
 /// Installs the subscriber; a second call changes nothing.
-pub(crate) fn install(log: &Log) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(log.level)
-        .with_writer(io::stderr)
-        .with_target(false);
+pub(crate) fn install(log: &Log) -> LogLevel {
+    let (filter, level) = reload::Layer::new(LevelFilter::from_level(log.level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     // An error means that one is installed, which is what was wanted.
     let result = match log.format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     drop(result);
+    LogLevel(level)
 }

@@ -173,7 +173,7 @@ pub struct Cache {
     epoch: AtomicU64,
     /// When an endpoint last returned.
     returned: AtomicU64,
-    max_stale_us: u64,
+    max_stale_us: AtomicU64,
     /// Whether an answer was kept since the last export.
     is_changed: AtomicBool,
     /// Wakes who waits for that.
@@ -190,10 +190,21 @@ impl Cache {
             failures: Sharded::new(FAILURES),
             epoch: AtomicU64::new(0),
             returned: AtomicU64::new(0),
-            max_stale_us,
+            max_stale_us: AtomicU64::new(max_stale_us),
             is_changed: AtomicBool::new(false),
             changed: Notify::new(),
         }
+    }
+
+    /// From here on answers are served up to `max_stale_us` after their expiry.
+    pub fn set_max_stale(&self, max_stale_us: u64) {
+        self.max_stale_us.store(max_stale_us, Ordering::Relaxed);
+    }
+
+    /// Forgets all answers and failures: they are those of providers that answer otherwise.
+    pub fn forget_all(&self) {
+        self.entries.clear();
+        self.failures.clear();
     }
 
     /// Looks a question up by its key and verifies it.
@@ -218,7 +229,7 @@ impl Cache {
         if age_us < ttl_us {
             return Some(true);
         }
-        (age_us - ttl_us < self.max_stale_us).then_some(false)
+        (age_us - ttl_us < self.max_stale_us.load(Ordering::Relaxed)).then_some(false)
     }
 
     /// Looks an [`Ask`] up.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::ask::Ask;
 use crate::exchange::{Attempt, AttemptEvent};
 use crate::forwarder::Shared;
+use crate::generation::Generation;
 use crate::report::Report;
 use crate::wire::Accepted;
 
@@ -54,6 +55,8 @@ pub(crate) async fn drive(shared: &Shared, ask: &Arc<Ask>, positive_known: bool)
 
 struct Driver<'a> {
     shared: &'a Shared,
+    /// The one it began with, to its end.
+    generation: Arc<Generation>,
     ask: &'a Arc<Ask>,
     changes: watch::Receiver<Arc<Routes>>,
     routes: Arc<Routes>,
@@ -67,22 +70,24 @@ struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     fn start(shared: &'a Shared, ask: &'a Arc<Ask>, positive_known: bool, sender: mpsc::Sender<AttemptEvent>) -> Self {
-        let mut changes = shared.routes.clone();
+        let generation = shared.generation();
+        let mut changes = generation.routes.clone();
         let routes = Arc::clone(&changes.borrow_and_update());
         let now = shared.clock.now();
         let question = ask.for_plan(shared.next_number());
         let lookup = {
-            let mut usage = shared.usage.lock();
+            let mut usage = generation.usage.lock();
             let plan = plan(&routes, &mut usage, question, now, &mut |_, _| {});
             let mut view = View {
                 routes: &routes,
                 usage: &mut usage,
-                heard: &shared.exchanges,
+                heard: &*generation.exchanges,
             };
             Lookup::start(plan, positive_known, now, &mut view)
         };
         Self {
             shared,
+            generation,
             ask,
             changes,
             routes,
@@ -103,11 +108,11 @@ impl<'a> Driver<'a> {
                     via,
                     why,
                 } => {
-                    self.shared.metrics.count_attempt(endpoint, why);
+                    self.generation.counters.count_attempt(endpoint, why);
                     debug_assert_eq!(slot, self.attempts.len(), "slots count up");
                     self.attempts.push((endpoint, None));
                     let attempt = Attempt {
-                        id: self.shared.exchanges.next_id(),
+                        id: self.shared.next_attempt(),
                         purpose: why.purpose(),
                         ask: Arc::clone(self.ask),
                         slot,
@@ -116,11 +121,11 @@ impl<'a> Driver<'a> {
                         made: self.shared.clock.now(),
                         via,
                     };
-                    self.shared.exchanges.begin(endpoint, attempt);
+                    self.generation.exchanges.begin(endpoint, attempt);
                 }
                 Output::Disagreed { slot, endpoint, rcode } => {
                     if let Some(begun) = self.begun(slot) {
-                        self.shared
+                        self.generation
                             .reporter
                             .send(Report::Disagreed(endpoint, begun, self.ask.domain, rcode));
                     }
@@ -129,7 +134,7 @@ impl<'a> Driver<'a> {
                     if let Some(begun) = self.begun(slot) {
                         let now = self.shared.clock.now();
                         let finish = detour_core::health::Finish::Mismatched;
-                        self.shared
+                        self.generation
                             .reporter
                             .send(Report::Finished(endpoint, begun, finish, now));
                     }
@@ -163,7 +168,7 @@ impl<'a> Driver<'a> {
             biased;
             // Cancel safe: recv of a channel. The driver holds a sender, so it never ends.
             Some(event) = events.recv() => Action::Event(event),
-            // Cancel safe: the change stays marked as unseen.
+            // Cancel safe: the change stays marked as unseen. After a reload nobody changes this generation's routes.
             Ok(()) = self.changes.changed() => Action::Routes,
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
@@ -175,17 +180,17 @@ impl<'a> Driver<'a> {
         if matches!(action, Action::Routes) {
             self.routes = Arc::clone(&self.changes.borrow_and_update());
         }
-        let mut usage = self.shared.usage.lock();
+        let mut usage = self.generation.usage.lock();
         let mut view = View {
             routes: &self.routes,
             usage: &mut usage,
-            heard: &self.shared.exchanges,
+            heard: &*self.generation.exchanges,
         };
         match action {
             Action::Event(event) => {
                 if let Some((endpoint, begun)) = self.attempts.get_mut(event.slot) {
                     *begun = Some(event.begun);
-                    self.shared.metrics.count_signal(*endpoint, event.signal);
+                    self.generation.counters.count_signal(*endpoint, event.signal);
                 }
                 if let Some(accepted) = event.accepted {
                     self.answers.push((event.slot, accepted));

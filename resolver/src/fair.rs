@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 /// Places taken by client; addresses without any are not kept.
 #[derive(Debug)]
 pub(crate) struct PerClient {
-    most: usize,
+    most: AtomicUsize,
     /// As many entries as places are taken; held for one look.
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -28,9 +29,14 @@ impl PerClient {
     /// At most half of `places` for one client.
     pub(crate) fn half_of(places: usize) -> Arc<Self> {
         Arc::new(Self {
-            most: places.div_ceil(2),
+            most: AtomicUsize::new(places.div_ceil(2)),
             taken: Mutex::default(),
         })
+    }
+
+    /// The same of another number of places; who has more keeps them.
+    pub(crate) fn resize(&self, places: usize) {
+        self.most.store(places.div_ceil(2), Ordering::Relaxed);
     }
 
     /// A place for this client, if it has not had its share.
@@ -38,7 +44,7 @@ impl PerClient {
         let client = client.to_canonical();
         let mut taken = self.taken.lock();
         let own = taken.entry(client).or_insert(0);
-        if *own >= self.most {
+        if *own >= self.most.load(Ordering::Relaxed) {
             return None;
         }
         *own += 1;

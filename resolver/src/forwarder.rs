@@ -1,25 +1,29 @@
 //! The data plane put together: everything a query needs, shared by all that serve one.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use detour_core::health::Purpose;
 use detour_core::lookup::Via;
 use detour_core::routes::Routes;
-use detour_core::usage::Usage;
 use detour_core::{Clock, EndpointId};
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::acl::Acl;
 use crate::ask::Ask;
 use crate::cache::Cache;
-use crate::exchange::{Attempt, ExchangeParts, Exchanges, SourcePorts};
+use crate::exchange::{Attempt, Remote, SourcePorts};
 use crate::fair::PerClient;
+use crate::generation::Generation;
 use crate::inflight::InFlight;
+use crate::listen::TcpLimits;
+use crate::local::{self, Local};
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::wire::NameBuf;
@@ -29,7 +33,8 @@ use crate::wire::code::{class, rtype};
 /// anything about a client.
 const PROBE_NAME: &[u8] = b"\x01a\x0croot-servers\x03net\x00";
 
-/// How the data plane is set up.
+/// How the data plane is set up. A reload changes all but the size of the cache, what is answered here and the two
+/// texts.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Who may ask.
@@ -40,8 +45,14 @@ pub struct Settings {
     pub max_stale_us: u64,
     /// Misses resolved at once.
     pub in_flight: usize,
+    /// Client connections.
+    pub tcp: TcpLimits,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
+    /// What is answered here; of the start only.
+    pub local: local::Settings,
+    /// What the providers do to answers, in any words: answers are kept as long as these words stay the same.
+    pub classes: String,
     /// Text of `version.bind`.
     pub version: String,
     /// Text of `id.server`.
@@ -60,7 +71,7 @@ pub struct Parts {
     /// Where outcomes go.
     pub reporter: Arc<Reporter>,
     /// Where each endpoint is, by [`EndpointId`].
-    pub addresses: Vec<SocketAddr>,
+    pub remotes: Vec<Remote>,
 }
 
 /// The data plane.
@@ -68,20 +79,26 @@ pub struct Parts {
 pub struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
-    pub(crate) routes: watch::Receiver<Arc<Routes>>,
+    /// What queries are served by; held for a look at it or to copy the pointer.
+    generation: RwLock<Arc<Generation>>,
+    /// Of the start; what it counts goes on through all generations.
     pub(crate) reporter: Arc<Reporter>,
-    pub(crate) exchanges: Exchanges,
+    pub(crate) local: Arc<Local>,
     pub(crate) inflight: InFlight,
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
-    pub(crate) settings: Settings,
-    pub(crate) key_seed: u64,
+    pub(crate) connections: Places,
+    /// What each client may have of the connections.
+    pub(crate) connection_shares: Arc<PerClient>,
+    pub(crate) version: String,
+    pub(crate) identity: String,
+    /// Questions so far.
     number: AtomicU64,
+    /// Attempts so far.
+    attempts: AtomicU64,
     /// Answers.
     pub cache: Cache,
-    /// What queries cost; held for a plan or a hedge.
-    pub usage: Mutex<Usage>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -90,34 +107,73 @@ impl Shared {
     /// Everything, with nothing opened yet.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Arc<Self> {
-        let topology = Arc::clone(&parts.routes.borrow().topology);
-        let exchange_parts = ExchangeParts {
-            reporter: Arc::clone(&parts.reporter),
-            clock: Arc::clone(&parts.clock),
-            tasks: parts.tasks.clone(),
-            source_ports: settings.source_ports,
-        };
+        let metrics = Metrics::register(registry);
         Arc::new(Self {
-            exchanges: Exchanges::new(&topology, &parts.addresses, &exchange_parts),
+            generation: RwLock::new(Arc::new(Generation::new(&settings, &parts, &metrics, None))),
+            local: Arc::new(Local::new(settings.local)),
             inflight: InFlight::default(),
-            permits: Arc::new(Semaphore::new(settings.in_flight)),
+            permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
-            key_seed: rand::random(),
+            connections: Places::new(settings.tcp.connections),
+            connection_shares: PerClient::half_of(settings.tcp.connections),
             number: AtomicU64::new(0),
+            attempts: AtomicU64::new(1),
             cache: Cache::new(settings.cache_bytes, settings.max_stale_us),
-            usage: Mutex::new(Usage::new(&topology, parts.clock.now())),
-            metrics: Metrics::register(registry, &topology),
+            metrics,
             clock: parts.clock,
             tasks: parts.tasks,
-            routes: parts.routes,
             reporter: parts.reporter,
-            settings,
+            version: settings.version,
+            identity: settings.identity,
         })
+    }
+
+    /// Another configuration: queries that come from here on are served by it, those under way keep what they began
+    /// with. Called by the owner of the routes, which are those of the new configuration; clock and tasks of the parts
+    /// are the ones of the start. The reporter is the old one exactly where endpoints keep their numbers.
+    pub fn succeed(&self, settings: &Settings, parts: &Parts) {
+        let older = self.generation();
+        let newer = Arc::new(Generation::new(settings, parts, &self.metrics, Some(&older)));
+        *self.generation.write() = Arc::clone(&newer);
+        self.metrics.forget_gone(&older.topology, &newer.topology);
+        self.permits.resize(settings.in_flight, &self.tasks);
+        self.shares.resize(settings.in_flight);
+        self.connections.resize(settings.tcp.connections, &self.tasks);
+        self.connection_shares.resize(settings.tcp.connections);
+        self.cache.set_max_stale(settings.max_stale_us);
+        if !newer.has_classes_of(&older) {
+            self.cache.forget_all();
+        } else if newer.topology != older.topology {
+            // Whoever is new may answer what the others could not.
+            self.forget_failures();
+        }
+    }
+
+    /// What queries are served by at this moment.
+    #[must_use]
+    pub fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generation.read())
+    }
+
+    /// Whether this client may ask, and what keys the cache: one look at the generation for a query that hits.
+    pub(crate) fn admit(&self, client: IpAddr) -> (bool, u64) {
+        let generation = self.generation.read();
+        (generation.allows(client), generation.key_seed)
+    }
+
+    /// How long a client connection may be silent.
+    pub(crate) fn tcp_idle(&self) -> Duration {
+        self.generation.read().tcp.idle
     }
 
     /// The number of the next question.
     pub(crate) fn next_number(&self) -> u64 {
         self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for a new attempt; below the core's probe numbers for some thousand years.
+    pub(crate) fn next_attempt(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Carries out a probe of the control task under its number.
@@ -126,19 +182,26 @@ impl Shared {
             debug_assert!(false, "the probe name is a name");
             return;
         };
+        let generation = self.generation();
         // Nobody listens: the outcome goes to health alone.
         let (reply_to, _) = mpsc::channel(1);
         let attempt = Attempt {
             id,
             purpose: Purpose::Probe,
-            ask: Arc::new(Ask::new(&name, rtype::A, class::IN, (false, false), self.key_seed)),
+            ask: Arc::new(Ask::new(
+                &name,
+                rtype::A,
+                class::IN,
+                (false, false),
+                generation.key_seed,
+            )),
             slot: 0,
             reply_to,
             without_edns: false,
             made: self.clock.now(),
             via: Via::Own,
         };
-        self.exchanges.begin_fresh(endpoint, attempt);
+        generation.exchanges.begin_fresh(endpoint, attempt);
     }
 
     /// An endpoint returned: what failed before may succeed.
@@ -146,16 +209,35 @@ impl Shared {
         self.cache.forget_failures(self.clock.now());
     }
 
+    /// The table changed: which connections are kept warm may have.
+    pub fn note_routes(&self, routes: &Routes) {
+        self.generation.read().exchanges.keep_warm(routes.warm);
+    }
+
+    /// What is answered here.
+    #[must_use]
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Has the hosts file read before anything is served, but waits no longer than `patience`.
+    pub async fn read_hosts(&self, patience: Duration) {
+        let now = self.clock.now();
+        self.local.look_if_due(now, &self.tasks);
+        // The end of either is the end: whoever asks for a name of a slow file waits for it then.
+        drop(tokio::time::timeout(patience, self.local.settle(now)).await);
+    }
+
     /// Whether no client waits for a query being resolved.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.permits.available_permits() >= self.settings.in_flight
+        self.permits.is_unused()
     }
 
     /// A question as a client without EDNS would ask it.
     #[must_use]
     pub fn ask(&self, name: &NameBuf, qtype: u16, qclass: u16) -> Ask {
-        Ask::new(name, qtype, qclass, (false, false), self.key_seed)
+        Ask::new(name, qtype, qclass, (false, false), self.generation().key_seed)
     }
 
     /// What time it is.

@@ -90,13 +90,20 @@ const SOURCES: [Source; 11] = [
 /// What came of attempts, as counted.
 const SIGNALS: [&str; 4] = ["answered", "failed", "garbage", "mismatch"];
 
+/// The counters of one topology, by [`EndpointId`].
+#[derive(Debug)]
+pub(crate) struct EndpointCounters {
+    attempts: Vec<Vec<Counter>>,
+    signals: Vec<[Counter; 4]>,
+}
+
 /// The counters, resolved to atomics once so that counting is one addition.
 #[derive(Debug)]
 pub struct Metrics {
     queries: [Counter<u64, AtomicU64>; 2],
     replies: Vec<Counter>,
-    attempts: Vec<Vec<Counter>>,
-    signals: Vec<[Counter; 4]>,
+    attempts: Family<AttemptLabels, Counter>,
+    signals: Family<EventLabels, Counter>,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
 }
@@ -104,7 +111,7 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything.
     #[must_use]
-    pub fn register(registry: &mut Registry, topology: &Topology) -> Self {
+    pub fn register(registry: &mut Registry) -> Self {
         let queries = Family::<QueryLabels, Counter>::default();
         registry.register("dns_queries", "Client queries received", queries.clone());
         let replies = Family::<ReplyLabels, Counter>::default();
@@ -123,7 +130,6 @@ impl Metrics {
             "Client connections closed at once because too many were open",
             connections_refused.clone(),
         );
-        let labels = topology.endpoints.iter().map(|endpoint| &endpoint.label);
         Self {
             queries: [Transport::udp, Transport::tcp]
                 .map(|transport| queries.get_or_create(&QueryLabels { transport }).clone()),
@@ -131,31 +137,42 @@ impl Metrics {
                 .iter()
                 .map(|source| replies.get_or_create(&ReplyLabels { source: *source }).clone())
                 .collect(),
+            attempts,
+            signals,
+            connections_refused,
+        }
+    }
+
+    /// The counters of a topology. Endpoints that had some before go on with them.
+    #[must_use]
+    pub(crate) fn counters_of(&self, topology: &Topology) -> EndpointCounters {
+        let labels = topology.endpoints.iter().map(|endpoint| &endpoint.label);
+        EndpointCounters {
             attempts: labels
                 .clone()
                 .map(|label| {
-                    let counter = |why: &Why| {
-                        let labels = AttemptLabels {
-                            endpoint: label.clone(),
-                            why: why.word(),
-                        };
-                        attempts.get_or_create(&labels).clone()
-                    };
-                    Why::ALL.iter().map(counter).collect()
+                    let counter = |why| self.attempts.get_or_create(&attempt_labels(label, why)).clone();
+                    Why::ALL.into_iter().map(counter).collect()
                 })
                 .collect(),
             signals: labels
-                .map(|label| {
-                    SIGNALS.map(|event| {
-                        let labels = EventLabels {
-                            endpoint: label.clone(),
-                            event,
-                        };
-                        signals.get_or_create(&labels).clone()
-                    })
-                })
+                .map(|label| SIGNALS.map(|event| self.signals.get_or_create(&event_labels(label, event)).clone()))
                 .collect(),
-            connections_refused,
+        }
+    }
+
+    /// Shows no series of endpoints any more that `newer` does not have: else every reload could add some for ever. An
+    /// endpoint that returns begins at 0, which is what a counter does that was away.
+    pub(crate) fn forget_gone(&self, older: &Topology, newer: &Topology) {
+        let stays = |label: &String| newer.endpoints.iter().any(|endpoint| endpoint.label == *label);
+        let labels = older.endpoints.iter().map(|endpoint| &endpoint.label);
+        for label in labels.filter(|label| !stays(label)) {
+            for why in Why::ALL {
+                self.attempts.remove(&attempt_labels(label, why));
+            }
+            for event in SIGNALS {
+                self.signals.remove(&event_labels(label, event));
+            }
         }
     }
 
@@ -175,9 +192,25 @@ impl Metrics {
             counter.inc();
         }
     }
+}
 
+fn attempt_labels(label: &str, why: Why) -> AttemptLabels {
+    AttemptLabels {
+        endpoint: label.to_owned(),
+        why: why.word(),
+    }
+}
+
+fn event_labels(label: &str, event: &'static str) -> EventLabels {
+    EventLabels {
+        endpoint: label.to_owned(),
+        event,
+    }
+}
+
+impl EndpointCounters {
     /// An attempt begins.
-    pub fn count_attempt(&self, endpoint: EndpointId, why: Why) {
+    pub(crate) fn count_attempt(&self, endpoint: EndpointId, why: Why) {
         let index = Why::ALL.iter().position(|w| *w == why);
         let counters = self.attempts.get(usize::from(endpoint.0));
         if let Some(counter) = counters.and_then(|c| c.get(index?)) {
@@ -186,7 +219,7 @@ impl Metrics {
     }
 
     /// Something came back.
-    pub fn count_signal(&self, endpoint: EndpointId, signal: Signal) {
+    pub(crate) fn count_signal(&self, endpoint: EndpointId, signal: Signal) {
         if let Some([answered, failed, garbage, mismatch]) = self.signals.get(usize::from(endpoint.0)) {
             match signal {
                 Signal::Answered(_) => answered.inc(),

@@ -1,5 +1,6 @@
 //! What the data plane tells the control task: outcomes, by a bounded queue that is never waited for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use detour_core::health::domains::DomainKey;
@@ -7,6 +8,7 @@ use detour_core::health::{Begun, Finish};
 use detour_core::outcome::Rcode;
 use detour_core::{EndpointId, Time};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Outcomes that may wait for the control task: a second's worth at 30,000 misses per second. When it is full the
 /// newest is dropped and counted; health then rests on a sample.
@@ -25,32 +27,46 @@ pub enum Report {
     Garbage(EndpointId),
 }
 
-/// Sends reports.
+/// Sends reports of one numbering of endpoints; what it counts goes on through all of them.
 #[derive(Debug)]
 pub struct Reporter {
     sender: mpsc::Sender<Report>,
-    dropped: AtomicU64,
-    last_client: AtomicU64,
+    dropped: Arc<AtomicU64>,
+    last_client: Arc<AtomicU64>,
 }
 
 impl Reporter {
     /// A reporter and the queue the control task reads.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Report>) {
+        Self::counting(Arc::default(), Arc::default())
+    }
+
+    /// The same with a queue of its own, for endpoints that are numbered anew: what is still told under the old numbers
+    /// goes to nobody.
+    #[must_use]
+    pub fn renumbered(&self) -> (Self, mpsc::Receiver<Report>) {
+        Self::counting(Arc::clone(&self.dropped), Arc::clone(&self.last_client))
+    }
+
+    fn counting(dropped: Arc<AtomicU64>, last_client: Arc<AtomicU64>) -> (Self, mpsc::Receiver<Report>) {
         // Full: drop the newest and count it.
         let (sender, receiver) = mpsc::channel(REPORT_QUEUE);
         let reporter = Self {
             sender,
-            dropped: AtomicU64::new(0),
-            last_client: AtomicU64::new(0),
+            dropped,
+            last_client,
         };
         (reporter, receiver)
     }
 
-    /// Hands one report over, or counts it as dropped.
+    /// Hands one report over, or counts it as dropped. Where nobody reads any more, nobody misses it.
     pub fn send(&self, report: Report) {
-        if self.sender.try_send(report).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        match self.sender.try_send(report) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -69,5 +85,24 @@ impl Reporter {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_any_more_is_not_dropped_and_counts_go_on() {
+        let (reporter, queue) = Reporter::new();
+        reporter.note_client(Time::at_ms(5));
+        for _ in 0..=REPORT_QUEUE {
+            reporter.send(Report::Garbage(EndpointId(0)));
+        }
+        let (next, _queue) = reporter.renumbered();
+        drop(queue);
+        reporter.send(Report::Garbage(EndpointId(0)));
+        assert_eq!((reporter.dropped(), next.dropped()), (1, 1));
+        assert_eq!(next.last_client(), Time::at_ms(5));
     }
 }

@@ -1,6 +1,6 @@
-//! One query from its bytes to its reply: rules, cache, stale, in-flight merge, providers.
+//! One query from its bytes to its reply: rules, local names, cache, stale, in-flight merge, providers.
 //!
-//! What the cache holds is answered on the spot, without an await; everything else becomes a job with a permit.
+//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job with a permit.
 //! Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is dropped.
 
 use std::net::IpAddr;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use detour_core::lookup::GaveUp;
 use detour_core::outcome::Reply;
+use detour_core::time::SEC;
 use tokio::sync::oneshot;
 
 use crate::ask::{Ask, key_of};
@@ -16,8 +17,9 @@ use crate::cache::{Entry, Failure, Found};
 use crate::drive::{Outcome, drive};
 use crate::forwarder::Shared;
 use crate::inflight::Role;
+use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
-use crate::wire::code::{ede, rcode};
+use crate::wire::code::{class, ede, rcode};
 use crate::wire::{
     Chaos, Ede, Freshness, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write, write_error,
     write_hinfo_any, write_txt,
@@ -59,24 +61,31 @@ pub(crate) struct Miss {
     pub(crate) stale: Option<Arc<Entry>>,
 }
 
+/// The verdict on a query that takes more than a look.
+fn resolve(query: Query, via: Via, client: IpAddr, stale: Option<Arc<Entry>>) -> Verdict {
+    Verdict::Resolve(Box::new(Miss {
+        query,
+        via,
+        client,
+        stale,
+    }))
+}
+
 impl Shared {
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
     pub(crate) fn answer_now(&self, message: &[u8], client: IpAddr, via: Via, out: &mut Vec<u8>) -> Verdict {
+        let (is_allowed, key_seed) = self.admit(client);
         let query = match parse(message) {
             Parsed::Silence => return Verdict::Silence,
             Parsed::Reject(reject) => {
                 self.metrics.count_reply(Source::rejected);
-                let code = if self.settings.acl.allows(client) {
-                    reject.rcode
-                } else {
-                    rcode::REFUSED
-                };
+                let code = if is_allowed { reject.rcode } else { rcode::REFUSED };
                 write_error(&reject.echo, code, &[], out);
                 return Verdict::Replied;
             }
             Parsed::Query(query) => query,
         };
-        if !self.settings.acl.allows(client) {
+        if !is_allowed {
             self.metrics.count_reply(Source::refused);
             write_error(&query.echo, rcode::REFUSED, &[PROHIBITED], out);
             return Verdict::Replied;
@@ -85,10 +94,19 @@ impl Shared {
             return Verdict::Replied;
         }
         let now = self.clock.now();
+        self.local.look_if_due(now, &self.tasks);
+        if let Some(found) = self.local.find(&query.name, client) {
+            // What comes from a file that is being read waits for its end, as a miss does.
+            if found.is_from_hosts() && query.echo.rd && self.local.is_being_read(now) {
+                return resolve(query, via, client, None);
+            }
+            self.write_local(&found, &query, via, out);
+            return Verdict::Replied;
+        }
         self.reporter.note_client(now);
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let kind = (query.qtype, query.qclass);
-        let key = key_of(&query.name, query.qtype, query.qclass, flags, self.key_seed);
+        let key = key_of(&query.name, query.qtype, query.qclass, flags, key_seed);
         let stale = match self.cache.find(key, &query.name, kind, flags, now) {
             Found::Fresh(entry) => {
                 self.metrics.count_reply(Source::cache);
@@ -108,12 +126,7 @@ impl Shared {
             write_error(&query.echo, rcode::REFUSED, &[], out);
             return Verdict::Replied;
         }
-        Verdict::Resolve(Box::new(Miss {
-            query,
-            via,
-            client,
-            stale,
-        }))
+        resolve(query, via, client, stale)
     }
 
     /// Questions that no provider is asked; true if it was one.
@@ -133,11 +146,11 @@ impl Shared {
                 Source::local
             }
             Policy::Chaos(Chaos::Version) => {
-                write_txt(&query.echo, &self.settings.version, out);
+                write_txt(&query.echo, &self.version, out);
                 Source::local
             }
             Policy::Chaos(Chaos::Identity) => {
-                write_txt(&query.echo, &self.settings.identity, out);
+                write_txt(&query.echo, &self.identity, out);
                 Source::local
             }
         };
@@ -145,8 +158,35 @@ impl Shared {
         true
     }
 
-    /// The reply when too many queries are being resolved: a stale answer if there is one.
+    /// A name that is answered here; true if it was one.
+    fn answer_locally(&self, miss: &Miss, out: &mut Vec<u8>) -> bool {
+        let found = self.local.find(&miss.query.name, miss.client);
+        if let Some(found) = &found {
+            self.write_local(found, &miss.query, miss.via, out);
+        }
+        found.is_some()
+    }
+
+    /// Writes the answer of a local name. Such a name is asked of nobody in another class either.
+    fn write_local(&self, found: &LocallyFound, query: &Query, via: Via, out: &mut Vec<u8>) {
+        if query.qclass != class::IN {
+            self.metrics.count_reply(Source::rejected);
+            return write_error(&query.echo, rcode::REFUSED, &[NOT_SUPPORTED], out);
+        }
+        let Some(answer) = self.local.answer(found, &query.name, query.qtype) else {
+            self.tasks.note_panic();
+            return self.answer_panic(query, out);
+        };
+        self.metrics.count_reply(Source::local);
+        let limit = reply_limit(&query.echo, via);
+        write(&answer, &query.echo, Freshness::Fresh { age_s: 0 }, &[], limit, out);
+    }
+
+    /// The reply when too many queries are being resolved: a local or stale answer if there is one.
     pub(crate) fn answer_overload(&self, miss: &Miss, out: &mut Vec<u8>) {
+        if self.answer_locally(miss, out) {
+            return;
+        }
         if let Some(stale) = &miss.stale {
             return self.write_stale(stale, miss, out);
         }
@@ -163,7 +203,12 @@ impl Shared {
     /// Resolves a miss and writes its reply at the end of `out`.
     pub(crate) async fn answer_miss(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) {
         let query = &miss.query;
-        let ask = Arc::new(Ask::of(query, self.key_seed));
+        // A name that was added to the hosts file a moment ago must not be asked of a provider.
+        self.local.settle(self.clock.now()).await;
+        if self.answer_locally(miss, out) {
+            return;
+        }
+        let ask = Arc::new(Ask::of(query, self.generation().key_seed));
         tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
         if let Some(stale) = &miss.stale {
             return self.answer_with_stale(miss, &ask, stale, out).await;
@@ -218,11 +263,12 @@ impl Shared {
 
     /// Ends when a refresh has had its time, or as soon as nothing is up.
     async fn wait_for_refresh(&self) {
-        let mut routes = self.routes.clone();
+        let mut routes = self.generation().routes.clone();
         let nothing_up = async {
             while !routes.borrow_and_update().nothing_up {
                 if routes.changed().await.is_err() {
-                    return;
+                    // A reload: the refresh goes on under the routes it began with.
+                    std::future::pending::<()>().await;
                 }
             }
         };
@@ -248,7 +294,7 @@ impl Shared {
         if self.cache.refresh_failed_lately(stale, self.clock.now()) {
             return None;
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let permit = self.permits.take()?;
         let (sender, refreshed) = oneshot::channel();
         let (shared, ask, stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
         self.tasks.spawn_job(async move {
@@ -275,6 +321,7 @@ impl Shared {
         let positive_known = stale.is_some_and(|entry| entry.is_positive());
         let outcome = drive(self, ask, positive_known).await;
         let now = self.clock.now();
+        let came = |age_s: u32| now.minus(u64::from(age_s).saturating_mul(SEC));
         match outcome {
             Outcome::Answer(accepted) => {
                 // Filtered and bogus answers are answers, but may come without a TTL to keep them by.
@@ -284,7 +331,7 @@ impl Shared {
                         false
                     }
                 };
-                let entry = Arc::new(Entry::new(accepted.answer, ask, now));
+                let entry = Arc::new(Entry::new(accepted.answer, ask, came(accepted.age_s)));
                 if is_verdict {
                     self.cache
                         .replace_by_failure(ask, Failure::Agreed(Arc::clone(&entry)), now);

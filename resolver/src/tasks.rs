@@ -1,26 +1,56 @@
 //! The only place that spawns tasks, so that each has an end, a name and somebody who notices its panic.
 //!
-//! Two kinds. A *pillar* (a listener, the control task) must run until shutdown: if it ends or panics before, the
-//! process cannot do its job and stops. A *job* serves one query or one socket: a panic in it is counted and its
-//! drop guards do the rest.
+//! Two kinds, and work that blocks. A *pillar* (a listener, the control task) must run until shutdown: if it ends or
+//! panics before, the process cannot do its job and stops. A *job* serves one query or one socket: a panic in it is
+//! counted and its drop guards do the rest.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Pieces of work that may wait for disks at once; more are refused. Each holds a thread, and a disk that hangs holds
+/// them all.
+const DISK_WAITERS: usize = 8;
+
+/// Why work off the threads that serve came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockingError {
+    /// Earlier work has not come back. Nothing was done.
+    #[error("the disk has not answered earlier requests")]
+    Busy,
+    /// A mistake of ours; counted.
+    #[error("a mistake of Detour's, please report it")]
+    Panicked,
+}
+
 /// Spawns tasks, tells them to stop, waits for them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
+    disk: Arc<Semaphore>,
     draining: CancellationToken,
     token: CancellationToken,
     panics: Arc<AtomicU64>,
     /// The first pillar that fell: written once, read at shutdown.
     fallen: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            tracker: TaskTracker::default(),
+            disk: Arc::new(Semaphore::new(DISK_WAITERS)),
+            draining: CancellationToken::default(),
+            token: CancellationToken::default(),
+            panics: Arc::default(),
+            fallen: Arc::default(),
+        }
+    }
 }
 
 impl Tasks {
@@ -51,6 +81,36 @@ impl Tasks {
         });
     }
 
+    /// Work that waits for a disk, off the threads that serve. It cannot be called back, and nobody waits for it at the
+    /// end: a disk may never answer.
+    ///
+    /// # Errors
+    /// When too much waits for disks already, or the work panicked, which is counted.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        let place = Arc::clone(&self.disk)
+            .try_acquire_owned()
+            .map_err(|_none_left| BlockingError::Busy)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        });
+        done.await.map_err(|error| {
+            if error.is_panic() {
+                self.panics.fetch_add(1, Ordering::Relaxed);
+            }
+            BlockingError::Panicked
+        })
+    }
+
+    /// Notes a panic that was caught elsewhere.
+    pub(crate) fn note_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Cancelled when shutdown begins: nothing new is taken up, what is under way goes on.
     #[must_use]
     pub fn draining(&self) -> &CancellationToken {
@@ -67,6 +127,12 @@ impl Tasks {
     #[must_use]
     pub fn fallen(&self) -> Option<&'static str> {
         *self.fallen.lock()
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.tracker.len()
     }
 
     /// Panics so far.
@@ -124,6 +190,28 @@ mod tests {
         tasks.draining().cancelled().await;
         assert_eq!(tasks.fallen(), Some("listener"));
         tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_a_few_threads_and_no_more() {
+        let tasks = Tasks::default();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..DISK_WAITERS {
+            let held = Arc::clone(&held);
+            let work = tasks.blocking(move || held.lock().recv().is_ok());
+            assert!(tokio::time::timeout(std::time::Duration::ZERO, work).await.is_err());
+        }
+        assert_eq!(tasks.blocking(|| ()).await, Err(BlockingError::Busy));
+        drop(release);
+        while tasks.blocking(|| ()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            tasks.blocking(|| panic!("injected")).await,
+            Err::<(), _>(BlockingError::Panicked)
+        );
+        assert_eq!(tasks.panics(), 1);
     }
 
     #[tokio::test]

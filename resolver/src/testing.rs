@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use detour_core::control::Control;
 use detour_core::routes::Settings as RouteSettings;
@@ -14,6 +15,8 @@ use tokio::sync::watch;
 use crate::acl::Acl;
 use crate::exchange::SourcePorts;
 use crate::forwarder::{Parts, Settings, Shared};
+use crate::listen::TcpLimits;
+use crate::local;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 
@@ -27,15 +30,10 @@ impl Clock for Still {
     }
 }
 
-/// A data plane with room for this many queries in flight, and the control plane that feeds it.
-pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
-    shared_with_stale(in_flight, 0)
-}
-
-/// As above, with answers that are served for this many microseconds after their expiry.
-pub(crate) fn shared_with_stale(in_flight: usize, max_stale_us: u64) -> (Arc<Shared>, Control) {
+/// One provider of this address; nobody runs it.
+pub(crate) fn topology(address: &str) -> Topology {
     let endpoint = Endpoint {
-        label: "udp://127.0.0.1:9".to_owned(),
+        label: format!("udp://{address}"),
         provider: ProviderId(0),
         transport: Transport::Udp,
         family: Family::V4,
@@ -53,28 +51,65 @@ pub(crate) fn shared_with_stale(in_flight: usize, max_stale_us: u64) -> (Arc<Sha
         max_qps: None,
         endpoints: vec![EndpointId(0)],
     };
-    let topology = Arc::new(Topology {
+    Topology {
         providers: vec![provider],
         endpoints: vec![endpoint],
-    });
-    let control = Control::new(topology, RouteSettings::default(), Still.now(), 1);
+    }
+}
+
+/// Settings with room for this many queries in flight.
+pub(crate) fn settings(in_flight: usize) -> Settings {
+    Settings {
+        acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
+        cache_bytes: 1 << 20,
+        max_stale_us: 0,
+        in_flight,
+        tcp: TcpLimits {
+            connections: 16,
+            idle: Duration::from_secs(10),
+        },
+        classes: String::new(),
+        source_ports: SourcePorts::Pool,
+        local: local::Settings::default(),
+        version: String::new(),
+        identity: String::new(),
+    }
+}
+
+/// What goes with a topology at `address`, and the control plane that feeds it.
+pub(crate) fn parts(topology: Topology, address: &str, reporter: Arc<Reporter>) -> (Parts, Control) {
+    let control = Control::new(Arc::new(topology), RouteSettings::default(), Still.now(), 1);
     let (_, routes) = watch::channel(Arc::clone(control.routes()));
-    let (reporter, _) = Reporter::new();
     let parts = Parts {
         clock: Arc::new(Still),
         tasks: Tasks::default(),
         routes,
-        reporter: Arc::new(reporter),
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
+        reporter,
+        remotes: vec![address.parse::<SocketAddr>().unwrap().into()],
     };
+    (parts, control)
+}
+
+/// A data plane with room for this many queries in flight and without a hosts file, and the control plane that feeds it.
+pub(crate) fn shared(in_flight: usize) -> (Arc<Shared>, Control) {
+    shared_with(in_flight, local::Settings::default())
+}
+
+/// As [`shared`], with answers that are served for this many microseconds after their expiry.
+pub(crate) fn shared_with_stale(in_flight: usize, max_stale_us: u64) -> (Arc<Shared>, Control) {
+    let (shared, control) = shared(in_flight);
+    shared.cache.set_max_stale(max_stale_us);
+    (shared, control)
+}
+
+/// As [`shared`], with these local names.
+pub(crate) fn shared_with(in_flight: usize, local: local::Settings) -> (Arc<Shared>, Control) {
+    const ADDRESS: &str = "127.0.0.1:9";
+    let (reporter, _) = Reporter::new();
+    let (parts, control) = parts(topology(ADDRESS), ADDRESS, Arc::new(reporter));
     let settings = Settings {
-        acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap()]),
-        cache_bytes: 1 << 20,
-        max_stale_us,
-        in_flight,
-        source_ports: SourcePorts::Pool,
-        version: String::new(),
-        identity: String::new(),
+        local,
+        ..settings(in_flight)
     };
     (Shared::new(settings, parts, &mut Registry::default()), control)
 }

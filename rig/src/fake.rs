@@ -1,220 +1,146 @@
-//! A provider in this process: one UDP socket and one TCP listener on one port, on loopback or wherever it is put.
+//! A provider in this process, on loopback or wherever it is put: UDP and TCP on one port, and if it is told so DoT and
+//! DoH on one each.
 //!
-//! Each transport is one task of its own which owns its socket and its schedule of delayed replies; a TCP connection is
+//! Each transport is one task of its own which owns its socket and its schedule of delayed replies; a connection is
 //! another. Replies leave when they are due and not in the order of the queries. What a query is answered with is
-//! decided in `reply`, in one place for all transports: an encrypted transport (later) is a task that hands over the
-//! same framed bytes. Limits: [`PENDING_MAX`] replies wait per socket, a thousand or so connections are open.
+//! decided in `reply`, in one place for all transports; what a connection is (TCP, TLS over it, HTTP/2 over that) in
+//! `streams`. Limits: [`PENDING_MAX`] replies wait per UDP socket, a thousand or so connections are open.
 //!
 //! Faults and counters are shared by value (`watch`, atomics); no lock is held over an await.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use sockets::bind;
+use sockets::{bind, bind_tcp};
+use stats::Counters;
+use streams::Speech;
+use tls::Tls;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::server_name;
 use crate::clock;
-use crate::fault::{Fault, FaultState, TransportSel};
+use crate::fault::{Closing, Conduct, Fault};
 use crate::law::Law;
+use crate::random::mix;
+use crate::transport::{ListedTransports, Transport, TransportSel};
 
-mod reply;
+pub use config::{ConnectionLimits, Encryption, FakeConfig, StartError};
+pub use stats::{Stats, TransportStats};
+
+mod config;
+mod doh;
+mod framed;
+mod gate;
+pub(crate) mod reply;
 mod schedule;
-mod sockets;
-mod tcp;
+pub(crate) mod sockets;
+mod stats;
+mod streams;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod tls;
 mod udp;
 
 /// Replies that wait per UDP socket: 20,000 queries a second for the law's longest latency, twice. Above it queries
 /// are dropped and counted.
 pub const PENDING_MAX: usize = 65_536;
-/// How a fake is started.
-#[derive(Debug, Clone)]
-pub struct FakeConfig {
-    /// For people: logs, configs, stats.
-    pub name: Box<str>,
-    /// Where it listens for UDP; port 0 is any port.
-    pub udp: SocketAddr,
-    /// Where it listens for TCP; with a port 0 both transports share one port.
-    pub tcp: SocketAddr,
-    /// What honest answers take.
-    pub law: Law,
-    /// Decides drops and garbage.
-    pub seed: u64,
-}
-
-impl FakeConfig {
-    /// A fake on loopback on any port, with the default law.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self {
-            name: name.into(),
-            udp: any,
-            tcp: any,
-            law: Law::default(),
-            seed: 1,
-        }
-    }
-
-    /// The same on one address for both transports.
-    #[must_use]
-    pub const fn at(mut self, address: SocketAddr) -> Self {
-        self.udp = address;
-        self.tcp = address;
-        self
-    }
-
-    /// The same with another law.
-    #[must_use]
-    pub const fn law(mut self, law: Law) -> Self {
-        self.law = law;
-        self
-    }
-
-    /// The same with another seed.
-    #[must_use]
-    pub const fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-}
-
-/// Why a fake could not be started. Nothing is left open.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is taken or not ours.
-    #[error("cannot listen on {transport} {address}")]
-    Bind {
-        /// `udp` or `tcp`.
-        transport: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// No port was free for both transports, often enough to stop trying.
-    #[error("found no port of {address} that is free for both udp and tcp")]
-    NoCommonPort {
-        /// The address, with port 0.
-        address: SocketAddr,
-    },
-    /// The runtime took no socket.
-    #[error("cannot register a socket with the runtime")]
-    Register {
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-/// What a fake counted since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Over UDP.
-    pub udp: TransportStats,
-    /// Over TCP.
-    pub tcp: TransportStats,
-    /// TCP connections accepted, those reset at once included.
-    pub connections: u64,
-}
-
-/// Counters of one transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TransportStats {
-    /// Messages received.
-    pub queries: u64,
-    /// Replies sent, faulty ones included.
-    pub answered: u64,
-    /// Queries and replies swallowed by a fault, malformed ones, and those above a limit.
-    pub dropped: u64,
-}
-
-impl Stats {
-    /// Messages received over all transports.
-    #[must_use]
-    pub const fn queries(&self) -> u64 {
-        self.udp.queries + self.tcp.queries
-    }
-}
-
-impl fmt::Display for Stats {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, transport) in [("udp", self.udp), ("tcp", self.tcp)] {
-            let TransportStats {
-                queries,
-                answered,
-                dropped,
-            } = transport;
-            write!(out, "{name} queries {queries} answered {answered} dropped {dropped}, ")?;
-        }
-        write!(out, "connections {}", self.connections)
-    }
-}
 
 /// A running fake. Dropping it ends it; [`Fake::shutdown`] also waits for the end.
 pub struct Fake {
     name: Box<str>,
     udp: SocketAddr,
     tcp: SocketAddr,
-    udp_fault: watch::Sender<FaultState>,
-    tcp_fault: watch::Sender<FaultState>,
-    counters: Arc<Counters>,
+    sides: Vec<Side>,
     token: CancellationToken,
     tasks: JoinSet<()>,
 }
 
+/// What a fake keeps of one of its transports.
+struct Side {
+    transport: Transport,
+    address: SocketAddr,
+    conduct: watch::Sender<Conduct>,
+    counters: Arc<Counters>,
+}
+
 impl Fake {
-    /// Binds both transports and serves. Must be called within a tokio runtime with I/O and time enabled.
+    /// Binds its transports and serves. Must be called within a tokio runtime with I/O and time enabled.
     ///
     /// # Errors
-    /// When an address cannot be bound, or with port 0 no port is free for both transports.
+    /// When an address cannot be bound, with port 0 no port is free for both cleartext transports, or no certificate
+    /// can be made for its name.
     pub fn start(config: FakeConfig) -> Result<Self, StartError> {
-        let FakeConfig {
-            name,
-            udp,
-            tcp,
-            law,
-            seed,
-        } = config;
-        let (udp_socket, listener) = bind(udp, tcp)?;
+        let (udp_socket, tcp_listener) = bind(config.udp, config.tcp)?;
         let register = |source| StartError::Register { source };
-        let udp = udp_socket.local_addr().map_err(register)?;
-        let tcp = listener.local_addr().map_err(register)?;
-        let udp_socket = tokio::net::UdpSocket::from_std(udp_socket).map_err(register)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(register)?;
-        let state = FaultState {
-            fault: Fault::None,
-            since: clock::now(),
+        let mut fake = Self {
+            udp: udp_socket.local_addr().map_err(register)?,
+            tcp: tcp_listener.local_addr().map_err(register)?,
+            name: config.name.clone(),
+            sides: Vec::new(),
+            token: CancellationToken::new(),
+            tasks: JoinSet::new(),
         };
-        let (udp_fault, udp_faults) = watch::channel(state);
-        let (tcp_fault, tcp_faults) = watch::channel(state);
+        let udp_socket = UdpSocket::from_std(udp_socket).map_err(register)?;
+        let tcp_listener = TcpListener::from_std(tcp_listener).map_err(register)?;
+        let udp = fake.side(Transport::Udp, fake.udp, &config);
+        fake.tasks.spawn(udp::serve(udp_socket, udp));
+        let tcp = fake.side(Transport::Tcp, fake.tcp, &config);
+        fake.tasks.spawn(streams::serve(tcp_listener, Speech::Tcp, tcp));
+        for transport in [Transport::Dot, Transport::Doh] {
+            fake.start_encrypted(transport, &config)?;
+        }
+        Ok(fake)
+    }
+
+    fn start_encrypted(&mut self, transport: Transport, config: &FakeConfig) -> Result<(), StartError> {
+        let Some(encryption) = &config.encryption else {
+            return Ok(());
+        };
+        let wanted = if transport == Transport::Dot {
+            encryption.dot
+        } else {
+            encryption.doh
+        };
+        let name = server_name(&self.name);
+        let tls = Arc::new(Tls::new(encryption, &name, wanted.ip(), transport)?);
+        let register = |source| StartError::Register { source };
+        let listener = TcpListener::from_std(bind_tcp(wanted, transport)?).map_err(register)?;
+        let address = listener.local_addr().map_err(register)?;
+        let shared = self.side(transport, address, config);
+        let speech = if transport == Transport::Dot {
+            Speech::Dot(tls)
+        } else {
+            Speech::Doh(tls)
+        };
+        self.tasks.spawn(streams::serve(listener, speech, shared));
+        Ok(())
+    }
+
+    /// A new side, honest, and what its task needs of it.
+    fn side(&mut self, transport: Transport, address: SocketAddr, config: &FakeConfig) -> Shared {
+        let (sender, conduct) = watch::channel(Conduct::honest(clock::now()));
         let counters = Arc::new(Counters::default());
-        let token = CancellationToken::new();
-        let shared = |faults, salt| Shared {
-            law,
-            seed: crate::random::mix(seed ^ salt),
-            faults,
+        let salt = u64::try_from(self.sides.len()).unwrap_or(0) + 1;
+        self.sides.push(Side {
+            transport,
+            address,
+            conduct: sender,
             counters: Arc::clone(&counters),
-            token: token.clone(),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(udp::serve(udp_socket, shared(udp_faults, 1)));
-        tasks.spawn(tcp::serve(listener, shared(tcp_faults, 2)));
-        Ok(Self {
-            name,
-            udp,
-            tcp,
-            udp_fault,
-            tcp_fault,
+        });
+        Shared {
+            transport,
+            law: config.law,
+            limits: config.limits,
+            seed: mix(config.seed ^ salt),
+            conduct,
             counters,
-            token,
-            tasks,
-        })
+            token: self.token.clone(),
+        }
     }
 
     /// The name it was given.
@@ -235,32 +161,71 @@ impl Fake {
         self.tcp
     }
 
-    /// Switches a fault on, at once. Setting the fault that holds restarts a `flap`.
-    pub fn set_fault(&self, transport: TransportSel, fault: Fault) {
-        let state = FaultState {
-            fault,
-            since: clock::now(),
-        };
-        if matches!(transport, TransportSel::Udp | TransportSel::Both) {
-            self.udp_fault.send_replace(state);
-        }
-        if matches!(transport, TransportSel::Tcp | TransportSel::Both) {
-            self.tcp_fault.send_replace(state);
+    /// Where it answers over this transport; `None` when it does not.
+    #[must_use]
+    pub fn address_of(&self, transport: Transport) -> Option<SocketAddr> {
+        self.side_of(transport).map(|side| side.address)
+    }
+
+    /// The name in its certificates.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        server_name(&self.name)
+    }
+
+    /// Its endpoints over these transports, as a node's configuration names them; those it does not have are left out.
+    #[must_use]
+    pub fn endpoints(&self, listed: ListedTransports) -> Vec<String> {
+        let name = self.server_name();
+        let endpoint = |transport: &Transport| Some(transport.endpoint(self.address_of(*transport)?, Some(&name)));
+        listed.transports().iter().filter_map(endpoint).collect()
+    }
+
+    /// Switches a fault on, at once, on each of the transports that can have it; on the others none. Setting the fault
+    /// that holds restarts a `flap`.
+    pub fn set_fault(&self, transports: TransportSel, fault: Fault) {
+        let now = clock::now();
+        self.modify(transports, |transport, conduct| conduct.switch(transport, fault, now));
+    }
+
+    /// Closes the connections that are open on these transports.
+    pub fn close_connections(&self, transports: TransportSel, closing: Closing) {
+        self.modify(transports, |_, conduct| conduct.close(closing));
+    }
+
+    fn modify(&self, transports: TransportSel, change: impl Fn(Transport, &mut Conduct)) {
+        for side in self.sides.iter().filter(|side| transports.includes(side.transport)) {
+            side.conduct.send_modify(|conduct| change(side.transport, conduct));
         }
     }
 
     /// What it counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counters = &self.counters;
-        Stats {
-            udp: counters.udp.read(),
-            tcp: counters.tcp.read(),
-            connections: counters.connections.load(Ordering::Relaxed),
+        let mut stats = Stats::default();
+        for side in &self.sides {
+            stats.set(side.transport, side.counters.read());
         }
+        stats
     }
 
-    /// Ends all its tasks and waits for them; its port is free afterwards.
+    /// The name that the last client to complete a handshake over this transport asked for (RFC 6066 section 3).
+    #[must_use]
+    pub fn last_server_name(&self, transport: Transport) -> Option<Box<str>> {
+        self.side_of(transport)?.counters.server_name.borrow().clone()
+    }
+
+    /// The authority of the last DoH request.
+    #[must_use]
+    pub fn last_authority(&self) -> Option<Box<str>> {
+        self.side_of(Transport::Doh)?.counters.authority.borrow().clone()
+    }
+
+    fn side_of(&self, transport: Transport) -> Option<&Side> {
+        self.sides.iter().find(|side| side.transport == transport)
+    }
+
+    /// Ends all its tasks and waits for them; its ports are free afterwards.
     pub async fn shutdown(mut self) {
         self.token.cancel();
         while self.tasks.join_next().await.is_some() {}
@@ -276,40 +241,21 @@ impl fmt::Debug for Fake {
     }
 }
 
-/// What a transport's task needs besides its socket.
+/// What a transport's tasks need besides their socket.
 #[derive(Clone)]
 struct Shared {
+    transport: Transport,
     law: Law,
+    limits: ConnectionLimits,
     seed: u64,
-    faults: watch::Receiver<FaultState>,
+    conduct: watch::Receiver<Conduct>,
     counters: Arc<Counters>,
     token: CancellationToken,
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    udp: TransportCounters,
-    tcp: TransportCounters,
-    connections: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct TransportCounters {
-    queries: AtomicU64,
-    answered: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl TransportCounters {
-    fn read(&self) -> TransportStats {
-        TransportStats {
-            queries: self.queries.load(Ordering::Relaxed),
-            answered: self.answered.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
-        }
+impl Shared {
+    /// The fault at this instant.
+    fn fault(&self, now: Instant) -> Fault {
+        self.conduct.borrow().effective(now)
     }
-}
-
-fn add(counter: &AtomicU64, count: usize) {
-    counter.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

@@ -3,19 +3,24 @@
 //! A faulty reply leaves [`FAULTY_REPLY_AFTER`] the query and not after the name's own latency: a broken front end
 //! does not resolve first. Faults that withhold (`blackhole`, `loss`, `flap`, `rst`) also swallow answers that were
 //! already on their way, because that is what a cable that is pulled does.
+//!
+//! Each transport has its own fault. One that its transport cannot have (a stalled handshake over UDP, a status of HTTP
+//! over TLS alone) is none there, so that a fault can be set on all of a provider's transports at once.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::authority::Shown;
 use crate::random::Random;
+use crate::transport::Transport;
+
+pub use text::{FAULT_WORDS, ParseFaultError};
+
+mod text;
 
 /// When a faulty reply leaves: what a fast answer takes, so speed does not give the fault away.
 pub const FAULTY_REPLY_AFTER: Duration = Duration::from_millis(10);
-/// Half-period of `flap` without a number.
-const FLAP_PERIOD: Duration = Duration::from_secs(5);
 
 /// What is wrong with a provider over one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -23,7 +28,8 @@ pub enum Fault {
     /// Nothing: honest answers after the law's latency.
     #[default]
     None,
-    /// No answers. Connections stay open and silent, new ones are accepted and stay silent.
+    /// No answers. Connections stay open and nothing is sent on them, no handshake and no ping's echo either; new ones
+    /// are accepted and stay silent.
     Blackhole,
     /// SERVFAIL to everything.
     Servfail,
@@ -31,14 +37,14 @@ pub enum Fault {
     Refused,
     /// Honest answers, this much later.
     Slow(Duration),
-    /// Exchanges fail with this probability: over UDP half the blame lies with each direction, over TCP the answer
+    /// Exchanges fail with this probability: over UDP half the blame lies with each direction, over streams the answer
     /// is withheld.
     Loss(f64),
-    /// Random bytes; over TCP in a well-formed frame.
+    /// Random bytes; over TCP and TLS in a well-formed frame, over HTTP in a well-formed response.
     Garbage,
     /// The right answer with a wrong id.
     Wrongid,
-    /// TC over UDP; TCP is honest.
+    /// TC over UDP; streams are honest.
     Truncate,
     /// NXDOMAIN with an SOA to everything.
     Nxdomain,
@@ -48,42 +54,125 @@ pub enum Fault {
     Lie,
     /// Black hole and honest in turn, each for this long, beginning with the black hole.
     Flap(Duration),
-    /// TCP connections are reset, new ones at once; the UDP port is closed.
+    /// Connections are reset, new ones at once; the UDP port is closed.
     Rst,
+    /// TLS handshakes are not answered, and what is open goes silent.
+    TlsStall,
+    /// A certificate of 2020. What is open is reset and no session is resumed, so that everybody sees it.
+    TlsExpired,
+    /// A certificate for another name. What is open is reset and no session is resumed, so that everybody sees it.
+    TlsWrongName,
+    /// HTTP status 500 to everything.
+    Http500,
 }
 
-/// Which of a provider's transports a fault is set on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TransportSel {
-    /// UDP only.
-    Udp,
-    /// TCP only.
-    Tcp,
-    /// Both.
-    #[default]
-    Both,
+/// How connections are closed on demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Nothing more is read, what is in flight is answered; over HTTP/2 announced by GOAWAY.
+    Polite,
+    /// What is in flight is not answered; over HTTP/2 with a GOAWAY that says up to where it was read.
+    Abrupt,
 }
 
-/// A fault and since when it holds.
+/// What one transport of a fake does at present.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FaultState {
+pub(crate) struct Conduct {
     pub(crate) fault: Fault,
+    /// Since when the fault holds.
     pub(crate) since: Instant,
+    /// How often what is open was to be reset: a connection that is older than the last time goes, also when the fault
+    /// is over before it looks.
+    pub(crate) resets: u64,
+    /// How often what is open was to be closed, and how.
+    pub(crate) closings: u64,
+    pub(crate) closing: Closing,
 }
 
-impl FaultState {
+impl Conduct {
+    pub(crate) const fn honest(now: Instant) -> Self {
+        Self {
+            fault: Fault::None,
+            since: now,
+            resets: 0,
+            closings: 0,
+            closing: Closing::Polite,
+        }
+    }
+
+    /// Switches to a fault, as far as this transport can have it.
+    pub(crate) const fn switch(&mut self, transport: Transport, fault: Fault, now: Instant) {
+        let fault = fault.over(transport);
+        self.fault = fault;
+        self.since = now;
+        if fault.resets_open() {
+            self.resets += 1;
+        }
+    }
+
+    /// Asks what is open to close.
+    pub(crate) const fn close(&mut self, closing: Closing) {
+        self.closing = closing;
+        self.closings += 1;
+    }
+
     /// The fault at this instant: `flap` is a black hole or nothing.
     pub(crate) fn effective(&self, now: Instant) -> Fault {
         let Fault::Flap(period) = self.fault else {
             return self.fault;
         };
+        if self.turns(period, now).is_multiple_of(2) {
+            Fault::Blackhole
+        } else {
+            Fault::None
+        }
+    }
+
+    /// When the effective fault changes by itself.
+    pub(crate) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let Fault::Flap(period) = self.fault else { return None };
+        let turns = u32::try_from(self.turns(period, now)).unwrap_or(u32::MAX);
+        self.since.checked_add(period.checked_mul(turns.saturating_add(1))?)
+    }
+
+    /// Half-periods of `flap` that have passed.
+    fn turns(&self, period: Duration, now: Instant) -> u128 {
         let elapsed = now.saturating_duration_since(self.since).as_micros();
-        let turn = elapsed.checked_div(period.as_micros()).unwrap_or(0);
-        if turn % 2 == 0 { Fault::Blackhole } else { Fault::None }
+        elapsed.checked_div(period.as_micros()).unwrap_or(0)
     }
 }
 
 impl Fault {
+    /// What this fault is over `transport`: none where that transport cannot have it.
+    const fn over(self, transport: Transport) -> Self {
+        match (self, transport) {
+            (Self::TlsStall | Self::TlsExpired | Self::TlsWrongName, Transport::Udp | Transport::Tcp)
+            | (Self::Http500, Transport::Udp | Transport::Tcp | Transport::Dot) => Self::None,
+            (fault, _) => fault,
+        }
+    }
+
+    /// Whether nothing is sent, from the connection's first byte on.
+    pub(crate) const fn is_silent(self) -> bool {
+        matches!(self, Self::Blackhole | Self::TlsStall)
+    }
+
+    /// Whether connections that are open when it is set are reset.
+    const fn resets_open(self) -> bool {
+        matches!(self, Self::Rst | Self::TlsExpired | Self::TlsWrongName)
+    }
+
+    /// The certificate that is shown.
+    pub(crate) const fn shown(self) -> Shown {
+        if matches!(self, Self::TlsExpired) {
+            Shown::Expired
+        } else if matches!(self, Self::TlsWrongName) {
+            Shown::OtherName
+        } else {
+            Shown::Right
+        }
+    }
+
     /// Whether a datagram that arrives over UDP is lost. Together with [`Self::loses_udp_reply`] an exchange fails
     /// with exactly the probability of `loss`.
     pub(crate) fn loses_udp_query(self, random: &mut Random) -> bool {
@@ -95,15 +184,15 @@ impl Fault {
         self.loses_udp_query(random)
     }
 
-    /// Whether a reply that is due over TCP is withheld.
-    pub(crate) fn loses_tcp_reply(self, random: &mut Random) -> bool {
+    /// Whether a reply that is due over a stream is withheld.
+    pub(crate) fn loses_stream_reply(self, random: &mut Random) -> bool {
         random.chance(self.loss())
     }
 
     /// The probability that an exchange fails on the way.
     const fn loss(self) -> f64 {
         match self {
-            Self::Blackhole | Self::Rst => 1.0,
+            Self::Blackhole | Self::Rst | Self::TlsStall => 1.0,
             Self::Loss(probability) => probability,
             Self::None
             | Self::Servfail
@@ -115,105 +204,10 @@ impl Fault {
             | Self::Nxdomain
             | Self::Nodata
             | Self::Lie
-            | Self::Flap(_) => 0.0,
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Slow(extra) => return write!(out, "slow {}", extra.as_millis()),
-            Self::Loss(probability) => return write!(out, "loss {probability}"),
-            Self::Flap(period) if *period != FLAP_PERIOD => return write!(out, "flap {}", period.as_millis()),
-            Self::Flap(_) => "flap",
-            Self::None => "none",
-            Self::Blackhole => "blackhole",
-            Self::Servfail => "servfail",
-            Self::Refused => "refused",
-            Self::Garbage => "garbage",
-            Self::Wrongid => "wrongid",
-            Self::Truncate => "truncate",
-            Self::Nxdomain => "nxdomain",
-            Self::Nodata => "nodata",
-            Self::Lie => "lie",
-            Self::Rst => "rst",
-        })
-    }
-}
-
-/// Text is no fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseFaultError {
-    /// The first word is no fault.
-    #[error("unknown fault {given:?}: expected {FAULT_WORDS}")]
-    Name {
-        /// The word.
-        given: Box<str>,
-    },
-    /// The fault needs another number, or none.
-    #[error("fault {fault:?} takes {expected}")]
-    Argument {
-        /// The fault.
-        fault: Box<str>,
-        /// What may follow it.
-        expected: &'static str,
-    },
-}
-
-/// Every fault with its argument, for error messages and help.
-pub const FAULT_WORDS: &str = "none, blackhole, servfail, refused, slow MS, loss P, garbage, wrongid, truncate, \
-                               nxdomain, nodata, lie, flap [MS], rst";
-
-impl FromStr for Fault {
-    type Err = ParseFaultError;
-
-    /// Reads `slow 1500`, `slow(1500)` and `slow:1500` alike.
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        let mut words = given.split([' ', '(', ')', ':']).filter(|word| !word.is_empty());
-        let name = words.next().unwrap_or_default();
-        let argument = words.next();
-        let excess = words.next().is_some();
-        let wrong = |expected| ParseFaultError::Argument {
-            fault: name.into(),
-            expected,
-        };
-        let milliseconds = |text: &str| text.parse().ok().filter(|ms| *ms > 0).map(Duration::from_millis);
-        let fault = match name {
-            "slow" => {
-                let extra = argument.and_then(milliseconds).filter(|_| !excess);
-                return extra.map(Self::Slow).ok_or_else(|| wrong("milliseconds above 0"));
-            }
-            "loss" => {
-                let probability = argument.and_then(|text| text.parse().ok());
-                let probability = probability.filter(|value| !excess && (0.0..=1.0).contains(value));
-                return probability
-                    .map(Self::Loss)
-                    .ok_or_else(|| wrong("a probability from 0 to 1"));
-            }
-            "flap" => {
-                let period = argument.map_or(Some(FLAP_PERIOD), milliseconds).filter(|_| !excess);
-                return period
-                    .map(Self::Flap)
-                    .ok_or_else(|| wrong("milliseconds above 0, or nothing"));
-            }
-            "none" => Self::None,
-            "blackhole" => Self::Blackhole,
-            "servfail" => Self::Servfail,
-            "refused" => Self::Refused,
-            "garbage" => Self::Garbage,
-            "wrongid" => Self::Wrongid,
-            "truncate" => Self::Truncate,
-            "nxdomain" => Self::Nxdomain,
-            "nodata" => Self::Nodata,
-            "lie" => Self::Lie,
-            "rst" => Self::Rst,
-            _ => return Err(ParseFaultError::Name { given: name.into() }),
-        };
-        if argument.is_some() {
-            Err(wrong("no argument"))
-        } else {
-            Ok(fault)
+            | Self::Flap(_)
+            | Self::TlsExpired
+            | Self::TlsWrongName
+            | Self::Http500 => 0.0,
         }
     }
 }
@@ -223,51 +217,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_read_and_written() {
-        for text in [
-            "none",
-            "blackhole",
-            "servfail",
-            "refused",
-            "slow 1500",
-            "loss 0.3",
-            "garbage",
-            "wrongid",
-            "truncate",
-            "nxdomain",
-            "nodata",
-            "lie",
-            "flap",
-            "flap 250",
-            "rst",
-        ] {
-            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
-        }
-        assert_eq!("slow(1500)".parse(), Ok(Fault::Slow(Duration::from_millis(1_500))));
-        assert_eq!("loss:0.5".parse(), Ok(Fault::Loss(0.5)));
-        assert_eq!("flap 5000".parse::<Fault>().unwrap().to_string(), "flap");
-    }
-
-    #[test]
-    fn wrong_arguments_are_named() {
-        for text in [
-            "", "slow", "slow x", "slow 0", "loss 1.1", "loss NaN", "flap 0", "flap 1 2", "none 1", "dead",
-        ] {
-            assert!(text.parse::<Fault>().is_err(), "{text}");
-        }
-        assert_eq!(
-            "loss 2".parse::<Fault>().unwrap_err().to_string(),
-            "fault \"loss\" takes a probability from 0 to 1"
-        );
-    }
-
-    #[test]
     fn flap_begins_dark_and_turns() {
         let since = crate::clock::now();
-        let state = FaultState {
-            fault: Fault::Flap(Duration::from_millis(100)),
-            since,
-        };
+        let mut state = Conduct::honest(since);
+        state.switch(Transport::Tcp, Fault::Flap(Duration::from_millis(100)), since);
         let at = |ms| state.effective(since + Duration::from_millis(ms));
         assert_eq!([at(0), at(99)], [Fault::Blackhole; 2]);
         assert_eq!([at(100), at(199)], [Fault::None; 2]);

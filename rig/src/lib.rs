@@ -7,15 +7,19 @@
 //!
 //! * [`zone`]: every name under ten domains exists, and its name says which answer is right.
 //! * [`law`]: its name also says how long an unfaulted answer takes, at every provider alike.
-//! * [`fault`] and [`fake`]: a provider in this process, on loopback, and what is wrong with it.
+//! * [`fault`] and [`fake`]: a provider in this process, on loopback, over any of the [`transport`]s, and what is wrong
+//!   with it; [`authority`]: whom its clients trust.
+//! * [`far_end`]: an honest provider by other people, for interoperability.
 //! * [`load`] and [`ledger`]: queries at scheduled instants whatever comes back, and what became of them.
 //! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener.
 //!
 //! Rules: the fakes write their bytes by hand, so that no DNS library can be wrong in the same way at both ends.
 //! Randomness comes from a seed, [`clock::now`] is the only clock, and every queue has a limit.
 
+pub mod authority;
 pub mod clock;
 pub mod fake;
+pub mod far_end;
 pub mod fault;
 pub mod http;
 pub mod law;
@@ -25,13 +29,17 @@ pub mod message;
 pub mod process;
 pub mod random;
 pub mod stall;
+pub mod transport;
 pub mod zone;
 
 mod wire;
 
-pub use fake::{Fake, FakeConfig, StartError, Stats};
-pub use fault::{Fault, TransportSel};
+pub use authority::Authority;
+pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats, TransportStats};
+pub use far_end::FarEnd;
+pub use fault::{Closing, Fault};
 pub use law::Law;
 pub use ledger::{Grade, Ledger, Record, Summary};
 pub use load::{FreshNames, Load, LoadConfig, LoadError};
 pub use process::{NodeProcess, StartNodeError};
+pub use transport::{ListedTransports, Transport, TransportSel};

@@ -215,8 +215,9 @@ pub async fn run(config: LoadConfig) -> Result<Ledger, LoadError> {
 mod tests {
     use super::*;
     use crate::fake::{Fake, FakeConfig};
-    use crate::fault::{Fault, TransportSel};
+    use crate::fault::Fault;
     use crate::ledger::{Grade, Record};
+    use crate::transport::TransportSel;
 
     #[test]
     fn names_are_fresh_and_spread() {
@@ -268,7 +269,7 @@ mod tests {
             (Fault::Slow(Duration::from_millis(300)), Grade::Late),
         ] {
             let fake = Fake::start(FakeConfig::new("fake1")).unwrap();
-            fake.set_fault(TransportSel::Both, fault);
+            fake.set_fault(TransportSel::All, fault);
             let patience = Duration::from_millis(if grade == Grade::Lost { 100 } else { 5_000 });
             let config = LoadConfig::new(fake.address(), 200, Duration::from_millis(50));
             let ledger = run(LoadConfig { patience, ..config }).await.unwrap();

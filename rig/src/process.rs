@@ -22,38 +22,40 @@ const LINES_MAX: usize = 64;
 /// How much of the log an error shows.
 const LOG_LINES_SHOWN: usize = 12;
 
-/// The transports a config lists for each provider, in the order a node prefers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ListedTransports {
-    /// `udp://`, which includes a node's retry over TCP after a truncated answer.
-    #[default]
-    Udp,
-    /// `tcp://`.
-    Tcp,
-    /// `udp://`, then `tcp://`.
-    UdpTcp,
-}
-
-/// A `[[provider]]` block for a node's config.
+/// A `[[provider]]` block for a node's config, with these endpoints in this order.
 #[must_use]
-pub fn provider_block(name: &str, address: SocketAddr, listed: ListedTransports) -> String {
-    let endpoints = match listed {
-        ListedTransports::Udp => format!("\"udp://{address}\""),
-        ListedTransports::Tcp => format!("\"tcp://{address}\""),
-        ListedTransports::UdpTcp => format!("\"udp://{address}\", \"tcp://{address}\""),
-    };
+pub fn provider_block(name: &str, endpoints: &[String]) -> String {
+    let endpoints = endpoints.iter().map(|endpoint| quoted(endpoint)).collect::<Vec<_>>();
+    let endpoints = endpoints.join(", ");
     format!("[[provider]]\nname = \"{name}\"\noperator = \"{name}\"\nendpoints = [{endpoints}]\n")
 }
 
 /// A whole config: DNS and admin at the given addresses, then the blocks.
 #[must_use]
 pub fn node_config(dns: SocketAddr, admin: SocketAddr, provider_blocks: &[String]) -> String {
-    let mut config = format!("version = 1\n\n[listen]\ndns = [\"{dns}\"]\nadmin = \"{admin}\"\n");
+    config(dns, admin, "", provider_blocks)
+}
+
+/// The same for a node that trusts the certificate authority in this file; a relative path is one from the config's own
+/// directory.
+#[must_use]
+pub fn node_config_trusting(dns: SocketAddr, admin: SocketAddr, trust: &Path, provider_blocks: &[String]) -> String {
+    let trust = format!("trust = [{}]\n", quoted(&trust.display().to_string()));
+    config(dns, admin, &trust, provider_blocks)
+}
+
+fn config(dns: SocketAddr, admin: SocketAddr, top: &str, provider_blocks: &[String]) -> String {
+    let mut config = format!("version = 1\n{top}\n[listen]\ndns = [\"{dns}\"]\nadmin = \"{admin}\"\n");
     for block in provider_blocks {
         config.push('\n');
         config.push_str(block);
     }
     config
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Why a node did not start. The child, if there was one, is gone.
@@ -244,15 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn configs_list_the_transports_in_order() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 5401));
+    fn configs_list_the_endpoints_in_order() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let block = provider_block("fake1", address, ListedTransports::UdpTcp);
+        let endpoints = ["udp://127.0.0.1:5401", "tcp://127.0.0.1:5401"].map(str::to_owned);
+        let block = provider_block("fake1", &endpoints);
+        let rest = "\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n[[provider]]\n\
+                    name = \"fake1\"\noperator = \"fake1\"\n\
+                    endpoints = [\"udp://127.0.0.1:5401\", \"tcp://127.0.0.1:5401\"]\n";
         assert_eq!(
-            node_config(any, any, &[block]),
-            "version = 1\n\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n[[provider]]\n\
-             name = \"fake1\"\noperator = \"fake1\"\n\
-             endpoints = [\"udp://127.0.0.1:5401\", \"tcp://127.0.0.1:5401\"]\n"
+            node_config(any, any, std::slice::from_ref(&block)),
+            format!("version = 1\n{rest}")
+        );
+        assert_eq!(
+            node_config_trusting(any, any, Path::new("/a \"b\"/ca.pem"), &[block]),
+            format!("version = 1\ntrust = [\"/a \\\"b\\\"/ca.pem\"]\n{rest}")
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use detour_rig::process::parse_listening;
@@ -15,7 +15,10 @@ use crate::node::{BINARY, until};
 #[derive(Debug)]
 pub(crate) struct Run {
     child: Child,
-    directory: TempDir,
+    /// Where it runs and what it writes is.
+    path: PathBuf,
+    /// If the directory is its own.
+    own: Option<TempDir>,
 }
 
 impl Run {
@@ -33,10 +36,17 @@ impl Run {
 
     /// The binary in a directory.
     pub(crate) fn start(arguments: &[&str], directory: TempDir) -> Self {
-        let file = |name| File::create(directory.path().join(name)).unwrap();
+        let mut run = Self::inside(arguments, directory.path());
+        run.own = Some(directory);
+        run
+    }
+
+    /// The binary in a directory of somebody else's, one at a time.
+    pub(crate) fn inside(arguments: &[&str], directory: &Path) -> Self {
+        let file = |name| File::create(directory.join(name)).unwrap();
         let child = Command::new(BINARY)
             .args(arguments)
-            .current_dir(directory.path())
+            .current_dir(directory)
             // The session's directory is for the node its owner uses.
             .env_remove("XDG_RUNTIME_DIR")
             .env_remove("RUNTIME_DIRECTORY")
@@ -45,7 +55,11 @@ impl Run {
             .stderr(file("stderr"))
             .spawn()
             .unwrap();
-        Self { child, directory }
+        Self {
+            child,
+            path: directory.to_owned(),
+            own: None,
+        }
     }
 
     /// Runs it to its end: exit code, standard output, standard error.
@@ -56,7 +70,7 @@ impl Run {
     }
 
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn stdout(&self) -> String {
@@ -85,11 +99,7 @@ impl Run {
 
     /// Sends a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        let kill = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &id])
-            .status();
-        assert!(kill.unwrap().success());
+        crate::node::signal(self.child.id(), signal);
     }
 
     /// Waits until it ends.

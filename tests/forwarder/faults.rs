@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use detour_rig::process::ListedTransports;
-use detour_rig::{Fake, Fault, FreshNames, Grade, Ledger, Load, LoadConfig, TransportSel, load};
+use detour_rig::{Fake, Fault, FreshNames, Grade, Ledger, ListedTransports, Load, LoadConfig, TransportSel, load};
 use tokio::task::JoinSet;
 
 use crate::node::{Node, blocks, config, fake, until};
@@ -49,7 +48,7 @@ impl Site {
 }
 
 /// Queries that were lost, wrong or in error. Late ones are a benchmark's matter: the machine may be late.
-fn hurt(ledger: &Ledger) -> Vec<String> {
+pub(crate) fn hurt(ledger: &Ledger) -> Vec<String> {
     let badly = ledger.hurt().filter(|record| record.grade() != Grade::Late);
     badly
         .map(|record| {
@@ -68,7 +67,7 @@ async fn endure(listed: ListedTransports, fault: Fault, seed: u64) -> Result<(),
     let site = Site::start(listed).await;
     let load = Load::start(site.load(seed, LASTS)).unwrap();
     tokio::time::sleep_until(load.started() + BREAKS_AT).await;
-    site.busiest().set_fault(TransportSel::Both, fault);
+    site.busiest().set_fault(TransportSel::All, fault);
     let ledger = load.finish().await.unwrap();
     assert_eq!(ledger.records.len(), 200);
     let hurt = hurt(&ledger);
@@ -133,7 +132,7 @@ async fn break_and_mend(fault: Fault) {
     let mut seed = 100;
     keep_asking(&site, &mut seed).await;
     let broken = site.busiest();
-    broken.set_fault(TransportSel::Both, fault);
+    broken.set_fault(TransportSel::All, fault);
     until("it is down", HEALTH_PATIENCE, async || {
         keep_asking(&site, &mut seed).await;
         site.node.state_of(broken.name()).await == "down"
@@ -142,7 +141,7 @@ async fn break_and_mend(fault: Fault) {
     for fake in site.fakes.iter().filter(|fake| fake.name() != broken.name()) {
         assert_eq!(site.node.state_of(fake.name()).await, "up", "{fault}");
     }
-    broken.set_fault(TransportSel::Both, Fault::None);
+    broken.set_fault(TransportSel::All, Fault::None);
     let answered = broken.stats().udp.answered;
     until("it is up and used again", HEALTH_PATIENCE, async || {
         keep_asking(&site, &mut seed).await;

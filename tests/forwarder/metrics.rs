@@ -63,7 +63,7 @@ async fn every_series_is_documented_with_its_type_and_labels() {
     let node = Node::before(&[one, two]).await;
     let (udp, mut tcp) = (Udp::to(node.dns()).await, Tcp::to(node.dns()).await);
     for fault in [Fault::None, Fault::Blackhole, Fault::None] {
-        one.set_fault(TransportSel::Both, fault);
+        one.set_fault(TransportSel::All, fault);
         for index in 0..8 {
             let query = Message::query(&format!("{fault}{index}.elm-quarry.dev"), rtype::A);
             udp.ask(&query).await;

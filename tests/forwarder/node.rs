@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use detour_rig::http::{self, Response};
-use detour_rig::process::{ListedTransports, node_config, provider_block};
-use detour_rig::{Fake, FakeConfig, Law, NodeProcess, clock};
+use detour_rig::process::{node_config, provider_block};
+use detour_rig::{Fake, FakeConfig, Law, ListedTransports, NodeProcess, clock};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,9 +28,20 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that forwards to these fakes over UDP, in this order.
+    /// A node that forwards to these fakes over UDP, in this order, and has sent each of them its probe of the start.
     pub(crate) async fn before(fakes: &[&Fake]) -> Self {
-        Self::start(&config(&udp_blocks(fakes))).await
+        let node = Self::start(&config(&udp_blocks(fakes))).await;
+        node.has_looked(fakes.len()).await;
+        node
+    }
+
+    /// Waits until so many providers were sent their probe of the start.
+    pub(crate) async fn has_looked(&self, providers: usize) {
+        let providers = u64::try_from(providers).unwrap();
+        until("providers were looked at", PATIENCE, async || {
+            self.metric("detour_probes_total", &["why=\"start\""]).await >= providers
+        })
+        .await;
     }
 
     pub(crate) async fn start(config: &str) -> Self {
@@ -46,6 +58,42 @@ impl Node {
 
     pub(crate) fn admin(&self) -> SocketAddr {
         self.process.admin()
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join("detour.toml")
+    }
+
+    /// Puts another text into its file and tells it to read that.
+    pub(crate) fn reload(&self, config: &str) {
+        fs::write(self.file(), config).unwrap();
+        signal(self.process.id(), "HUP");
+    }
+
+    /// As [`Self::reload`], and waits until the node has judged it.
+    pub(crate) async fn reloaded(&self, config: &str) {
+        let before = self.reloads("").await;
+        self.reload(config);
+        until("the file was judged", PATIENCE, async || {
+            self.reloads("").await > before
+        })
+        .await;
+    }
+
+    /// How many reloads ended so; all, if `result` is empty.
+    pub(crate) async fn reloads(&self, result: &str) -> u64 {
+        self.metric("detour_config_reloads_total", &[result]).await
+    }
+
+    /// Its status.
+    pub(crate) async fn status(&self) -> Value {
+        serde_json::from_str(&self.text("/api/v1/status").await).unwrap()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -97,6 +145,14 @@ impl Node {
     }
 }
 
+/// Sends a signal: `TERM`, `INT`, `HUP`.
+pub(crate) fn signal(id: u32, signal: &str) {
+    let kill = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", signal, &id.to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
 /// A config on ports of the system's choice.
 pub(crate) fn config(blocks: &[String]) -> String {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -110,7 +166,7 @@ pub(crate) fn udp_blocks(fakes: &[&Fake]) -> Vec<String> {
 pub(crate) fn blocks(fakes: &[&Fake], listed: ListedTransports) -> Vec<String> {
     fakes
         .iter()
-        .map(|fake| provider_block(fake.name(), fake.address(), listed))
+        .map(|fake| provider_block(fake.name(), &fake.endpoints(listed)))
         .collect()
 }
 

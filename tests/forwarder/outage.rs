@@ -21,7 +21,7 @@ const CACHED_ERROR: u16 = 13;
 
 fn break_all(fakes: &[Fake], fault: Fault) {
     for fake in fakes {
-        fake.set_fault(TransportSel::Both, fault);
+        fake.set_fault(TransportSel::All, fault);
     }
 }
 
@@ -111,7 +111,7 @@ async fn an_outage_from_the_first_query_on_is_told_in_time() {
 #[tokio::test]
 async fn more_questions_than_may_be_in_flight_are_refused_at_once() {
     let fake = fake("fake");
-    fake.set_fault(TransportSel::Both, Fault::Blackhole);
+    fake.set_fault(TransportSel::All, Fault::Blackhole);
     let narrow = format!("{}\n[limits]\nin-flight = 64\n", config(&udp_blocks(&[&fake])));
     let node = Node::start(&narrow).await;
     let client = Udp::to(node.dns()).await;
@@ -184,4 +184,24 @@ async fn providers_that_refuse_every_packet_are_told_of() {
         .ask(&Message::query("plain.cedar-mill.org", rtype::A))
         .await;
     assert_eq!((reply.rcode, reply.edns), (rcode::SERVFAIL, None));
+}
+
+#[tokio::test]
+async fn a_cap_that_failing_providers_make_impossible_is_ignored_and_shown() {
+    let (capped, failing) = (fake("capped"), fake("failing"));
+    let blocks = udp_blocks(&[&capped, &failing]);
+    let capped_block = blocks[0].replace("name = \"capped\"", "name = \"capped\"\nmax-qps = 1");
+    assert_ne!(capped_block, blocks[0]);
+    let node = Node::start(&config(&[capped_block, blocks[1].clone()])).await;
+    failing.set_fault(TransportSel::All, Fault::Refused);
+    let mut index = 0;
+    until("status tells of the cap", PATIENCE, async || {
+        index += 1;
+        ask_in_time(node.dns(), &format!("over{index}.cedar-mill.org")).await;
+        let status = node.text("/api/v1/status").await;
+        status.contains("max-share or max-qps was ignored")
+    })
+    .await;
+    let explained = node.text("/api/v1/explain?name=x.cedar-mill.org").await;
+    assert!(explained.contains("\"cap_ignored\":true"), "{explained}");
 }

@@ -85,7 +85,7 @@ async fn live_a_secret_life(format: &str, seed: u64) {
     let all = |fault| {
         fakes
             .iter()
-            .for_each(|fake: &Fake| fake.set_fault(TransportSel::Both, fault))
+            .for_each(|fake: &Fake| fake.set_fault(TransportSel::All, fault))
     };
     for fault in [
         Fault::Servfail,

@@ -21,7 +21,7 @@ type Spoil = fn(&Path, &Path);
 const STALE_ANSWER: u16 = 3;
 
 fn darken(fake: &Fake) {
-    fake.set_fault(TransportSel::Both, Fault::Blackhole);
+    fake.set_fault(TransportSel::All, Fault::Blackhole);
 }
 
 /// A home whose node has answered for these names and stopped in order; the provider is dark from here on.
@@ -66,7 +66,8 @@ async fn a_warm_start_answers_while_no_provider_does() {
                 "fresh: {reply:?}"
             );
         }
-        assert_eq!(fake.stats().queries(), asked);
+        // But for the probe of each start.
+        assert!(fake.stats().queries() <= asked + round + 1);
         // However it ended, the next one knows as much.
         if round == 0 {
             node.kill();
@@ -217,7 +218,11 @@ async fn a_file_of_other_providers_is_not_read() {
     home.configure(&[&fakes[1]], DISK);
     let mut node = home.start().await;
     assert!(node.ask_all(&names).await.iter().all(is_answered));
-    assert_eq!(fakes[1].stats().queries(), 5, "the new provider was asked");
+    // And once by the probe of the start.
+    assert!(
+        (5..=6).contains(&fakes[1].stats().queries()),
+        "the new provider was asked"
+    );
     assert_eq!(
         node.metric("detour_cache_file_entries_total{outcome=\"restored\"}")
             .await,
@@ -311,7 +316,7 @@ async fn an_unchanged_cache_is_not_written_again() {
     assert_eq!(node.stop().await, 0);
     assert_eq!(file(&home), before);
     // And one that has changed is.
-    fake.set_fault(TransportSel::Both, Fault::None);
+    fake.set_fault(TransportSel::All, Fault::None);
     let mut node = home.start().await;
     node.ask_all(&crate::home::names("new", 1)).await;
     assert_eq!(node.stop().await, 0);

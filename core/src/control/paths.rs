@@ -131,6 +131,30 @@ impl Paths {
             .map(|(path, _)| *path)
     }
 
+    /// The same under other numbers of operators, for paths that are still in use. What is known of an operator that is
+    /// gone is forgotten, and so is a time without answers if all who failed in it are gone.
+    pub(super) fn renumbered(&self, operators: &BTreeMap<OperatorId, OperatorId>, in_use: &BTreeSet<Path>) -> Self {
+        let mut known: BTreeMap<Path, Known> = BTreeMap::new();
+        for (path, old) in self.known.iter().filter(|(path, _)| in_use.contains(path)) {
+            let new = known.entry(*path).or_default();
+            for (operator, begun) in &old.answered {
+                if let Some(operator) = operators.get(operator) {
+                    let newest = new.answered.entry(*operator).or_insert(*begun);
+                    *newest = (*newest).max(*begun);
+                }
+            }
+            let failed = old.trouble.operators.iter();
+            let trouble = Trouble {
+                operators: failed.filter_map(|operator| operators.get(operator).copied()).collect(),
+                ..old.trouble.clone()
+            };
+            if !trouble.operators.is_empty() {
+                new.trouble = trouble;
+            }
+        }
+        Self { known }
+    }
+
     /// A new path: nothing known holds.
     pub(super) fn forget(&mut self, path: Path) {
         self.known.remove(&path);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
+mod configuration;
+
 use super::*;
 use crate::outcome::Failure;
 use crate::routes::Place;
@@ -495,7 +497,8 @@ fn loss_that_lasts_two_seconds_is_out_at_once() {
     bench.probes.clear();
     bench.wait(ms + 1_900, silence);
     assert_eq!(bench.place(0), PlaceWhy::Suspect);
-    bench.wait(ms + 2_001, silence);
+    // The last of the probes has its time, too.
+    bench.wait(ms + 2_020, silence);
     assert!(matches!(bench.place(0), PlaceWhy::Loss), "{:?}", bench.place(0));
 }
 
@@ -578,6 +581,14 @@ mod laws {
             8 => control.handle_disagreed(endpoint, begun, u64::from(what % 5), Rcode::REFUSED, now),
             9 => control.handle_garbage(endpoint, now),
             10 if what % 8 == 0 => control.handle_new_path(&[endpoint], now),
+            10 if what % 8 == 1 => control.handle_start(now),
+            10 => {
+                let mut topology = with_transports(1 + u16::from(what) % 4, &[Transport::Udp, Transport::Tcp]);
+                if what % 3 == 0 {
+                    topology.endpoints.rotate_left(1);
+                }
+                control.handle_configuration(Arc::new(topology), Settings::default(), now);
+            }
             _ => {
                 control.note_client(now);
                 control.handle_timeout(now);
@@ -633,4 +644,76 @@ mod laws {
             prop_assert!(usable(&bench), "{:?}", bench.control.routes().endpoints);
         }
     }
+}
+
+/// Two providers with DNS over TLS and UDP each: endpoints 0 and 2, 1 and 3.
+fn secure(encryption: Encryption) -> Bench {
+    let topology = Arc::new(with_transports(2, &[Transport::Tls, Transport::Udp]));
+    let settings = Settings {
+        encryption,
+        ..Settings::default()
+    };
+    let mut bench = Bench::new(providers(1));
+    bench.control = Control::new(topology, settings, Time::ZERO, 1);
+    bench
+}
+
+#[test]
+fn cleartext_waits_until_everything_encrypted_has_failed_for_two_seconds() {
+    let mut bench = secure(Encryption::Prefer);
+    for ms in [10_000, 10_100] {
+        bench.served(0, ms);
+        bench.served(2, ms);
+    }
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+    bench.fails(0, Failure::TlsExpired, 11_000);
+    bench.wait(13_900, all_but(0));
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext, "the other one may still answer");
+    bench.fails(2, Failure::TlsExpired, 14_000);
+    bench.wait(15_990, silence);
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    assert!(!bench.control.routes().nothing_up, "there is hope");
+    bench.wait(16_010, silence);
+    assert_ne!(bench.place(1), PlaceWhy::Cleartext);
+    assert!(bench.probed(1).is_empty() || bench.probed(1)[0] >= 16_000);
+    bench.served(2, 17_000);
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+}
+
+#[test]
+fn nothing_counts_against_encryption_within_two_seconds_of_a_start() {
+    let mut bench = secure(Encryption::Prefer);
+    for endpoint in [0, 2] {
+        let begun = bench.begin(endpoint, 10);
+        bench.finish(endpoint, begun, Finish::Failed(Failure::NoRoute), 11);
+    }
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    bench.wait(1_990, silence);
+    assert_eq!(bench.place(1), PlaceWhy::Cleartext);
+    bench.wait(2_010, silence);
+    assert_ne!(bench.place(1), PlaceWhy::Cleartext);
+}
+
+#[test]
+fn required_encryption_is_never_given_up_and_any_never_asks_for_it() {
+    let mut bench = secure(Encryption::Require);
+    for ms in [10_000, 10_200, 10_400] {
+        bench.fails(0, Failure::Reset, ms);
+        bench.fails(2, Failure::Reset, ms);
+    }
+    bench.wait(60_000, silence);
+    assert_eq!(
+        (bench.place(1), bench.place(3)),
+        (PlaceWhy::Cleartext, PlaceWhy::Cleartext)
+    );
+    assert!(bench.control.routes().nothing_up);
+    assert_eq!(bench.probed(1), [0_u64; 0]);
+    let bench = secure(Encryption::Any);
+    assert_eq!(bench.place(1), PlaceWhy::Healthy);
 }

@@ -23,7 +23,7 @@ pub use self::attempt::{Begun, Finish, Purpose};
 use self::domains::Domains;
 use self::failures::{DISTINCT_US, Failures};
 use self::latency::{Latencies, Learned};
-use self::loss::LossWindow;
+use self::loss::LossTest;
 use self::probe::{RECOVERY_GAP_US, Schedule};
 use self::state::{Event, State};
 use crate::outcome::{Cause, Failure, Reply};
@@ -32,7 +32,8 @@ use crate::time::{MS, SEC, Time};
 /// Attempts followed per endpoint. Beyond it an attempt's answer still counts, its silence does not: above some
 /// thousand queries a second a sample shows the same.
 const OPEN_MAX: usize = 4_096;
-/// Silence is no shorter than this: where answers take a millisecond, a busy machine's own stall looks the same.
+/// Silence is no shorter than this, and nothing is late before: where answers take a millisecond, a busy machine's own
+/// stall looks the same.
 const SILENCE_US_MIN: u64 = 50 * MS;
 /// Loss is not judged before answers have come for this long: the first ones are the fast ones, and a p95 made of
 /// them calls every slow answer lost.
@@ -54,19 +55,19 @@ const HOLD_GROWTH: u64 = 4;
 const FALLS_MAX: usize = 16;
 /// Longest hold-down.
 const HOLD_MAX_US: u64 = 60 * SEC;
-/// Unanswered attempts of the last 32 that strain an endpoint; one in twenty is slow by definition, so eight are rare.
-const STRAINED_AT: u32 = 8;
 /// Unanswered probes of the sixteen that measure loss that mean it lasts. With a third lost, none of them is by
 /// chance in one case of a hundred; with two allowed it was one in ten, and the provider was used again too soon.
 const LOSS_LASTS_AT: usize = 1;
+/// Good answers in a row, begun 100 ms apart, that show a recovery.
+const RECOVERY_ANSWERS: u8 = 3;
 
 /// An attempt without an answer so far.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     /// As it began.
     begun: Begun,
-    /// Its bit in the loss window, once it is older than p95.
-    window: Option<u64>,
+    /// Its number in the loss test, once it is late.
+    counted: Option<u64>,
 }
 
 /// An attempt that timed out.
@@ -76,8 +77,8 @@ struct Lapsed {
     begun: Time,
     /// The failure it belongs to.
     failure: Time,
-    /// Its bit in the loss window.
-    window: Option<u64>,
+    /// Its number in the loss test.
+    counted: Option<u64>,
 }
 
 /// Why an endpoint is suspect.
@@ -119,7 +120,7 @@ pub struct Health {
     open: BTreeMap<u64, Open>,
     /// When open attempts count as failed; entries of answered ones are skipped.
     timeouts: BinaryHeap<Reverse<(Time, u64)>>,
-    /// Client attempts in the order they become older than p95.
+    /// Client attempts in the order they become late.
     maturing: VecDeque<(Time, u64)>,
     /// Timed-out attempts that may still be answered.
     lapsed: BTreeMap<u64, Lapsed>,
@@ -129,7 +130,7 @@ pub struct Health {
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
     last_success: Option<Time>,
-    /// Begin of the first one.
+    /// Begin of the first client's attempt that got one.
     first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
     unheard: Vec<Time>,
@@ -138,10 +139,14 @@ pub struct Health {
     /// When garbage last came.
     garbage: Option<Time>,
     /// Loss of recent client attempts.
-    window: LossWindow,
-    /// Probes that measure loss: begin, and whether answered.
-    loss_probes: Vec<(u64, Time, bool)>,
-    /// Loss lasted: out until it answers three times running.
+    loss: LossTest,
+    /// Attempts begun up to here have no part in it.
+    loss_from: Time,
+    /// Probes that measure loss: number, and whether answered.
+    loss_probes: Vec<(u64, bool)>,
+    /// Since when loss is being measured.
+    loss_watch: Option<Time>,
+    /// Loss lasted: out until sixteen probes in a row show none.
     loss_lasts: bool,
     /// Answers and bad rcodes.
     domains: Domains,
@@ -180,8 +185,10 @@ impl Health {
             unheard: Vec::new(),
             forgiven: None,
             garbage: None,
-            window: LossWindow::default(),
+            loss: LossTest::default(),
+            loss_from: Time::ZERO,
             loss_probes: Vec::new(),
+            loss_watch: None,
             loss_lasts: false,
             domains: Domains::default(),
             probes: Schedule::default(),
@@ -204,20 +211,20 @@ impl Health {
             Purpose::Client | Purpose::Backup => timing.timeout_us,
             Purpose::Probe => timing.probe_timeout_us,
         };
-        let window = None;
-        self.open.insert(begun.id, Open { begun, window });
+        self.open.insert(begun.id, Open { begun, counted: None });
         self.timeouts.push(Reverse((begun.at.plus(timeout), begun.id)));
         match begun.purpose {
             Purpose::Client => {
-                self.maturing.push_back((begun.at.plus(timing.p95_us), begun.id));
+                let late_us = timing.late_us.max(SILENCE_US_MIN);
+                self.maturing.push_back((begun.at.plus(late_us), begun.id));
                 if self.unheard.len() < SILENCE_ATTEMPTS {
                     self.unheard.push(begun.at);
                 }
             }
             Purpose::Backup => {}
             Purpose::Probe => {
-                if self.watches_loss() && self.loss_probes.len() < 32 {
-                    self.loss_probes.push((begun.id, begun.at, false));
+                if self.loss_watch.is_some() && self.loss_probes.len() < 32 {
+                    self.loss_probes.push((begun.id, false));
                 }
             }
         }
@@ -234,6 +241,10 @@ impl Health {
                 self.found_route(now);
                 self.answered(begun, open, lapsed, reply, latency_us, now);
                 if good && lapsed.is_none() {
+                    // Probes ask what everybody has at hand: how long they are answered says little of clients' names.
+                    if begun.purpose != Purpose::Probe {
+                        self.first_success.get_or_insert(begun.at);
+                    }
                     self.succeeded(begun.at, now);
                 }
             }
@@ -259,7 +270,7 @@ impl Health {
         self.advance(now);
     }
 
-    /// The bookkeeping of an answer: latency, loss window, withdrawal of a failure by timeout.
+    /// The bookkeeping of an answer: latency, loss, withdrawal of a failure by timeout.
     fn answered(
         &mut self,
         begun: Begun,
@@ -283,16 +294,16 @@ impl Health {
                 self.score(true);
             }
         }
-        if let Some(probe) = self.loss_probes.iter_mut().find(|(id, _, _)| *id == begun.id) {
-            probe.2 = true;
+        if let Some(probe) = self.loss_probes.iter_mut().find(|(id, _)| *id == begun.id) {
+            probe.1 = true;
         }
-        let window = open
-            .and_then(|open| open.window)
-            .or_else(|| lapsed.and_then(|lapsed| lapsed.window));
-        match window {
-            Some(number) => self.window.take_back(number),
+        let counted = open
+            .and_then(|open| open.counted)
+            .or_else(|| lapsed.and_then(|lapsed| lapsed.counted));
+        match counted {
+            Some(number) => self.loss.take_back(number),
             None if begun.purpose == Purpose::Client && open.is_some() => {
-                self.window.push(true);
+                self.loss.count(true);
             }
             None => {}
         }
@@ -303,7 +314,6 @@ impl Health {
 
     /// A good answer to an attempt begun at `begun`, in its time.
     fn succeeded(&mut self, begun: Time, now: Time) {
-        self.first_success.get_or_insert(begun);
         self.last_success = Some(self.last_success.map_or(begun, |t| t.max(begun)));
         self.failures.forget_until(begun);
         match self.state {
@@ -314,8 +324,8 @@ impl Health {
                 let since = begun > doubt.since || (begun == doubt.since && doubt.cause == Cause::Silence);
                 if doubt.cause == Cause::Loss {
                     self.count_recovery(begun);
-                    if self.loss_lasts && self.recovery.0 >= 3 && now >= self.hold_until {
-                        self.clear_doubt(now);
+                    if self.loss_lasts && self.has_recovered(now) {
+                        self.return_to_use(now);
                     }
                 } else if since && self.failures.is_empty() {
                     self.clear_doubt(now);
@@ -323,16 +333,11 @@ impl Health {
             }
             State::Down => {
                 self.count_recovery(begun);
-                if self.recovery.0 >= 3 && now >= self.hold_until {
-                    self.transition(Event::Recovered, Cause::Answering, now);
-                    // What was unanswered before it fell says nothing about it any more.
-                    self.window.clear();
-                    self.maturing.clear();
-                    self.loss_probes.clear();
-                    self.failures.clear();
-                    self.doubt = None;
-                    self.probes.stop();
-                } else if self.recovery.0 < 3 {
+                if self.loss_watch.is_some() {
+                    // Its probes decide.
+                } else if self.has_recovered(now) {
+                    self.return_to_use(now);
+                } else if self.recovery.0 < RECOVERY_ANSWERS {
                     self.probes.recovering(now);
                 } else {
                     self.probes.repeat(now);
@@ -351,15 +356,37 @@ impl Health {
         }
     }
 
+    /// Whether it has answered often enough, and is not held down.
+    fn has_recovered(&self, now: Time) -> bool {
+        self.recovery.0 >= RECOVERY_ANSWERS && now >= self.hold_until && self.loss_watch.is_none()
+    }
+
+    /// It answers again. Of a third lost, three answers in a row are nothing special, one case of three: what fell by
+    /// loss is measured first.
+    fn return_to_use(&mut self, now: Time) {
+        if self.doubt.is_some_and(|doubt| doubt.cause == Cause::Loss) {
+            self.measure_loss(now);
+        } else {
+            self.recover(now);
+        }
+    }
+
+    /// From down to probation: what was before it fell says nothing about it any more.
+    fn recover(&mut self, now: Time) {
+        self.transition(Event::Recovered, Cause::Answering, now);
+        self.forget_loss(now);
+        self.failures.clear();
+        self.doubt = None;
+        self.probes.stop();
+    }
+
     /// The doubt is over.
     fn clear_doubt(&mut self, now: Time) {
         self.transition(Event::Cleared, Cause::Answering, now);
         self.doubt = None;
         self.failures.clear();
         self.stop_probes(now);
-        self.window.clear();
-        self.loss_probes.clear();
-        self.loss_lasts = false;
+        self.forget_loss(now);
         self.recovery = (0, Time::ZERO);
         self.domains.restart_tally(now);
     }
@@ -421,10 +448,10 @@ impl Health {
             cause,
         });
         self.transition(Event::Doubted, cause, now);
-        self.loss_probes.clear();
         self.loss_lasts = false;
+        self.loss_watch = None;
         if cause == Cause::Loss {
-            self.probes.lossy(now);
+            self.measure_loss(now);
         } else {
             // Timeouts of a busy endpoint would be one failure with its first probe.
             if now.since(since) < DISTINCT_US {
@@ -454,6 +481,7 @@ impl Health {
             self.falls.push(now);
         }
         self.recovery = (0, Time::ZERO);
+        self.loss_watch = None;
         self.probes.repeat(now);
     }
 
@@ -478,11 +506,7 @@ impl Health {
 
     /// Route change or resume: what is in flight is lost and what was known of the path is void.
     pub fn new_path(&mut self, now: Time) {
-        self.open.clear();
-        self.timeouts.clear();
-        self.maturing.clear();
-        self.lapsed.clear();
-        self.unheard.clear();
+        self.drop_open();
         self.no_route = false;
         match self.state {
             State::Suspect => self.forget(Event::NewPath, Cause::NewPath, now),
@@ -497,14 +521,22 @@ impl Health {
         }
     }
 
+    /// Nobody will tell how the attempts end that are under way: they count neither as lost nor as answered.
+    pub fn drop_open(&mut self) {
+        self.open.clear();
+        self.timeouts.clear();
+        self.maturing.clear();
+        self.lapsed.clear();
+        self.unheard.clear();
+        self.loss_probes.retain(|(_, answered)| *answered);
+    }
+
     /// Leaves suspect or down without an answer.
     fn forget(&mut self, event: Event, cause: Cause, now: Time) {
         self.transition(event, cause, now);
         self.failures.clear();
         self.doubt = None;
-        self.window.clear();
-        self.loss_probes.clear();
-        self.loss_lasts = false;
+        self.forget_loss(now);
         self.stop_probes(now);
     }
 
@@ -517,12 +549,24 @@ impl Health {
     /// Whether so much is unanswered that hedges away from it are worth the reserve, loss or not.
     #[must_use]
     pub fn is_strained(&self) -> bool {
-        self.window.unanswered() >= STRAINED_AT
+        self.loss.is_strained()
     }
 
-    /// Whether loss is being measured.
-    fn watches_loss(&self) -> bool {
-        self.state == State::Suspect && !self.loss_lasts && self.doubt.is_some_and(|doubt| doubt.cause == Cause::Loss)
+    /// Sixteen probes from now on show whether it loses.
+    fn measure_loss(&mut self, now: Time) {
+        self.loss_watch = Some(now);
+        self.loss_probes.clear();
+        self.probes.lossy(now);
+    }
+
+    /// What went unanswered says nothing about it any more.
+    fn forget_loss(&mut self, now: Time) {
+        self.loss.clear();
+        self.loss_from = now;
+        self.maturing.clear();
+        self.loss_probes.clear();
+        self.loss_watch = None;
+        self.loss_lasts = false;
     }
 
     /// Does everything that is due at `now`: timeouts, loss, silence, the end of a ramp.
@@ -533,15 +577,17 @@ impl Health {
         {
             self.maturing.pop_front();
             if let Some(open) = self.open.get_mut(&id)
-                && open.window.is_none()
+                && open.counted.is_none()
             {
-                open.window = Some(self.window.push(false));
+                open.counted = Some(self.loss.count(false));
             }
         }
         let settled = self
             .first_success
             .is_some_and(|first| now.since(first) >= LOSS_AFTER_US);
-        if self.state.is_usable() && settled && self.window.is_loss() {
+        // Where nothing at all comes any more, it is for silence to say so.
+        let heard = self.unheard.len() < SILENCE_ATTEMPTS;
+        if self.state.is_usable() && settled && heard && self.loss.is_loss() {
             self.raise_doubt(now, Cause::Loss, now);
         }
         if let Some(silent_at) = self.silence_due()
@@ -550,10 +596,7 @@ impl Health {
         {
             self.raise_doubt(first, Cause::Silence, now);
         }
-        if self.watches_loss()
-            && let Some(doubt) = self.doubt
-            && now.since(doubt.raised) >= probe::LOSS_WATCH_US
-        {
+        if self.loss_due().is_some_and(|at| at <= now) {
             self.judge_loss(now);
         }
         if self.state == State::Probation && now.since(self.since) >= RAMP_US {
@@ -575,8 +618,10 @@ impl Health {
                 Some(garbage) if garbage >= open.begun.at => Cause::Garbage,
                 _ => Cause::Timeout,
             };
-            let window = match open.window {
-                None if open.begun.purpose == Purpose::Client => Some(self.window.push(false)),
+            let counted = match open.counted {
+                None if open.begun.purpose == Purpose::Client && open.begun.at > self.loss_from => {
+                    Some(self.loss.count(false))
+                }
                 seen => seen,
             };
             let failure = self.failed(open.begun, cause, now);
@@ -584,26 +629,36 @@ impl Health {
                 let lapsed = Lapsed {
                     begun: open.begun.at,
                     failure,
-                    window,
+                    counted,
                 };
                 self.lapsed.insert(id, lapsed);
             }
         }
     }
 
-    /// Two seconds of probes are over: does the loss last?
+    /// When the last of the probes that measure loss should have been answered.
+    fn loss_due(&self) -> Option<Time> {
+        let timing = self.latencies.timing();
+        let answer_us = timing.p95_us.min(timing.probe_timeout_us);
+        Some(self.loss_watch?.plus(probe::LOSS_WATCH_US).plus(answer_us))
+    }
+
+    /// The probes that measure loss are over: does it last?
     fn judge_loss(&mut self, now: Time) {
-        let p95 = self.latencies.timing().p95_us;
-        let lost = self
-            .loss_probes
-            .iter()
-            .filter(|(_, begun, answered)| !answered && now.since(*begun) >= p95)
-            .count();
-        if lost >= LOSS_LASTS_AT {
+        let lost = self.loss_probes.iter().filter(|(_, answered)| !answered).count();
+        self.loss_watch = None;
+        if lost < LOSS_LASTS_AT {
+            if self.state == State::Down {
+                self.recover(now);
+            } else {
+                self.clear_doubt(now);
+            }
+        } else if self.loss_lasts {
+            self.recovery = (0, Time::ZERO);
+            self.probes.repeat(now);
+        } else {
             self.loss_lasts = true;
             self.fall(now);
-        } else {
-            self.clear_doubt(now);
         }
     }
 
@@ -626,10 +681,7 @@ impl Health {
         let timeout = self.timeouts.peek().map(|Reverse((at, _))| (*at, "attempt timeout"));
         let silence = self.silence_due().map(|at| (at, "silence"));
         let ramp = (self.state == State::Probation).then(|| (self.since.plus(RAMP_US), "end of probation"));
-        let loss = self
-            .doubt
-            .filter(|_| self.watches_loss())
-            .map(|doubt| (doubt.raised.plus(probe::LOSS_WATCH_US), "loss measured"));
+        let loss = self.loss_due().map(|at| (at, "loss measured"));
         [timeout, silence, ramp, loss].into_iter().flatten().min()
     }
 

@@ -266,32 +266,72 @@ fn lose_a_third(bench: &mut Bench, from_ms: u64, attempts: u64) {
     }
 }
 
+/// The sixteen probes that measure loss from `from` on, of which those that `lost` says stay unanswered; and the time
+/// at which they are judged.
+fn measure_loss(bench: &mut Bench, from: Time, lost: fn(u64) -> bool) -> Time {
+    for n in 0..16 {
+        let ms = from.plus(n * 125 * MS).as_micros() / MS;
+        if lost(n) {
+            bench.begin(ms, 1_000 + n, Purpose::Probe);
+        } else {
+            bench.good_probe(ms);
+        }
+    }
+    from.plus(2 * SEC).plus(bench.health.latencies().timing().p95_us)
+}
+
 #[test]
-fn ten_of_32_unanswered_are_loss_and_two_seconds_of_it_put_it_out() {
+fn a_third_unanswered_is_loss_and_two_seconds_of_it_put_it_out() {
     let mut bench = Bench::warm();
     lose_a_third(&mut bench, 3_000, 40);
     assert_eq!(bench.state(), (State::Suspect, Cause::Loss));
     let raised = bench.health.doubt().unwrap().raised;
-    // Five of the sixteen probes that measure it are lost.
-    for n in 0..16 {
-        let at = raised.plus(n * 125 * MS);
-        let begun = bench.begin(at.as_micros() / MS, 1_000 + n, Purpose::Probe);
-        if n % 3 != 0 {
-            bench.answer(begun, begun.at.as_micros() / MS + 10);
-        }
-    }
+    let judged = measure_loss(&mut bench, raised, |n| n % 3 == 0);
     assert!(!bench.health.loss_lasts());
-    bench.health.advance(raised.plus(2 * SEC));
+    bench.health.advance(judged);
     assert!(bench.health.loss_lasts());
     assert_eq!(bench.health.state(), State::Suspect);
-    // Three answers in a row, 100 ms apart, end it.
-    let from = raised.as_micros() / MS + 3_000;
-    bench.advance(from);
-    for n in 0..3 {
-        assert!(bench.health.loss_lasts());
-        bench.good_probe(from + n * 110);
+}
+
+#[test]
+fn what_lost_a_third_returns_after_three_answers_and_sixteen_more_without_loss() {
+    let mut bench = Bench::warm();
+    lose_a_third(&mut bench, 3_000, 40);
+    let raised = bench.health.doubt().unwrap().raised;
+    let judged = measure_loss(&mut bench, raised, |n| n % 3 == 0);
+    bench.health.advance(judged);
+    let mut from_ms = judged.as_micros() / MS + 1_000;
+    for lost in [(|n| n == 15) as fn(u64) -> bool, |_| false] {
+        bench.advance(from_ms);
+        for n in 0..3 {
+            bench.good_probe(from_ms + n * 110);
+        }
+        assert!(bench.health.loss_lasts(), "three answers in a row come by chance");
+        let judged = measure_loss(&mut bench, Time::at_ms(from_ms + 230), lost);
+        bench.health.advance(judged);
+        from_ms += 5_000;
     }
     assert_eq!(bench.state(), (State::Up, Cause::Answering));
+}
+
+#[test]
+fn down_by_loss_returns_like_loss() {
+    let mut bench = Bench::warm();
+    lose_a_third(&mut bench, 3_000, 40);
+    let ms = bench.health.doubt().unwrap().raised.as_micros() / MS;
+    for n in 0..3 {
+        let begun = bench.begin(ms + n * 125, 1_000 + n, Purpose::Probe);
+        bench.fail(begun, Failure::Reset, ms + n * 125 + 1);
+    }
+    bench.health.condemn(Time::at_ms(ms + 260));
+    assert_eq!(bench.state(), (State::Down, Cause::Loss));
+    for n in 0..3 {
+        bench.good_probe(ms + 1_000 + n * 110);
+    }
+    assert_eq!(bench.health.state(), State::Down);
+    let judged = measure_loss(&mut bench, Time::at_ms(ms + 1_230), |_| false);
+    bench.health.advance(judged);
+    assert_eq!(bench.state(), (State::Probation, Cause::Answering));
 }
 
 #[test]
@@ -299,10 +339,8 @@ fn loss_that_is_over_after_two_seconds_was_none() {
     let mut bench = Bench::warm();
     lose_a_third(&mut bench, 3_000, 40);
     let raised = bench.health.doubt().unwrap().raised;
-    for n in 0..16 {
-        bench.good_probe(raised.plus(n * 125 * MS).as_micros() / MS);
-    }
-    bench.health.advance(raised.plus(2 * SEC));
+    let judged = measure_loss(&mut bench, raised, |_| false);
+    bench.health.advance(judged);
     assert_eq!(bench.state(), (State::Up, Cause::Answering));
 }
 

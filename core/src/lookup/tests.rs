@@ -23,6 +23,10 @@ impl Heard for HeardAt {
     fn last_heard(&self, _endpoint: EndpointId) -> Time {
         self.0
     }
+
+    fn connect_us(&self, _endpoint: EndpointId) -> u64 {
+        0
+    }
 }
 
 /// A lookup and its surroundings; times are milliseconds since its start.
@@ -63,10 +67,13 @@ fn bench_of(topology: Topology) -> Bench {
             topology: Arc::new(topology),
             settings: Settings {
                 strategy: Strategy::Balanced,
+                ..Settings::default()
             },
             dice: Dice::new(3),
             endpoints,
             nothing_up: false,
+            in_the_clear: false,
+            warm: [None; 2],
             uplink_suspect: Vec::new(),
             avoided: Vec::new(),
         },
@@ -553,4 +560,33 @@ mod laws {
             }
         }
     }
+}
+
+#[test]
+fn what_may_not_be_asked_in_the_clear_waits_until_it_may() {
+    let mut bench = bench_of(with_transports(2, &[Transport::Tls, Transport::Udp]));
+    for endpoint in [1, 3] {
+        bench.routes.endpoints[endpoint].why = PlaceWhy::Cleartext;
+    }
+    bench.routes.choices = Routes::choose(&bench.routes.topology, &bench.routes.endpoints);
+    let mut bench = bench.start(false);
+    for slot in 0..4 {
+        bench.feed(1 + slot, |lookup, now, view| {
+            lookup.handle_signal(
+                usize::try_from(slot).unwrap(),
+                Signal::Failed(Failure::Reset),
+                now,
+                view,
+            );
+        });
+    }
+    let asked: Vec<u16> = bench.begun.iter().map(|(endpoint, ..)| *endpoint).collect();
+    assert!(asked.iter().all(|endpoint| endpoint % 2 == 0), "{asked:?}");
+    assert!(bench.told.is_empty(), "it is not over: {:?}", bench.told);
+    for endpoint in [1, 3] {
+        bench.routes.endpoints[endpoint].why = PlaceWhy::Healthy;
+    }
+    bench.feed(2_000, |lookup, now, view| lookup.handle_routes(now, view));
+    let (endpoint, ..) = bench.begun.last().unwrap();
+    assert_eq!(endpoint % 2, 1);
 }

@@ -37,8 +37,13 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         nothing_up: endpoints
             .iter()
             .all(|e| e.place() != Place::Normal && e.why != PlaceWhy::Sibling),
+        in_the_clear: false,
+        warm: [None; 2],
         topology: Arc::new(topology),
-        settings: Settings { strategy },
+        settings: Settings {
+            strategy,
+            ..Settings::default()
+        },
         dice: Dice::new(1),
         endpoints,
         uplink_suspect: Vec::new(),
@@ -173,10 +178,13 @@ fn max_share_caps_first_choices_and_is_dropped_when_nobody_else_is_left() {
     }
     let share = usage.share_permille(ProviderId(0), NOW);
     assert!((240..=250).contains(&share), "{share}");
+    assert_eq!(usage.cap_ignored(), None);
     let alone = routes_of(topology, Strategy::Balanced, |endpoints| {
         endpoints[1].why = PlaceWhy::Down
     });
-    assert_eq!(ask_with(&alone, &mut usage, 1).steps[0].provider, ProviderId(0));
+    let plan = ask_with(&alone, &mut usage, 1);
+    assert_eq!(plan.steps[0].provider, ProviderId(0));
+    assert!(plan.cap_ignored && usage.cap_ignored() == Some(NOW));
 }
 
 #[test]
@@ -197,8 +205,9 @@ fn max_qps_moves_first_choices_elsewhere_and_is_dropped_when_nobody_else_is_left
     let alone = routes_of(topology, Strategy::Balanced, |_| {});
     let mut usage = Usage::new(&alone.topology, NOW);
     for number in 0..10 {
-        let step = ask_with(&alone, &mut usage, number).steps[0];
-        usage.count_sent(step.provider, step.endpoint);
+        let plan = ask_with(&alone, &mut usage, number);
+        assert_eq!(plan.cap_ignored, number > 0);
+        usage.count_sent(plan.steps[0].provider, plan.steps[0].endpoint);
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Config {
 
 pub(crate) const UDP: &[Transport] = &[Transport::Udp];
 pub(crate) const BOTH: &[Transport] = &[Transport::Udp, Transport::Tcp];
+/// What a node lists by itself, in short.
+pub(crate) const SECURE: &[Transport] = &[Transport::Tls, Transport::Udp];
 
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +95,10 @@ struct HeardTable(Vec<Time>);
 impl Heard for HeardTable {
     fn last_heard(&self, endpoint: EndpointId) -> Time {
         self.0[usize::from(endpoint.0)]
+    }
+
+    fn connect_us(&self, _endpoint: EndpointId) -> u64 {
+        0
     }
 }
 
@@ -162,6 +168,8 @@ pub(crate) struct World {
     pub(crate) first_lost: BTreeMap<u16, Time>,
     pub(crate) counts: Counts,
     pub(crate) events: Vec<(Time, ControlEvent)>,
+    /// Attempts that anybody on the path could read.
+    pub(crate) in_the_clear: u64,
     /// Whose black hole is measured, and since when.
     watch: Option<(u16, Time)>,
     /// When a fault was last set.
@@ -236,6 +244,7 @@ impl World {
             first_lost: BTreeMap::new(),
             counts: Counts::default(),
             events: Vec::new(),
+            in_the_clear: 0,
             watch: None,
             faulted: now,
             topology,
@@ -256,7 +265,7 @@ impl World {
     /// Sets a fault of a provider over UDP, TCP or both.
     pub(crate) fn set_fault(&mut self, provider: u16, transports: &[Transport], fault: Fault) {
         for transport in transports {
-            self.faults[usize::from(provider)][usize::from(*transport == Transport::Tcp)] =
+            self.faults[usize::from(provider)][usize::from(transport.class() == TransportClass::Stream)] =
                 FaultState { fault, since: self.now };
         }
         self.faulted = self.now;
@@ -509,6 +518,8 @@ impl World {
         let over_tcp =
             via == Via::Stream || self.topology.endpoint(endpoint).unwrap().transport.class() == TransportClass::Stream;
         let fault = self.fault(endpoint, over_tcp);
+        let transport = self.topology.endpoint(endpoint).unwrap().transport;
+        self.in_the_clear += u64::from(!transport.is_encrypted());
         self.next_socket += 1;
         let socket = match purpose {
             Purpose::Probe => 1_000_000 + self.next_socket,

@@ -13,8 +13,10 @@ use detour_core::routes::Routes;
 use detour_core::{ProviderId, Time};
 use detour_resolver::ask::Ask;
 use detour_resolver::cache::{Entry, Failure, Found};
+use detour_resolver::generation::Generation;
+use detour_resolver::local::By;
 use detour_resolver::wire::code::{class, rtype};
-use detour_resolver::wire::{NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
+use detour_resolver::wire::{Answer, NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
@@ -44,6 +46,8 @@ pub(crate) struct Explanation {
     pub(crate) qtype: String,
     /// `forward`: by cache and providers; all others: by this node itself.
     pub(crate) policy: String,
+    /// Where `policy` is `local`, by what.
+    pub(crate) local: Option<LocalView>,
     /// What is known already.
     pub(crate) cache: CacheView,
     /// What would be asked if the cache had no fresh answer.
@@ -56,6 +60,23 @@ pub(crate) struct Explanation {
     pub(crate) nothing_up: bool,
     /// What to bear in mind.
     pub(crate) note: String,
+}
+
+/// What this node answers by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LocalView {
+    /// `zone` or `hosts`.
+    pub(crate) by: String,
+    /// The zone, absolute.
+    pub(crate) zone: Option<String>,
+    /// On whose word the zone is answered here.
+    pub(crate) basis: Option<String>,
+    /// The hosts file.
+    pub(crate) path: Option<String>,
+    /// The response code.
+    pub(crate) rcode: String,
+    /// `positive` or `denial`.
+    pub(crate) answer: String,
 }
 
 /// What the cache knows.
@@ -78,6 +99,8 @@ pub(crate) struct CacheView {
 pub(crate) struct PlanView {
     /// The first two at once.
     pub(crate) pair: bool,
+    /// The first is over its `max-share` or `max-qps`, but nobody else is left.
+    pub(crate) cap_ignored: bool,
     /// In order; each only if those before it do not answer in time.
     pub(crate) steps: Vec<StepView>,
 }
@@ -118,12 +141,17 @@ pub(super) async fn explain(
 
 fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     let now = state.clock.now();
-    let routes = state.routes();
+    let generation = state.shared.generation();
+    let routes = generation.routes();
     let ask = state.shared.ask(name, qtype, class::IN);
     let policy = policy_of(name, qtype);
-    let is_forwarded = policy == Policy::Forward;
+    let local = Some(name)
+        .filter(|_| policy == Policy::Forward)
+        .and_then(|name| state.shared.local().explain(name, qtype))
+        .map(|(by, answer)| local_view(by, &answer));
+    let is_forwarded = policy == Policy::Forward && local.is_none();
     let (plan, skipped) = if is_forwarded {
-        make_plan(state, &routes, &ask, now)
+        make_plan(&generation, &routes, &ask, now)
     } else {
         (Plan::default(), Vec::new())
     };
@@ -148,16 +176,43 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     Explanation {
         name: ask.name.to_string(),
         qtype: words::type_text(qtype),
-        policy: words::policy(policy).to_owned(),
+        policy: local
+            .as_ref()
+            .map_or_else(|| words::policy(policy), |_| "local")
+            .to_owned(),
+        local,
         cache: cache_view(state, &ask, now),
         plan: PlanView {
             pair: plan.pair,
+            cap_ignored: plan.cap_ignored,
             steps: steps.collect(),
         },
         skipped: skipped.collect(),
-        budget_tokens: state.shared.usage.lock().budget.tokens(),
+        budget_tokens: generation.usage.lock().budget.tokens(),
         nothing_up: routes.nothing_up,
         note: NOTE.to_owned(),
+    }
+}
+
+/// Who answers a local name, and how.
+fn local_view(by: By<'_>, answer: &Answer) -> LocalView {
+    let view = LocalView {
+        rcode: words::rcode_text(answer.rcode()),
+        answer: words::kind(answer.kind()).to_owned(),
+        ..LocalView::default()
+    };
+    match by {
+        By::Zone(zone) => LocalView {
+            by: "zone".to_owned(),
+            zone: Some(format!("{}.", zone.name)),
+            basis: Some(zone.basis().to_owned()),
+            ..view
+        },
+        By::Hosts(path) => LocalView {
+            by: "hosts".to_owned(),
+            path: Some(path.display().to_string()),
+            ..view
+        },
     }
 }
 
@@ -182,8 +237,8 @@ fn policy_of(name: &NameBuf, qtype: u16) -> Policy {
 }
 
 /// The plan of a question that does not explore, and why the other providers are not first.
-fn make_plan(state: &AdminState, routes: &Routes, ask: &Ask, now: Time) -> (Plan, Vec<(ProviderId, Skipped)>) {
-    let usage = state.shared.usage.lock().clone();
+fn make_plan(generation: &Generation, routes: &Routes, ask: &Ask, now: Time) -> (Plan, Vec<(ProviderId, Skipped)>) {
+    let usage = generation.usage.lock().clone();
     let draw = |number: u64| {
         let mut skipped = Vec::new();
         let mut note = |provider, why| skipped.push((provider, why));

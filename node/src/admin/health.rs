@@ -23,6 +23,8 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) struct Ready {
     ready: bool,
     listeners: Vec<SocketAddr>,
+    /// The copy of the last good configuration runs, because of this.
+    degraded: Option<String>,
     providers: Vec<ReadyProvider>,
 }
 
@@ -37,7 +39,8 @@ struct ReadyProvider {
 
 /// Serves: nothing is bound or run before everything is, so the answer has no other value.
 pub(super) async fn readyz(State(state): State<AdminState>) -> Json<Ready> {
-    let routes = state.routes();
+    let routes = state.shared.generation().routes();
+    let told = state.configuration.told();
     let providers = routes.topology.providers.iter().map(|provider| ReadyProvider {
         name: provider.name.clone(),
         up: answering_endpoints(&routes, provider),
@@ -46,6 +49,7 @@ pub(super) async fn readyz(State(state): State<AdminState>) -> Json<Ready> {
     Json(Ready {
         ready: true,
         listeners: state.notes.dns.clone(),
+        degraded: told.degraded.map(|mistakes| mistakes.to_string()),
         providers: providers.collect(),
     })
 }

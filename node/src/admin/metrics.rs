@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use detour_core::health::state::State as Health;
 use detour_core::routes::{Place, Routes};
+use detour_resolver::generation::Generation;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::AdminState;
 use super::refusal::Refusal;
+use crate::config::RESTART_KEYS;
 
 /// What OpenMetrics 1.0 says a scraper is to be told.
 const CONTENT_TYPE: HeaderValue =
@@ -57,6 +59,16 @@ struct PathLabels {
     path: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    key: &'static str,
+}
+
 /// Writes them.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Result<impl IntoResponse, Refusal> {
     // Writing into memory fails only where a metric of ours does.
@@ -66,10 +78,12 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> Result<impl Into
 
 fn document(state: &AdminState) -> Result<String, fmt::Error> {
     let mut scraped = Registry::with_prefix("detour");
-    let routes = state.routes();
+    let generation = state.shared.generation();
+    let routes = generation.routes();
     add_endpoints(&mut scraped, &routes);
-    add_providers(&mut scraped, &routes, state);
-    add_process(&mut scraped, state);
+    add_providers(&mut scraped, &routes, &generation, state);
+    add_process(&mut scraped, &generation, state);
+    add_configuration(&mut scraped, state);
     let mut text = String::new();
     encode_registry(&mut text, &state.registry)?;
     encode_registry(&mut text, &scraped)?;
@@ -118,14 +132,14 @@ fn add_endpoints(registry: &mut Registry, routes: &Routes) {
     );
 }
 
-fn add_providers(registry: &mut Registry, routes: &Routes, state: &AdminState) {
+fn add_providers(registry: &mut Registry, routes: &Routes, generation: &Generation, state: &AdminState) {
     let now = state.clock.now();
     let shares = Family::<ProviderLabels, Ratio>::default();
     for (id, provider) in routes.topology.provider_ids().zip(&routes.topology.providers) {
         let labels = ProviderLabels {
             provider: provider.name.clone(),
         };
-        let permille = state.shared.usage.lock().share_permille(id, now);
+        let permille = generation.usage.lock().share_permille(id, now);
         shares.get_or_create(&labels).set(f64::from(permille) / 1_000.0);
     }
     registry.register(
@@ -149,7 +163,7 @@ fn add_providers(registry: &mut Registry, routes: &Routes, state: &AdminState) {
     );
 }
 
-fn add_process(registry: &mut Registry, state: &AdminState) {
+fn add_process(registry: &mut Registry, generation: &Generation, state: &AdminState) {
     let shared = &state.shared;
     let (entries, bytes) = (shared.cache.len(), shared.cache.size_bytes());
     add_gauge(registry, "cache_entries", "Answers held", entries);
@@ -157,13 +171,14 @@ fn add_process(registry: &mut Registry, state: &AdminState) {
     size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     registry.register_with_unit("cache", "Memory of the answers held", Unit::Bytes, size);
     add_gauge(registry, "in_flight", "Questions being resolved", shared.in_flight());
-    let tokens = usize::try_from(shared.usage.lock().budget.tokens()).unwrap_or(usize::MAX);
+    let tokens = usize::try_from(generation.usage.lock().budget.tokens()).unwrap_or(usize::MAX);
     add_gauge(registry, "hedge_budget", "Hedges that are paid for", tokens);
     let uptime = Ratio::default();
     uptime.set(as_seconds(state.clock.now().since(state.started)));
     registry.register_with_unit("uptime", "Time since the start", Unit::Seconds, uptime);
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     add(registry, "build", "What runs", build);
+    add_gauge(registry, "tasks", "Tasks that have not ended", shared.tasks().alive());
     let panics = Counter::<u64, AtomicU64>::default();
     panics.inc_by(shared.tasks().panics());
     add(registry, "panics", "Tasks that panicked", panics);
@@ -171,6 +186,33 @@ fn add_process(registry: &mut Registry, state: &AdminState) {
     dropped.inc_by(shared.reports_dropped());
     let help = "Outcomes that were not judged because the control task was behind";
     add(registry, "reports_dropped", help, dropped);
+}
+
+/// What became of the configuration.
+fn add_configuration(registry: &mut Registry, state: &AdminState) {
+    let (told, now) = (state.configuration.told(), state.clock.now());
+    let reloads = Family::<ReloadLabels, Counter>::default();
+    for (result, count) in [("applied", told.reloads.applied), ("rejected", told.reloads.rejected)] {
+        reloads.get_or_create(&ReloadLabels { result }).inc_by(count);
+    }
+    add(registry, "config_reloads", "Reloads, by how they ended", reloads);
+    let failed = usize::from(told.reloads.mistakes.is_some());
+    let help = "1 if the last reload changed nothing because of mistakes, else 0";
+    add_gauge(registry, "config_reload_failed", help, failed);
+    let help = "1 while the copy of the last good configuration runs, else 0";
+    add_gauge(registry, "config_degraded", help, usize::from(told.degraded.is_some()));
+    let waiting = Family::<KeyLabels, Gauge>::default();
+    for key in RESTART_KEYS {
+        waiting
+            .get_or_create(&KeyLabels { key })
+            .set(told.restart.contains(&key).into());
+    }
+    let help = "1 for a key whose new value waits for a restart, else 0";
+    add(registry, "config_restart_needed", help, waiting);
+    let age = Ratio::default();
+    age.set(as_seconds(now.since(told.since)));
+    let help = "Time since the configuration is in force";
+    registry.register_with_unit("config_age", help, Unit::Seconds, age);
 }
 
 fn add(

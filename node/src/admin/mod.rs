@@ -14,16 +14,17 @@
 //! | `/api/v1/explain` | whom a question would be sent to, and why |
 
 pub(crate) mod client;
+mod configuration;
 pub(crate) mod explain;
 mod guard;
 mod health;
 mod listener;
 mod metrics;
 mod notes;
-mod providers;
+pub(crate) mod providers;
 mod refusal;
-mod standing;
-mod status;
+pub(crate) mod standing;
+pub(crate) mod status;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;
@@ -35,52 +36,46 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use detour_core::routes::Routes;
 use detour_core::{Clock, Time};
 use detour_resolver::forwarder::Shared;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
 use self::guard::Hosts;
 use self::refusal::Refusal;
 
+pub(crate) use self::configuration::{Configuration, Mistakes};
 pub(crate) use self::listener::serve;
 pub(crate) use self::notes::Notes;
 
 /// What the answers are made from.
 #[derive(Clone)]
 pub(crate) struct AdminState {
-    routes: watch::Receiver<Arc<Routes>>,
     shared: Arc<Shared>,
     registry: Arc<Registry>,
     clock: Arc<dyn Clock>,
     started: Time,
     notes: Arc<Notes>,
+    configuration: Arc<Configuration>,
 }
 
 impl AdminState {
     /// A view on a node that starts at this moment.
     #[must_use]
     pub(crate) fn new(
-        routes: watch::Receiver<Arc<Routes>>,
         shared: Arc<Shared>,
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
-        notes: Notes,
+        notes: Arc<Notes>,
+        configuration: Arc<Configuration>,
     ) -> Self {
         Self {
-            routes,
             shared,
             registry,
             started: clock.now(),
             clock,
-            notes: Arc::new(notes),
+            notes,
+            configuration,
         }
-    }
-
-    /// The current table; the lock behind it is not held.
-    fn routes(&self) -> Arc<Routes> {
-        Arc::clone(&self.routes.borrow())
     }
 }
 

@@ -3,61 +3,69 @@
 use axum::Json;
 use axum::extract::State;
 use detour_core::routes::Routes;
-use detour_core::{EndpointId, Provider, ProviderId, Time};
-use serde::Serialize;
+use detour_core::{EndpointId, Provider, Time};
+use serde::{Deserialize, Serialize};
 
 use super::AdminState;
+use super::configuration::Told;
 
-/// One provider.
-#[derive(Debug, Serialize)]
-pub(super) struct ProviderView {
-    name: String,
-    operator: String,
-    class: String,
+/// One provider; `detour status` reads it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProviderView {
+    pub(crate) name: String,
+    pub(crate) operator: String,
+    pub(crate) class: String,
     /// First choices of the last 60 s.
-    share_permille: u32,
-    endpoints: Vec<EndpointView>,
+    pub(crate) share_permille: u32,
+    /// The endpoint it would be asked at.
+    #[serde(default)]
+    pub(crate) in_use: Option<String>,
+    pub(crate) endpoints: Vec<EndpointView>,
 }
 
 /// One endpoint.
-#[derive(Debug, Serialize)]
-struct EndpointView {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EndpointView {
     /// The string of the configuration.
-    endpoint: String,
-    state: &'static str,
-    reason: &'static str,
-    since_ms: u64,
-    place: &'static str,
-    place_why: &'static str,
+    pub(crate) endpoint: String,
+    pub(crate) state: String,
+    pub(crate) reason: String,
+    pub(crate) since_ms: u64,
+    pub(crate) place: String,
+    pub(crate) place_why: String,
     /// `None` before the first answer.
-    p50_ms: Option<f64>,
-    p95_ms: Option<f64>,
-    ok_permille: u32,
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p95_ms: Option<f64>,
+    pub(crate) ok_permille: u32,
     /// What other nodes say: none, as there is no mesh.
-    verdict: &'static str,
-    verdict_source: Option<&'static str>,
+    pub(crate) verdict: String,
+    pub(crate) verdict_source: Option<String>,
 }
 
 /// Tells of all, in the order of the configuration.
 pub(super) async fn providers(State(state): State<AdminState>) -> Json<Vec<ProviderView>> {
     let now = state.clock.now();
-    let routes = state.routes();
+    let generation = state.shared.generation();
+    let (routes, told) = (generation.routes(), state.configuration.told());
     let providers = routes.topology.provider_ids().zip(&routes.topology.providers);
-    Json(
-        providers
-            .map(|(id, provider)| view(&state, &routes, id, provider, now))
-            .collect(),
-    )
+    let views = providers.map(|(id, provider)| {
+        let share_permille = generation.usage.lock().share_permille(id, now);
+        view(&told, &routes, provider, share_permille, now)
+    });
+    Json(views.collect())
 }
 
-fn view(state: &AdminState, routes: &Routes, id: ProviderId, provider: &Provider, now: Time) -> ProviderView {
-    let label = state.notes.label(usize::from(id.0));
+fn view(told: &Told, routes: &Routes, provider: &Provider, share_permille: u32, now: Time) -> ProviderView {
+    let label = told.label(&provider.name);
     let endpoints = provider.endpoints.iter();
+    let mut in_use = routes.choices.iter().map(|choice| choice.endpoint);
+    let in_use = in_use.find(|id| provider.endpoints.contains(id));
     ProviderView {
+        in_use: in_use.and_then(|id| Some(routes.topology.endpoint(id)?.label.clone())),
         name: provider.name.clone(),
         operator: label.map_or_else(|| provider.name.clone(), |label| label.operator.clone()),
         class: label.map_or_else(String::new, |label| label.class.clone()),
-        share_permille: state.shared.usage.lock().share_permille(id, now),
+        share_permille,
         endpoints: endpoints.filter_map(|id| endpoint_view(routes, *id, now)).collect(),
     }
 }
@@ -66,16 +74,16 @@ fn endpoint_view(routes: &Routes, id: EndpointId, now: Time) -> Option<EndpointV
     let (route, endpoint) = (routes.endpoint(id)?, routes.topology.endpoint(id)?);
     Some(EndpointView {
         endpoint: endpoint.label.clone(),
-        state: route.state.word(),
-        reason: route.cause.word(),
+        state: route.state.word().to_owned(),
+        reason: route.cause.word().to_owned(),
         since_ms: now.since(route.since) / 1_000,
-        place: route.place().word(),
-        place_why: route.why.word(),
+        place: route.place().word().to_owned(),
+        place_why: route.why.word().to_owned(),
         p50_ms: route.timing.p50_us.map(as_ms),
         // Until an answer came it is a mere assumption.
         p95_ms: route.timing.p50_us.map(|_| as_ms(route.timing.p95_us)),
         ok_permille: route.ok_permille,
-        verdict: "none",
+        verdict: "none".to_owned(),
         verdict_source: None,
     })
 }

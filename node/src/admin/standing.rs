@@ -1,24 +1,60 @@
 //! The whole node in one sentence, what is wrong first: the line somebody reads at three in the morning.
 //!
-//! A provider *answers* when one of its endpoints does; one that nobody has asked yet is neither well nor in trouble.
+//! A provider *answers* when one of its endpoints does; one that was not heard of yet is neither well nor in trouble.
 //! Trouble of this machine's own (a path on which nobody answers, a family without a route) goes before trouble of
 //! providers, because it explains it.
 
+use std::fmt;
+
 use detour_core::health::state::State;
+use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
-use detour_core::time::SEC;
-use detour_core::{Provider, Time};
+use detour_core::{Endpoint, EndpointId, Provider, Time};
+use detour_resolver::generation::Generation;
+
+use super::configuration::Told;
+use super::words::age_text;
 
 /// Troubles named; the rest is counted.
 const NAMED: usize = 3;
 
+/// What the standing of providers is read from.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'v> {
+    /// The current table.
+    pub(crate) routes: &'v Routes,
+    /// Whether anything has come from an endpoint.
+    pub(crate) has_heard: &'v dyn Fn(EndpointId) -> bool,
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("routes", self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View<'_> {
+    /// Looks at a generation, and hands the view to `look`.
+    pub(crate) fn of<T>(generation: &Generation, look: impl FnOnce(View<'_>) -> T) -> T {
+        look(View {
+            routes: &generation.routes(),
+            has_heard: &|endpoint| generation.has_heard(endpoint),
+        })
+    }
+}
+
 /// How a provider stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// An endpoint answers.
     Answering,
-    /// Nothing is known.
+    /// Nothing has come from it, and nothing speaks against it.
     Untried,
+    /// It has answered, but with nothing that shows whether it can be used: its own choice, or an error that everybody
+    /// gives.
+    Neutral,
     /// The endpoint it would be asked at is suspect or down.
     Troubled(EndpointRoute),
     /// The network here has no route to any of its endpoints.
@@ -46,13 +82,19 @@ pub(super) fn answering_endpoints(routes: &Routes, provider: &Provider) -> usize
 
 /// How a provider stands.
 #[must_use]
-pub(super) fn standing(routes: &Routes, provider: &Provider) -> Standing {
+pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
+    let routes = view.routes;
     if answering_endpoints(routes, provider) > 0 {
         return Standing::Answering;
     }
-    let routable = || endpoints(routes, provider).filter(|route| route.why != PlaceWhy::NoRoute);
+    let routable = || endpoints(routes, provider).filter(|route| route.why.may_be_asked());
     if routable().any(|route| route.state == State::Unknown) {
-        return Standing::Untried;
+        let has_answered = provider.endpoints.iter().any(|id| (view.has_heard)(*id));
+        return if has_answered {
+            Standing::Neutral
+        } else {
+            Standing::Untried
+        };
     }
     routable()
         .min_by_key(|route| route.why.settled())
@@ -61,49 +103,102 @@ pub(super) fn standing(routes: &Routes, provider: &Provider) -> Standing {
 
 /// Providers that answer.
 #[must_use]
-pub(super) fn answering_providers(routes: &Routes) -> usize {
-    let providers = routes.topology.providers.iter();
-    providers
-        .filter(|provider| standing(routes, provider) == Standing::Answering)
-        .count()
+pub(crate) fn answering_providers(view: View<'_>) -> usize {
+    count(view, Standing::Answering)
 }
 
-/// The sentence.
+/// Providers that stand so.
+fn count(view: View<'_>, wanted: Standing) -> usize {
+    let providers = view.routes.topology.providers.iter();
+    providers.filter(|provider| standing(view, provider) == wanted).count()
+}
+
+/// The endpoint a provider answers at: the one in use, or else the first in listed order.
 #[must_use]
-pub(super) fn summary(routes: &Routes, now: Time) -> String {
-    let troubles = troubles(routes, now);
-    if routes.nothing_up {
-        return if is_offline(routes) {
-            "nothing answers: this machine seems offline".to_owned()
-        } else {
-            format!("nothing answers: {}", enumerate(&troubles))
-        };
+pub(crate) fn answering_endpoint(routes: &Routes, provider: &Provider) -> Option<EndpointId> {
+    let answers = |id: &EndpointId| routes.endpoint(*id).is_some_and(is_answering);
+    let in_use = routes.choices.iter().map(|choice| choice.endpoint);
+    let in_use = in_use.filter(|id| provider.endpoints.contains(id)).find(answers);
+    in_use.or_else(|| provider.endpoints.iter().copied().find(answers))
+}
+
+/// The sentence: providers first, because without them the rest does not matter; then the configuration.
+#[must_use]
+pub(super) fn summary(view: View<'_>, configuration: &Told, now: Time) -> String {
+    let mut parts = Vec::new();
+    let troubles = troubles(view, now);
+    if view.routes.nothing_up {
+        parts.push(nothing_answers(view, now));
+    } else if !troubles.is_empty() {
+        parts.push(enumerate(&troubles));
     }
-    let answers = answers(routes);
-    if troubles.is_empty() {
-        answers
+    parts.extend(configuration.troubles(now));
+    if !view.routes.nothing_up {
+        parts.push(answers(view));
+    }
+    parts.join("; ")
+}
+
+/// That nothing answers, and why.
+#[must_use]
+pub(crate) fn nothing_answers(view: View<'_>, now: Time) -> String {
+    let troubles = troubles(view, now);
+    if is_offline(view.routes) || troubles.is_empty() {
+        "nothing answers: this machine seems offline".to_owned()
     } else {
-        format!("{}; {answers}", enumerate(&troubles))
+        format!("nothing answers: {}", enumerate(&troubles))
     }
+}
+
+/// What is wrong with providers and the way to them, the first few; `None` if nothing is.
+#[must_use]
+pub(crate) fn trouble_text(view: View<'_>, now: Time) -> Option<String> {
+    let troubles = troubles(view, now);
+    (!troubles.is_empty()).then(|| enumerate(&troubles))
 }
 
 /// Whether the way out is gone, rather than those at its end. One silent provider proves nothing about the way.
-fn is_offline(routes: &Routes) -> bool {
-    let looks_like_path = |route: &EndpointRoute| route.why == PlaceWhy::NoRoute || route.cause.is_path();
-    !routes.uplink_suspect.is_empty()
-        || (routes.topology.providers.len() > 1 && routes.endpoints.iter().all(looks_like_path))
+pub(crate) fn is_offline(routes: &Routes) -> bool {
+    let looks_like_path = |(route, endpoint): (&EndpointRoute, &Endpoint)| {
+        !route.why.may_be_asked() || route.cause.is_path() || routes.uplink_suspect.contains(&endpoint.path())
+    };
+    let mut endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    routes.topology.providers.len() > 1 && endpoints.all(looks_like_path)
+}
+
+/// Whether every encrypted endpoint that can be reached shows a certificate that is not trusted.
+fn is_intercepted(routes: &Routes) -> bool {
+    let reached = |route: &&EndpointRoute| !route.cause.is_path() && route.why.may_be_asked();
+    let encrypted = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    let encrypted = encrypted.filter(|(_, endpoint)| endpoint.transport.is_encrypted());
+    let causes: Vec<Cause> = encrypted
+        .map(|(route, _)| route)
+        .filter(reached)
+        .map(|r| r.cause)
+        .collect();
+    let is_refused = |cause: &Cause| matches!(cause, Cause::TlsUntrusted | Cause::Tls);
+    causes.contains(&Cause::TlsUntrusted) && causes.iter().all(is_refused)
 }
 
 /// All that is wrong, worst first.
-fn troubles(routes: &Routes, now: Time) -> Vec<String> {
+fn troubles(view: View<'_>, now: Time) -> Vec<String> {
+    let routes = view.routes;
     let mut paths = Vec::new();
     for path in &routes.uplink_suspect {
         paths.push(format!("nobody answers over {path}, so the way there is broken"));
     }
+    if routes.in_the_clear {
+        let why = if is_intercepted(routes) {
+            ": no certificate is trusted, so something on the way answers in the providers' place"
+        } else {
+            ", because nothing encrypted answers"
+        };
+        paths.push(format!("queries travel in the clear{why}"));
+    }
     let (mut down, mut suspect, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for provider in &routes.topology.providers {
-        match standing(routes, provider) {
-            Standing::Untried => {}
+        match standing(view, provider) {
+            Standing::Untried | Standing::Neutral => {}
             Standing::Unroutable => down.push(format!("{} cannot be reached (no-route)", provider.name)),
             Standing::Troubled(route) => {
                 let list = if route.state == State::Down {
@@ -141,31 +236,31 @@ fn since(route: &EndpointRoute, now: Time) -> String {
 }
 
 /// How many answer.
-fn answers(routes: &Routes) -> String {
-    let total = routes.topology.providers.len();
-    let of = |wanted: Standing| {
-        let providers = routes.topology.providers.iter();
-        providers
-            .filter(|provider| standing(routes, provider) == wanted)
-            .count()
-    };
-    let (answering, untried) = (of(Standing::Answering), of(Standing::Untried));
+#[must_use]
+pub(crate) fn answers(view: View<'_>) -> String {
+    let total = view.routes.topology.providers.len();
+    let answering = answering_providers(view);
+    let (untried, neutral) = (count(view, Standing::Untried), count(view, Standing::Neutral));
     if untried == total {
-        return "no provider was asked yet".to_owned();
+        return "no provider has answered yet".to_owned();
     }
     let mut text = match (answering == total, total) {
         (true, 1) => "the one provider answers".to_owned(),
         (true, _) => format!("all {total} providers answer"),
         (false, _) => format!("{answering} of {total} providers answer"),
     };
+    if neutral > 0 {
+        text.push_str(&format!(", {neutral} with nothing usable yet"));
+    }
     if untried > 0 {
-        text.push_str(&format!(", {untried} not asked yet"));
+        text.push_str(&format!(", {untried} not heard of yet"));
     }
     text
 }
 
 /// The first few, and how many more there are.
-fn enumerate(troubles: &[String]) -> String {
+#[must_use]
+pub(crate) fn enumerate(troubles: &[String]) -> String {
     let named: Vec<&str> = troubles.iter().take(NAMED).map(String::as_str).collect();
     let mut text = named.join(", ");
     let more = troubles.len().saturating_sub(NAMED);
@@ -173,14 +268,4 @@ fn enumerate(troubles: &[String]) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     text
-}
-
-/// Microseconds in the largest unit that is not a fraction.
-fn age_text(us: u64) -> String {
-    match us / SEC {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} d", seconds / 86_400),
-    }
 }

@@ -4,59 +4,110 @@ use std::net::SocketAddr;
 
 use axum::Json;
 use axum::extract::State;
+use detour_core::Time;
 use detour_core::time::SEC;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::AdminState;
-use super::standing::{answering_providers, summary};
+use super::configuration::Told;
+use super::standing::{View, answering_providers, summary};
 
-/// How the node does.
-#[derive(Debug, Serialize)]
-pub(super) struct Status {
-    summary: String,
-    version: &'static str,
-    uptime_s: u64,
-    listening: Vec<SocketAddr>,
-    admin: Option<SocketAddr>,
-    config: String,
-    nothing_up: bool,
-    uplink_suspect: Vec<String>,
-    providers: ProviderCount,
-    cache: CacheSize,
-    in_flight: usize,
-    budget_tokens: u64,
-    warnings: Vec<String>,
+/// How long a cap that was ignored is told of.
+const CAP_IGNORED_SHOWN_US: u64 = 60 * SEC;
+
+/// How the node does; `detour status` reads it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) summary: String,
+    pub(crate) version: String,
+    pub(crate) uptime_s: u64,
+    pub(crate) listening: Vec<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) config: String,
+    #[serde(default)]
+    pub(crate) configuration: ConfigurationView,
+    pub(crate) nothing_up: bool,
+    pub(crate) uplink_suspect: Vec<String>,
+    pub(crate) providers: ProviderCount,
+    pub(crate) cache: CacheSize,
+    pub(crate) in_flight: usize,
+    pub(crate) budget_tokens: u64,
+    pub(crate) warnings: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct ProviderCount {
-    up: usize,
-    total: usize,
+/// Whether the configuration in force is the one it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConfigurationView {
+    /// Seconds since it is in force.
+    pub(crate) age_s: u64,
+    /// The copy of the last good file runs, because of this.
+    pub(crate) degraded: Option<String>,
+    /// The last reload, if there was one.
+    pub(crate) reload: Option<ReloadView>,
+    /// Keys whose new values wait for a restart.
+    pub(crate) restart: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct CacheSize {
-    entries: usize,
-    bytes: u64,
+/// How a reload ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadView {
+    /// Seconds since then.
+    pub(crate) age_s: u64,
+    /// It changed nothing, because of this.
+    pub(crate) rejected: Option<String>,
+}
+
+/// How many of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProviderCount {
+    pub(crate) up: usize,
+    pub(crate) total: usize,
+}
+
+/// What the cache holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CacheSize {
+    pub(crate) entries: usize,
+    pub(crate) bytes: u64,
+}
+
+impl ConfigurationView {
+    fn of(told: &Told, now: Time) -> Self {
+        Self {
+            age_s: now.since(told.since) / SEC,
+            degraded: told.degraded.as_ref().map(ToString::to_string),
+            reload: told.reloads.last.map(|last| ReloadView {
+                age_s: now.since(last) / SEC,
+                rejected: told.reloads.mistakes.as_ref().map(ToString::to_string),
+            }),
+            restart: told.restart.iter().map(|key| (*key).to_owned()).collect(),
+        }
+    }
 }
 
 /// Tells it.
 pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
     let now = state.clock.now();
-    let routes = state.routes();
     let shared = &state.shared;
-    let budget_tokens = shared.usage.lock().budget.tokens();
+    let generation = shared.generation();
+    let told = state.configuration.told();
+    let (summary, up) = View::of(&generation, |view| {
+        (summary(view, &told, now), answering_providers(view))
+    });
+    let routes = generation.routes();
+    let budget_tokens = generation.usage.lock().budget.tokens();
     Json(Status {
-        summary: summary(&routes, now),
-        version: env!("CARGO_PKG_VERSION"),
+        summary,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: now.since(state.started) / SEC,
         listening: state.notes.dns.clone(),
         admin: state.notes.admin,
-        config: state.notes.config.clone(),
+        configuration: ConfigurationView::of(&told, now),
+        config: told.source,
         nothing_up: routes.nothing_up,
         uplink_suspect: routes.uplink_suspect.iter().map(ToString::to_string).collect(),
         providers: ProviderCount {
-            up: answering_providers(&routes),
+            up,
             total: routes.topology.providers.len(),
         },
         cache: CacheSize {
@@ -69,14 +120,26 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
     })
 }
 
-/// What went wrong at the start, what is wrong at this moment, and what must not happen but did since.
+/// What went wrong at the start or is wrong, and what must not happen but did since.
 fn warnings(state: &AdminState) -> Vec<String> {
-    let mut warnings: Vec<String> = state.notes.warnings().map(str::to_owned).collect();
-    warnings.extend(state.notes.said());
+    let mut warnings = state.notes.warnings();
+    if let Some((path, why)) = state.shared.local().hosts_trouble(state.clock.now()) {
+        let path = path.display();
+        warnings.push(format!("hosts file {path}: {why}; its names stay what they were"));
+    }
     let panics = state.shared.tasks().panics();
     if panics > 0 {
         warnings.push(format!(
             "{panics} tasks panicked: a mistake of Detour's, please report it"
+        ));
+    }
+    let cap_ignored = state.shared.generation().usage.lock().cap_ignored();
+    if let Some(age_us) = cap_ignored.map(|at| state.clock.now().since(at))
+        && age_us < CAP_IGNORED_SHOWN_US
+    {
+        let seconds = age_us / SEC;
+        warnings.push(format!(
+            "{seconds} s ago a max-share or max-qps was ignored: no other provider was left"
         ));
     }
     let dropped = state.shared.reports_dropped();

@@ -9,11 +9,13 @@ use detour_core::health::state::State;
 use detour_core::outcome::Cause;
 use detour_core::routes::{PlaceWhy, Routes, Settings as RouteSettings};
 use detour_core::time::SEC;
-use detour_core::{Clock, Family, Path, ProviderId, Time, TransportClass};
+use detour_core::{Clock, EndpointId, Family, Path, ProviderId, Time, TransportClass};
 use detour_resolver::acl::Acl;
 use detour_resolver::cache::{Entry, Failure};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
+use detour_resolver::listen::TcpLimits;
+use detour_resolver::local::Settings as LocalSettings;
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
 use detour_resolver::wire::code::class;
@@ -26,9 +28,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::client::get;
-use super::standing::summary;
-use super::{AdminState, Notes, serve};
-use crate::board::Board;
+use super::standing::{View, summary};
+use super::{AdminState, Configuration, Mistakes, Notes, serve};
 use crate::config::{self, Config};
 
 /// A clock that stands still until it is moved.
@@ -61,6 +62,7 @@ struct Node {
     clock: Arc<HandClock>,
     routes: watch::Sender<Arc<Routes>>,
     shared: Arc<Shared>,
+    configuration: Arc<Configuration>,
     tasks: Tasks,
 }
 
@@ -84,16 +86,25 @@ impl Node {
         let parts = Parts {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             tasks: tasks.clone(),
-            routes: table.clone(),
+            routes: table,
             reporter: Arc::new(reporter),
-            addresses: config::addresses(&config),
+            remotes: config::remotes(&config),
         };
         let settings = Settings {
             acl: Acl::new(Vec::new()),
             cache_bytes: 1 << 20,
             max_stale_us: 3_600 * SEC,
             in_flight: 16,
+            tcp: TcpLimits {
+                connections: 16,
+                idle: std::time::Duration::from_secs(10),
+            },
+            classes: String::new(),
             source_ports: SourcePorts::Pool,
+            local: LocalSettings {
+                off: Vec::new(),
+                hosts: Some("/nonexistent/directory/hosts".into()),
+            },
             version: String::new(),
             identity: String::new(),
         };
@@ -101,18 +112,26 @@ impl Node {
         let shared = Shared::new(settings, parts, &mut registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
-        let mut notes = Notes::new(&config, &config.source, Board::default());
+        let mut notes = Notes::default();
         notes.dns.push("127.0.0.1:5300".parse().unwrap());
         notes.admin = Some(admin);
         notes.warn("nothing is kept on disk: read-only".to_owned());
         let own_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-        let state = AdminState::new(table, Arc::clone(&shared), Arc::new(registry), own_clock, notes);
+        let configuration = Arc::new(Configuration::new(&config, None, clock.now()));
+        let state = AdminState::new(
+            Arc::clone(&shared),
+            Arc::new(registry),
+            own_clock,
+            Arc::new(notes),
+            Arc::clone(&configuration),
+        );
         tasks.spawn_job(serve(listener, state, tasks.token().clone()));
         Self {
             admin,
             clock,
             routes: sender,
             shared,
+            configuration,
             tasks,
         }
     }
@@ -309,7 +328,7 @@ async fn health_names_listeners_and_providers_and_is_ready_even_when_all_fail() 
     ]);
     assert_eq!(
         ready,
-        json!({"ready": true, "listeners": ["127.0.0.1:5300"], "providers": providers})
+        json!({"ready": true, "listeners": ["127.0.0.1:5300"], "degraded": null, "providers": providers})
     );
     node.set_routes(|routes| put(routes, 0, State::Down, Cause::Timeout, Time::ZERO));
     assert_eq!(node.json("/readyz").await["ready"], true);
@@ -322,19 +341,20 @@ async fn status_begins_with_what_is_wrong() {
     node.advance(5 * SEC);
     let body = node.get("/api/v1/status").await.1;
     assert!(
-        body.starts_with("{\"summary\":\"no provider was asked yet\","),
+        body.starts_with("{\"summary\":\"no provider has answered yet\","),
         "{body}"
     );
     let status = node.json("/api/v1/status").await;
     assert_eq!(
         status,
         json!({
-            "summary": "no provider was asked yet",
+            "summary": "no provider has answered yet",
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": 5,
             "listening": ["127.0.0.1:5300"],
             "admin": node.admin.to_string(),
             "config": "/etc/detour.toml",
+            "configuration": {"age_s": 5, "degraded": null, "reload": null, "restart": []},
             "nothing_up": false,
             "uplink_suspect": [],
             "providers": {"up": 0, "total": 3},
@@ -347,12 +367,65 @@ async fn status_begins_with_what_is_wrong() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_the_configuration_is_told_everywhere() {
+    let node = Node::start().await;
+    let mistakes = Mistakes {
+        first: "/etc/detour.toml:3: x: wrong".to_owned(),
+        more: 2,
+    };
+    node.advance(5 * SEC);
+    node.configuration.note_rejected(mistakes.clone(), node.clock.now());
+    node.advance(2 * SEC);
+    let status = node.json("/api/v1/status").await;
+    let text = "/etc/detour.toml:3: x: wrong (and 2 more)";
+    assert_eq!(
+        status["summary"],
+        format!("the reload 2 s ago changed nothing: {text}; no provider has answered yet")
+    );
+    let view = json!({"age_s": 7, "degraded": null, "reload": {"age_s": 2, "rejected": text}, "restart": []});
+    assert_eq!(status["configuration"], view);
+    node.configuration
+        .note_applied(&config(), vec!["listen.dns"], node.clock.now());
+    let status = node.json("/api/v1/status").await;
+    let view =
+        json!({"age_s": 0, "degraded": null, "reload": {"age_s": 0, "rejected": null}, "restart": ["listen.dns"]});
+    assert_eq!(status["configuration"], view);
+    let metrics = node.get("/metrics").await.1;
+    for line in [
+        "detour_config_reloads_total{result=\"applied\"} 1",
+        "detour_config_reloads_total{result=\"rejected\"} 1",
+        "detour_config_reload_failed 0",
+        "detour_config_degraded 0",
+        "detour_config_restart_needed{key=\"listen.dns\"} 1",
+        "detour_config_restart_needed{key=\"cache.size\"} 0",
+        "detour_config_age_seconds 0.0",
+    ] {
+        assert!(metrics.lines().any(|own| own == line), "{line}\n{metrics}");
+    }
+    node.stop().await;
+}
+
 #[test]
 fn the_summary_says_first_what_is_wrong() {
+    let told = Configuration::new(&config(), None, Time::ZERO).told();
+    let heard = std::cell::RefCell::new(Vec::new());
+    let summary = |routes: &Routes, now: Time| {
+        let has_heard = |id: EndpointId| heard.borrow().contains(&id.0);
+        let view = View {
+            routes,
+            has_heard: &has_heard,
+        };
+        summary(view, &told, now)
+    };
     let now = Time::at_ms(1_000_000);
     let before = |seconds: u64| now.minus(seconds * SEC);
     let mut lines = Vec::new();
     let mut routes = routes(&config(), now);
+    lines.push(summary(&routes, now));
+    // Its own choice of an answer, or an error that all give: neither shows that it can be used.
+    heard.borrow_mut().push(2);
+    lines.push(summary(&routes, now));
     put(&mut routes, 0, State::Up, Cause::Answering, now);
     lines.push(summary(&routes, now));
     for endpoint in 1..4 {
@@ -377,15 +450,17 @@ fn the_summary_says_first_what_is_wrong() {
         put(&mut routes, endpoint, State::Suspect, Cause::Timeout, now);
     }
     lines.push(summary(&routes, now));
-    expect![[r"
-        1 of 3 providers answer, 2 not asked yet
+    expect![[r#"
+        no provider has answered yet
+        0 of 3 providers answer, 1 with nothing usable yet, 2 not heard of yet
+        1 of 3 providers answer, 1 with nothing usable yet, 1 not heard of yet
         all 3 providers answer
         tcp://192.0.2.1 of one is suspect (reset) since 3 s; all 3 providers answer
         two is down (timeout) since 12 s, three is suspect (loss) since 2 min, tcp://192.0.2.1 of one is suspect (reset) since 3 s; 1 of 3 providers answer
         nobody answers over stream/ipv4, so the way there is broken, two is down (timeout) since 12 s, three is suspect (loss) since 2 min; 1 of 3 providers answer
-        nothing answers: this machine seems offline
+        nothing answers: nobody answers over stream/ipv4, so the way there is broken, two is down (timeout) since 12 s, one is suspect (servfail) since 1 s and 1 more
         nothing answers: two is down (timeout) since 12 s, one is suspect (servfail) since 1 s, three is suspect (loss) since 2 min
-        nothing answers: this machine seems offline"]]
+        nothing answers: this machine seems offline"#]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -400,7 +475,11 @@ async fn providers_have_exactly_the_promised_keys() {
         routes.endpoints[0].ok_permille = 990;
         put(routes, 2, State::Down, Cause::Timeout, now);
     });
-    node.shared.usage.lock().count_first_choice(ProviderId(0), now);
+    node.shared
+        .generation()
+        .usage
+        .lock()
+        .count_first_choice(ProviderId(0), now);
     node.advance(1_500_000);
     let providers = node.json("/api/v1/providers").await;
     let endpoint = |label: &str| {
@@ -422,9 +501,10 @@ async fn providers_have_exactly_the_promised_keys() {
     down["place"] = json!("out");
     down["place_why"] = json!("down");
     let provider = |name: &str, operator: &str, share: u32, endpoints: &[Value]| {
+        let in_use = &endpoints[0]["endpoint"];
         json!({
             "name": name, "operator": operator, "class": "none/validating", "share_permille": share,
-            "endpoints": endpoints,
+            "in_use": in_use, "endpoints": endpoints,
         })
     };
     let wanted = json!([
@@ -448,6 +528,7 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         [
             "budget_tokens",
             "cache",
+            "local",
             "name",
             "note",
             "nothing_up",
@@ -461,7 +542,10 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         (&explained["name"], &explained["type"]),
         (&json!("www.example.com."), &json!("AAAA"))
     );
-    assert_eq!(explained["policy"], "forward");
+    assert_eq!(
+        (&explained["policy"], &explained["local"]),
+        (&json!("forward"), &json!(null))
+    );
     assert_eq!(explained["cache"]["state"], "nothing");
     assert_eq!(explained["plan"]["pair"], false);
     let steps = explained["plan"]["steps"].as_array().unwrap();
@@ -481,7 +565,10 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         explained,
         node.json("/api/v1/explain?name=www.example.com.&type=TYPE28").await
     );
-    assert_eq!(node.shared.usage.lock().share_permille(ProviderId(0), now), 0);
+    assert_eq!(
+        node.shared.generation().usage.lock().share_permille(ProviderId(0), now),
+        0
+    );
     assert_eq!(node.json("/api/v1/explain?name=.").await["type"], "A");
 
     let refused = node.json("/api/v1/explain?name=example.com&type=AXFR").await;
@@ -489,6 +576,12 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         (&refused["policy"], &refused["plan"]["steps"]),
         (&json!("refuse"), &json!([]))
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn explain_says_what_is_wrong_with_a_question() {
+    let node = Node::start().await;
     for query in [
         "",
         "?type=A",
@@ -507,10 +600,26 @@ async fn explain_shows_the_plan_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn explain_names_the_zone_that_answers_here() {
+    let node = Node::start().await;
+    let local = node.json("/api/v1/explain?name=Printer.local&type=AAAA").await;
+    assert_eq!(
+        (&local["policy"], &local["plan"]["steps"], &local["skipped"]),
+        (&json!("local"), &json!([]), &json!([]))
+    );
+    let expected = json!({
+        "by": "zone", "zone": "local.", "basis": "RFC 6762 section 22.1", "path": null,
+        "rcode": "NXDOMAIN", "answer": "denial",
+    });
+    assert_eq!(local["local"], expected);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn explain_tells_what_the_cache_would_answer() {
     let node = Node::start().await;
-    let path = "/api/v1/explain?name=a.test&type=A";
-    let name: NameBuf = "a.test".parse().unwrap();
+    let path = "/api/v1/explain?name=a.example&type=A";
+    let name: NameBuf = "a.example".parse().unwrap();
     let ask = node.shared.ask(&name, 1, class::IN);
     let failure = Failure::Unreached(detour_core::lookup::GaveUp::NoAnswer);
     node.shared.cache.store_failure(&ask, failure, node.clock.now());
@@ -520,11 +629,11 @@ async fn explain_tells_what_the_cache_would_answer() {
         (&json!("failure"), &json!("no-answer"))
     );
 
-    let message = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x04test\0\0\x01\0\x01\
+    let message = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x07example\0\0\x01\0\x01\
                     \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
     let expected = Expected {
         id: 0,
-        question: b"\x01a\x04test\0\0\x01\0\x01",
+        question: b"\x01a\x07example\0\0\x01\0\x01",
         check_case: false,
         encrypted: false,
     };

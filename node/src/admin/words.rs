@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType;
 use crate::cli::parse_record_type;
 use detour_core::lookup::GaveUp;
 use detour_core::plan::{Chosen, Skipped};
+use detour_core::time::SEC;
 use detour_resolver::wire::code::rcode;
 use detour_resolver::wire::{Kind, Policy};
 
@@ -102,6 +103,23 @@ pub(crate) fn type_text(rtype: u16) -> String {
 #[must_use]
 pub(super) fn parse_type(text: &str) -> Option<u16> {
     parse_record_type(text).ok().map(u16::from)
+}
+
+/// Microseconds in the largest unit that is not a fraction.
+#[must_use]
+pub(super) fn age_text(us: u64) -> String {
+    age_text_s(us / SEC)
+}
+
+/// The same of seconds.
+#[must_use]
+pub(crate) fn age_text_s(seconds: u64) -> String {
+    match seconds {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 #[cfg(test)]

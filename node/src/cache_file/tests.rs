@@ -9,7 +9,6 @@ use detour_core::time::SEC;
 use detour_core::{Clock, Time};
 use detour_resolver::acl::Acl;
 use detour_resolver::cache::Found;
-use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{self, Settings, Shared};
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
@@ -24,6 +23,7 @@ use crate::board::Board;
 use crate::clock::{self, BootClock};
 use crate::config::{self, Config, Persist};
 use crate::metrics::CacheFileMetrics;
+use crate::planes::Plan;
 use crate::stamp::Stamp;
 use crate::state::State;
 
@@ -43,22 +43,18 @@ fn node() -> Parts {
     let parts = forwarder::Parts {
         clock,
         tasks: Tasks::default(),
-        routes: routes.clone(),
+        routes,
         reporter: Arc::new(reporter),
-        addresses: config::addresses(&config),
+        remotes: config::remotes(&config),
     };
     let settings = Settings {
         acl: Acl::new(Vec::new()),
         cache_bytes: 1 << 20,
         max_stale_us: STALE_S * SEC,
-        in_flight: 16,
-        source_ports: SourcePorts::Pool,
-        version: String::new(),
-        identity: String::new(),
+        ..Plan::of(&config).settings
     };
     Parts {
         shared: Shared::new(settings, parts, &mut Registry::default()),
-        routes,
         metrics: CacheFileMetrics::default(),
         board: Board::default(),
     }

@@ -7,9 +7,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use detour_core::Encryption;
+use detour_resolver::exchange::tls::Trust;
+
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, ProviderConfig, Source};
+use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -38,15 +41,36 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         classes(problems, &spec.providers);
     }
     tiers(problems, &spec.providers);
+    if spec.select.encryption == Encryption::Require {
+        cleartext(problems, &spec.providers);
+    }
     listen(problems, &spec);
+    let trust = load_trust(problems, path, &[], &spec.trust);
+    let common: Vec<PathBuf> = match &trust {
+        Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
+        None => Vec::new(),
+    };
 
-    let providers: Vec<_> = spec.providers.into_iter().filter_map(provider).collect();
+    let mut providers = Vec::with_capacity(spec.providers.len());
+    for given in spec.providers {
+        let own = if given.trust.is_empty() {
+            trust.clone()
+        } else {
+            load_trust(problems, path, &common, &given.trust)
+        };
+        providers.extend(own.and_then(|trust| provider(given, trust)));
+    }
     (!providers.is_empty()).then(|| Config {
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
+        reload: spec.reload,
         listen: spec.listen,
         providers,
         select: spec.select,
+        local_zones: LocalZones {
+            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
+            ..spec.local_zones
+        },
         cache: spec.cache,
         limits: spec.limits,
         log: spec.log,
@@ -54,12 +78,51 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
-fn against(file: &Path, path: PathBuf) -> PathBuf {
+pub(super) fn against(file: &Path, path: PathBuf) -> PathBuf {
     file.parent()
         .map_or_else(|| path.clone(), |directory| directory.join(&path))
 }
 
-fn provider(spec: ProviderSpec) -> Option<ProviderConfig> {
+/// The roots of `listed`, of `common`, which are known to be good, and the built-in ones. `None` if a file cannot be
+/// used; it has been reported then.
+fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: &[(Place, PathBuf)]) -> Option<Trust> {
+    let mut files = common.to_vec();
+    for (place, written) in listed {
+        let file = against(path, written.clone());
+        // One by one, so that each mistake is told where it stands.
+        match Trust::load(std::slice::from_ref(&file)) {
+            Ok(_) => files.push(file),
+            Err(error) => problems.add(place, format!("{} {error}", quoted(&written.to_string_lossy()))),
+        }
+    }
+    if files.len() < common.len() + listed.len() {
+        return None;
+    }
+    let top = Place {
+        key: "trust".to_owned(),
+        line: 1,
+    };
+    Trust::load(&files)
+        .map_err(|error| problems.add(&top, error.to_string()))
+        .ok()
+}
+
+/// With `require`, a provider that is only reached in the clear would never be asked.
+fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        let is_encrypted = |(_, endpoint): &(Place, EndpointConfig)| endpoint.transport.is_encrypted();
+        if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
+            let place = provider.place.child("endpoints", provider.place.line);
+            problems.add(
+                &place,
+                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint",
+            );
+        }
+    }
+}
+
+fn provider(spec: ProviderSpec, trust: Trust) -> Option<ProviderConfig> {
     let (Required::Present(name), Required::Present(endpoints)) = (spec.name, spec.endpoints) else {
         return None;
     };
@@ -73,6 +136,7 @@ fn provider(spec: ProviderSpec) -> Option<ProviderConfig> {
         tier: spec.tier,
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
+        trust,
         endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
     })
 }
@@ -129,7 +193,9 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
     }
     for (index, (place, endpoint)) in all.iter().enumerate() {
         let is_same = |other: &&&(Place, EndpointConfig)| {
-            (other.1.transport, other.1.address) == (endpoint.transport, endpoint.address)
+            let (one, other) = (endpoint, &other.1);
+            (other.transport, other.address) == (one.transport, one.address)
+                && (&other.name, &other.path) == (&one.name, &one.path)
         };
         if let Some((other, _)) = all.iter().take(index).find(is_same) {
             let label = quoted(&endpoint.label);

@@ -1,6 +1,6 @@
 //! Endpoints as the file writes them: `scheme://host[:port][/path]#name`.
 //!
-//! This version speaks `udp` and `tcp` to IP addresses. The other schemes of the design are known by name, so that
+//! This version speaks `udp`, `tcp`, `tls` and `https` to IP addresses. The other schemes of the design are known by name, so that
 //! their use is told apart from a typing error. An address nobody can answer from is refused here and not tried
 //! later: unspecified, multicast, broadcast, link-local without its zone, port 0.
 
@@ -14,11 +14,20 @@ use super::problem::quoted;
 /// DNS over UDP and TCP (RFC 1035 section 4.2).
 const PORT_DO53: u16 = 53;
 
+/// DNS over TLS (RFC 7858 section 3.1).
+const PORT_DOT: u16 = 853;
+
+/// HTTPS.
+const PORT_DOH: u16 = 443;
+
+/// Where DNS over HTTPS is asked if the URL has no path: what nearly all providers use.
+const DEFAULT_PATH: &str = "/dns-query";
+
 /// Longest endpoint, bytes: it is a label in every log line and metric.
 const LABEL_BYTES_MAX: usize = 200;
 
 /// Schemes of the design that are not built yet.
-const LATER_SCHEMES: [&str; 5] = ["tls", "https", "h3", "quic", "sdns"];
+const LATER_SCHEMES: [&str; 3] = ["h3", "quic", "sdns"];
 
 /// Why a text is no endpoint. All of them the operator's mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,11 +39,11 @@ pub(super) enum EndpointError {
     #[error("longer than {LABEL_BYTES_MAX} bytes")]
     TooLong,
     /// Known to the design.
-    #[error("this version ({PROGRAM_VERSION}) cannot speak {scheme}: use udp or tcp")]
+    #[error("this version ({PROGRAM_VERSION}) cannot speak {scheme}: use https, tls, udp or tcp")]
     LaterScheme { scheme: &'static str },
     /// Known to nobody.
     #[error(
-        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks udp and tcp",
+        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks https, tls, udp and tcp",
         quoted(scheme)
     )]
     UnknownScheme { scheme: Box<str> },
@@ -44,6 +53,12 @@ pub(super) enum EndpointError {
     /// Something behind a number sign.
     #[error("{scheme} has no certificate to check a #name against: leave it out")]
     Name { scheme: &'static str },
+    /// What no certificate can be issued to.
+    #[error("#name must be a host name such as dns.example, not {}", quoted(name))]
+    BadName { name: Box<str> },
+    /// What no URL can have.
+    #[error("the path may hold letters, digits and -._~/ only, not {}", quoted(path))]
+    BadPath { path: Box<str> },
     /// No address between slashes and port.
     #[error("has no address")]
     NoHost,
@@ -70,26 +85,47 @@ pub(super) enum EndpointError {
     Mapped(Ipv4Addr),
 }
 
+/// An endpoint as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub(super) transport: Transport,
+    pub(super) address: SocketAddr,
+    /// SNI, name in the certificate and HTTP authority; without it the address must be in the certificate.
+    pub(super) name: Option<Box<str>>,
+    /// Of `https`.
+    pub(super) path: Option<Box<str>>,
+}
+
 /// Reads an endpoint.
-pub(super) fn parse(text: &str) -> Result<(Transport, SocketAddr), EndpointError> {
+pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
     if text.len() > LABEL_BYTES_MAX {
         return Err(EndpointError::TooLong);
     }
     let (scheme, rest) = text.split_once("://").ok_or(EndpointError::NoScheme)?;
-    let (transport, scheme) = match scheme {
-        "udp" => (Transport::Udp, "udp"),
-        "tcp" => (Transport::Tcp, "tcp"),
+    let (transport, scheme, default_port) = match scheme {
+        "udp" => (Transport::Udp, "udp", PORT_DO53),
+        "tcp" => (Transport::Tcp, "tcp", PORT_DO53),
+        "tls" => (Transport::Tls, "tls", PORT_DOT),
+        "https" => (Transport::Https, "https", PORT_DOH),
         other => return Err(unspoken(other)),
     };
     let (rest, name) = rest
         .split_once('#')
         .map_or((rest, None), |(rest, name)| (rest, Some(name)));
-    if rest.contains(['/', '?']) {
-        return Err(EndpointError::Path { scheme });
-    }
-    if name.is_some() {
-        return Err(EndpointError::Name { scheme });
-    }
+    let (rest, path) = match rest.find(['/', '?']).and_then(|at| rest.split_at_checked(at)) {
+        Some((host, path)) => (host, Some(path)),
+        None => (rest, None),
+    };
+    let path = match (transport, path) {
+        (Transport::Https, path) => Some(parse_path(path.unwrap_or(DEFAULT_PATH))?),
+        (_, Some(_)) => return Err(EndpointError::Path { scheme }),
+        (_, None) => None,
+    };
+    let name = match name {
+        Some(_) if !transport.is_encrypted() => return Err(EndpointError::Name { scheme }),
+        Some(name) => Some(parse_name(name)?),
+        None => None,
+    };
     let (ip, port) = if let Some(bracketed) = rest.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']').ok_or(EndpointError::NoBrackets)?;
         let ip: Ipv6Addr = host.parse().map_err(|_same| not_an_address(host))?;
@@ -108,8 +144,40 @@ pub(super) fn parse(text: &str) -> Result<(Transport, SocketAddr), EndpointError
         }
         (IpAddr::V4(parse_v4(host)?), port)
     };
-    let port = port.map_or(Ok(PORT_DO53), parse_port)?;
-    Ok((transport, SocketAddr::new(unicast(ip)?, port)))
+    let port = port.map_or(Ok(default_port), parse_port)?;
+    Ok(Parsed {
+        transport,
+        address: SocketAddr::new(unicast(ip)?, port),
+        name,
+        path,
+    })
+}
+
+/// A host name as certificates have it: labels of letters, digits and hyphens, at least one dot.
+fn parse_name(name: &str) -> Result<Box<str>, EndpointError> {
+    let is_label = |label: &str| {
+        let edges = [label.bytes().next(), label.bytes().next_back()];
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && edges.iter().all(|edge| *edge != Some(b'-'))
+    };
+    let is_name = name.len() <= 253 && name.contains('.') && name.split('.').all(is_label);
+    let has_letter = name.bytes().any(|b| b.is_ascii_alphabetic());
+    if is_name && has_letter {
+        Ok(name.to_ascii_lowercase().into())
+    } else {
+        Err(EndpointError::BadName { name: name.into() })
+    }
+}
+
+/// A path as it goes on the wire.
+fn parse_path(path: &str) -> Result<Box<str>, EndpointError> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'/');
+    if path.starts_with('/') && path.bytes().all(is_plain) {
+        Ok(path.into())
+    } else {
+        Err(EndpointError::BadPath { path: path.into() })
+    }
 }
 
 fn unspoken(scheme: &str) -> EndpointError {
@@ -162,7 +230,11 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_scheme_an_address_and_perhaps_a_port() {
-        let read = |text| parse(text).unwrap();
+        let read = |text| {
+            let parsed = parse(text).unwrap();
+            assert_eq!((parsed.name, parsed.path), (None, None));
+            (parsed.transport, parsed.address)
+        };
         assert_eq!(read("udp://9.9.9.10"), (Transport::Udp, "9.9.9.10:53".parse().unwrap()));
         assert_eq!(
             read("tcp://9.9.9.10:5353"),
@@ -176,62 +248,121 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_has_its_own_message() {
-        let table = [
-            ("9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
-            ("udp:9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
+    fn encrypted_endpoints_have_names_and_https_a_path() {
+        let read = |text| {
+            let parsed = parse(text).unwrap();
+            let (address, name, path) = (parsed.address.to_string(), parsed.name, parsed.path);
+            (
+                parsed.transport,
+                address,
+                name.unwrap_or_default(),
+                path.unwrap_or_default(),
+            )
+        };
+        let expected = |transport, address: &str, name: &str, path: &str| {
+            (transport, address.to_owned(), Box::from(name), Box::from(path))
+        };
+        for (text, wanted) in [
             (
                 "tls://9.9.9.10#dns.quad9.net",
-                "this version (VERSION) cannot speak tls: use udp or tcp",
+                expected(Transport::Tls, "9.9.9.10:853", "dns.quad9.net", ""),
             ),
             (
-                "ftp://9.9.9.10",
-                "unknown scheme \"ftp\": this version (VERSION) speaks udp and tcp",
+                "tls://[2620:fe::10]:8853",
+                expected(Transport::Tls, "[2620:fe::10]:8853", "", ""),
             ),
             (
-                "UDP://9.9.9.10",
-                "unknown scheme \"UDP\": this version (VERSION) speaks udp and tcp",
-            ),
-            ("udp://9.9.9.10/", "udp has no path: end the URL after the address"),
-            (
-                "tcp://9.9.9.10#x",
-                "tcp has no certificate to check a #name against: leave it out",
-            ),
-            ("udp://", "has no address"),
-            ("udp://:53", "has no address"),
-            (
-                "udp://dns.google",
-                "this version (VERSION) needs an IP address, not the host name \"dns.google\"",
-            ),
-            ("udp://9.9.9", "\"9.9.9\" is no IP address"),
-            ("udp://9.9.9.010", "\"9.9.9.010\" is no IP address"),
-            ("udp://[9.9.9.9]", "\"9.9.9.9\" is no IP address"),
-            ("udp://[fe80::1%eth0]", "\"fe80::1%eth0\" is no IP address"),
-            (
-                "udp://2001:db8::1",
-                "an IPv6 address needs brackets, such as \"udp://[2001:db8::1]\"",
+                "https://9.9.9.10/dns-query#DNS10.quad9.net",
+                expected(Transport::Https, "9.9.9.10:443", "dns10.quad9.net", "/dns-query"),
             ),
             (
-                "udp://[2001:db8::1",
-                "an IPv6 address needs brackets, such as \"udp://[2001:db8::1]\"",
+                "https://[::1]:8443#a.example",
+                expected(Transport::Https, "[::1]:8443", "a.example", "/dns-query"),
             ),
-            ("udp://9.9.9.9:0", "port must be a number from 1 to 65535"),
-            ("udp://9.9.9.9:", "port must be a number from 1 to 65535"),
-            ("udp://9.9.9.9:+53", "port must be a number from 1 to 65535"),
-            ("udp://9.9.9.9:65536", "port must be a number from 1 to 65535"),
-            ("udp://[::1]53", "port must be a number from 1 to 65535"),
-            ("udp://0.0.0.0", "cannot ask the unspecified address 0.0.0.0"),
-            ("udp://[::]", "cannot ask the unspecified address ::"),
-            ("udp://224.0.0.251", "cannot ask a multicast address 224.0.0.251"),
-            ("udp://[ff02::fb]", "cannot ask a multicast address ff02::fb"),
             (
-                "udp://255.255.255.255",
-                "cannot ask the broadcast address 255.255.255.255",
+                "https://9.9.9.10/a/b_c",
+                expected(Transport::Https, "9.9.9.10:443", "", "/a/b_c"),
             ),
-            ("udp://[fe80::1]", "cannot ask a link-local address fe80::1"),
-            ("udp://[::ffff:9.9.9.9]", "write the IPv4 address 9.9.9.9 plainly"),
-        ];
-        for (text, message) in table {
+        ] {
+            assert_eq!(read(text), wanted, "{text}");
+        }
+    }
+
+    /// Texts and what is wrong with them.
+    const MISTAKES: [(&str, &str); 32] = [
+        ("9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
+        ("udp:9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
+        (
+            "quic://9.9.9.10#dns.quad9.net",
+            "this version (VERSION) cannot speak quic: use https, tls, udp or tcp",
+        ),
+        (
+            "tls://9.9.9.10/dns-query",
+            "tls has no path: end the URL after the address",
+        ),
+        (
+            "tls://9.9.9.10#quad9",
+            "#name must be a host name such as dns.example, not \"quad9\"",
+        ),
+        (
+            "tls://9.9.9.10#9.9.9.10",
+            "#name must be a host name such as dns.example, not \"9.9.9.10\"",
+        ),
+        (
+            "https://9.9.9.10/dns-query{?dns}",
+            "the path may hold letters, digits and -._~/ only, not \"/dns-query{?dns}\"",
+        ),
+        (
+            "ftp://9.9.9.10",
+            "unknown scheme \"ftp\": this version (VERSION) speaks https, tls, udp and tcp",
+        ),
+        (
+            "UDP://9.9.9.10",
+            "unknown scheme \"UDP\": this version (VERSION) speaks https, tls, udp and tcp",
+        ),
+        ("udp://9.9.9.10/", "udp has no path: end the URL after the address"),
+        (
+            "tcp://9.9.9.10#x",
+            "tcp has no certificate to check a #name against: leave it out",
+        ),
+        ("udp://", "has no address"),
+        ("udp://:53", "has no address"),
+        (
+            "udp://dns.google",
+            "this version (VERSION) needs an IP address, not the host name \"dns.google\"",
+        ),
+        ("udp://9.9.9", "\"9.9.9\" is no IP address"),
+        ("udp://9.9.9.010", "\"9.9.9.010\" is no IP address"),
+        ("udp://[9.9.9.9]", "\"9.9.9.9\" is no IP address"),
+        ("udp://[fe80::1%eth0]", "\"fe80::1%eth0\" is no IP address"),
+        (
+            "udp://2001:db8::1",
+            "an IPv6 address needs brackets, such as \"udp://[2001:db8::1]\"",
+        ),
+        (
+            "udp://[2001:db8::1",
+            "an IPv6 address needs brackets, such as \"udp://[2001:db8::1]\"",
+        ),
+        ("udp://9.9.9.9:0", "port must be a number from 1 to 65535"),
+        ("udp://9.9.9.9:", "port must be a number from 1 to 65535"),
+        ("udp://9.9.9.9:+53", "port must be a number from 1 to 65535"),
+        ("udp://9.9.9.9:65536", "port must be a number from 1 to 65535"),
+        ("udp://[::1]53", "port must be a number from 1 to 65535"),
+        ("udp://0.0.0.0", "cannot ask the unspecified address 0.0.0.0"),
+        ("udp://[::]", "cannot ask the unspecified address ::"),
+        ("udp://224.0.0.251", "cannot ask a multicast address 224.0.0.251"),
+        ("udp://[ff02::fb]", "cannot ask a multicast address ff02::fb"),
+        (
+            "udp://255.255.255.255",
+            "cannot ask the broadcast address 255.255.255.255",
+        ),
+        ("udp://[fe80::1]", "cannot ask a link-local address fe80::1"),
+        ("udp://[::ffff:9.9.9.9]", "write the IPv4 address 9.9.9.9 plainly"),
+    ];
+
+    #[test]
+    fn every_mistake_has_its_own_message() {
+        for (text, message) in MISTAKES {
             let error = parse(text).unwrap_err().to_string();
             assert_eq!(error, message.replace("VERSION", PROGRAM_VERSION), "{text}");
         }

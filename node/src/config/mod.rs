@@ -9,9 +9,13 @@
 //! of this file (for a provider: `spec::ProviderSpec`). `configs/reference.toml` shows them all and a test holds the
 //! two together. docs/CONFIG.md explains each key.
 
+mod change;
 mod check;
+mod copy;
 mod endpoint;
+mod file;
 mod listen;
+mod local_zones;
 mod problem;
 mod reader;
 mod spec;
@@ -22,21 +26,23 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use detour_core::{Strategy, Transport};
+use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
+use detour_resolver::exchange::tls::Trust;
 use toml::de::DeTable;
 
+pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use check::answers_to_itself;
+pub(crate) use copy::{push_string, with_absolute_paths};
+pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use problem::LoadError;
-pub(crate) use state_dir::StateDirSources;
-pub(crate) use topology::{addresses, to_topology};
+pub(crate) use state_dir::{StateDirSources, state_dir_line};
+pub(crate) use topology::{class_text, remotes, to_topology};
 
 /// The version of this program, as messages name it.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,10 +59,6 @@ pub(crate) const DEFAULT_DNS: [SocketAddr; 2] = [
 /// Where the admin interface listens unless told otherwise.
 pub(crate) const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9353);
 
-/// Largest file that is read, bytes. 256 endpoints with a page of comment each fit in a quarter of it; a larger
-/// file is a mistake (`-c /var/log/…`) and reading it would only delay the message.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
 /// What is compiled in for a start without a file.
 const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
 
@@ -70,12 +72,16 @@ pub(crate) struct Config {
     pub(crate) source: Source,
     /// `state-dir`, absolute or as the file's directory makes it; [`StateDirSources`] says what goes before it.
     pub(crate) state_dir: Option<PathBuf>,
+    /// When the file is read again.
+    pub(crate) reload: Reload,
     /// Sockets and who may use them.
     pub(crate) listen: Listen,
     /// At least one, in the order of the file.
     pub(crate) providers: Vec<ProviderConfig>,
     /// How providers are chosen.
     pub(crate) select: Select,
+    /// What is answered here.
+    pub(crate) local_zones: LocalZones,
     /// The answer cache.
     pub(crate) cache: CacheConfig,
     /// Bounds on what clients can take.
@@ -91,6 +97,16 @@ pub(crate) enum Source {
     Embedded,
     /// This file, as an absolute path where the working directory could be told.
     File(PathBuf),
+}
+
+/// `reload`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// On SIGHUP.
+    #[default]
+    Signal,
+    /// When it has changed, too.
+    Watch,
 }
 
 /// `[listen]`
@@ -127,6 +143,8 @@ pub(crate) struct ProviderConfig {
     pub(crate) max_share_permille: Option<u16>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
+    /// Whose certificates are believed.
+    pub(crate) trust: Trust,
     /// At least one; the first usable one is used.
     pub(crate) endpoints: Vec<EndpointConfig>,
 }
@@ -140,6 +158,11 @@ pub(crate) struct EndpointConfig {
     pub(crate) transport: Transport,
     /// A unicast address and a port other than 0.
     pub(crate) address: SocketAddr,
+    /// SNI, name in the certificate and HTTP authority of `tls` and `https`; without it the address must be in the
+    /// certificate.
+    pub(crate) name: Option<Box<str>>,
+    /// Of `https`.
+    pub(crate) path: Option<Box<str>>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
 }
@@ -149,6 +172,8 @@ pub(crate) struct EndpointConfig {
 pub(crate) struct Select {
     /// How the first choice falls.
     pub(crate) strategy: Strategy,
+    /// When queries may travel in the clear.
+    pub(crate) encryption: Encryption,
     /// Whether providers of different classes may stand side by side.
     pub(crate) mix_policies: bool,
     /// Where queries over UDP leave from.
@@ -163,6 +188,15 @@ pub(crate) enum SourcePorts {
     Pool,
     /// A new socket for each query.
     PerQuery,
+}
+
+/// `[local-zones]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalZones {
+    /// Zones that are forwarded like all others, each one of `detour_resolver::local::zone_names`.
+    pub(crate) off: Vec<&'static str>,
+    /// The hosts file, if one is used.
+    pub(crate) hosts: Option<PathBuf>,
 }
 
 /// `[cache]`
@@ -241,6 +275,16 @@ impl Default for Listen {
     }
 }
 
+impl Default for LocalZones {
+    fn default() -> Self {
+        Self {
+            off: Vec::new(),
+            // hosts(5)
+            hosts: Some("/etc/hosts".into()),
+        }
+    }
+}
+
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
@@ -286,32 +330,6 @@ impl Config {
             source: Source::Embedded,
             ..config
         })
-    }
-
-    /// Reads and judges a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, or with every mistake in it.
-    pub(crate) fn load(path: &Path) -> Result<Self, LoadError> {
-        let cannot_read = |source| LoadError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-            .map_err(cannot_read)?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-            return Err(LoadError::TooLarge { path: path.to_owned() });
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-            LoadError::NotUtf8 {
-                path: path.to_owned(),
-                line: good.filter(|byte| **byte == b'\n').count() + 1,
-            }
-        })?;
-        Self::parse(&text, path)
     }
 
     /// Judges the text of a file that is, or would be, at `path`.

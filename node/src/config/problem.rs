@@ -49,6 +49,20 @@ pub(crate) enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The first mistake in a line, and how many more there are.
+    #[must_use]
+    pub(crate) fn first_and_more(&self) -> (String, usize) {
+        let text = self.to_string();
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        match self {
+            Self::Invalid { problems, .. } => (first, problems.len().saturating_sub(1)),
+            Self::Read { source, .. } => (format!("{first}: {source}"), 0),
+            Self::TooLarge { .. } | Self::NotUtf8 { .. } => (first, 0),
+        }
+    }
+}
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {

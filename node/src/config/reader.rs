@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -22,9 +23,11 @@ pub(super) struct Reader {
     /// Byte offsets of line ends.
     newlines: Vec<usize>,
     pub(super) problems: Problems,
+    /// Paths that were read, each with the bytes it stands at.
+    pub(super) paths: Vec<(Range<usize>, PathBuf)>,
 }
 
-/// A table whose keys are all known.
+/// A table; its keys are all known, or the caller's to judge.
 pub(super) struct Table<'t> {
     pub(super) place: Place,
     entries: &'t DeTable<'t>,
@@ -34,11 +37,17 @@ pub(super) struct Table<'t> {
 pub(super) struct Item<'t> {
     pub(super) place: Place,
     value: &'t DeValue<'t>,
+    /// The bytes it stands at.
+    span: Range<usize>,
 }
 
 impl Item<'_> {
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()
+    }
+
+    pub(super) fn as_flag(&self) -> Option<bool> {
+        self.value.as_bool()
     }
 
     pub(super) fn as_integer(&self) -> Option<i128> {
@@ -56,6 +65,11 @@ impl<'t> Table<'t> {
         };
         Self { place, entries }
     }
+
+    /// What was written, key by key.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'t str> + use<'t> {
+        self.entries.keys().map(|key| key.get_ref().as_ref())
+    }
 }
 
 impl Reader {
@@ -64,6 +78,7 @@ impl Reader {
         Self {
             newlines: newlines.map(|(offset, _)| offset).collect(),
             problems: Problems::default(),
+            paths: Vec::new(),
         }
     }
 
@@ -121,6 +136,7 @@ impl Reader {
         Some(Item {
             place: table.place.child(key.get_ref(), self.line(key.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         })
     }
 
@@ -157,10 +173,16 @@ impl Reader {
     }
 
     pub(super) fn table<'t>(&mut self, item: &Item<'t>, known: &[&str]) -> Option<Table<'t>> {
+        let table = self.table_of_any(item)?;
+        self.report_unknown(&table.place, table.entries, known);
+        Some(table)
+    }
+
+    /// A table whose keys the caller judges.
+    pub(super) fn table_of_any<'t>(&mut self, item: &Item<'t>) -> Option<Table<'t>> {
         let Some(entries) = item.value.as_table() else {
             return self.wrong_type(item, "a table");
         };
-        self.report_unknown(&item.place, entries, known);
         Some(Table {
             place: item.place.clone(),
             entries,
@@ -181,6 +203,7 @@ impl Reader {
         let element = |(index, value): (usize, &'t Spanned<DeValue<'t>>)| Item {
             place: item.place.element(index, self.line(value.span().start)),
             value: value.get_ref(),
+            span: value.span(),
         };
         Some(array.iter().enumerate().map(element).collect())
     }
@@ -219,6 +242,18 @@ impl Reader {
             item,
             format!("must be 1 to {most} of the characters a-z 0-9 - _ . and not {found}"),
         )
+    }
+
+    /// A path as it was written, which is not looked at here; `wanted` says what it must be. Every key whose value is a
+    /// path is read by this, because a copy of the file kept elsewhere must name the same files.
+    pub(super) fn path(&mut self, item: &Item<'_>, wanted: &str) -> Option<PathBuf> {
+        match item.value.as_str() {
+            Some(text) if !text.is_empty() && !text.contains('\0') => {
+                self.paths.push((item.span.clone(), text.into()));
+                Some(text.into())
+            }
+            Some(_) | None => self.wrong(item, wanted),
+        }
     }
 
     pub(super) fn flag(&mut self, item: &Item<'_>) -> Option<bool> {

@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_core::Strategy;
+use detour_core::{Encryption, Strategy};
 use toml::de::DeTable;
 
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, Log, LogFormat, PROGRAM_VERSION, Persist, Select, SourcePorts,
-    endpoint, parse_listen_address,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
+    Select, SourcePorts, endpoint, local_zones, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -28,15 +28,21 @@ pub(super) const ENDPOINTS_MAX: usize = 256;
 /// Most addresses to listen on; each takes a socket and a task or two.
 const LISTEN_MAX: usize = 32;
 
+/// Most files of roots.
+const TRUST_MAX: usize = 16;
+
 /// Most prefixes of `allow`: the list is walked for each query.
 const ALLOW_MAX: usize = 256;
 
 pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
+    "trust",
+    "reload",
     "listen",
     "provider",
     "select",
+    "local-zones",
     "cache",
     "limits",
     "log",
@@ -52,10 +58,11 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "tier",
     "max-share",
     "max-qps",
+    "trust",
     "endpoints",
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
-pub(super) const SELECT_KEYS: &[&str] = &["strategy", "mix-policies", "source-ports"];
+pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
@@ -65,6 +72,9 @@ pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 pub(super) struct Spec {
     pub(super) has_version: bool,
     pub(super) state_dir: Option<PathBuf>,
+    /// More roots for all providers.
+    pub(super) trust: Vec<(Place, PathBuf)>,
+    pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
@@ -73,6 +83,7 @@ pub(super) struct Spec {
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
     pub(super) select: Select,
+    pub(super) local_zones: LocalZones,
     pub(super) cache: CacheConfig,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -90,6 +101,8 @@ pub(super) struct ProviderSpec {
     pub(super) tier: u8,
     pub(super) max_share_permille: Option<u16>,
     pub(super) max_qps: Option<u32>,
+    /// More roots for this provider.
+    pub(super) trust: Vec<(Place, PathBuf)>,
     pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
 }
 
@@ -124,6 +137,7 @@ impl ProviderSpec {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            trust: Vec::new(),
             endpoints: Required::Absent,
         }
     }
@@ -150,12 +164,11 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.integer(&item, 1..=1);
     }
     reader.set(&root, "state-dir", &mut spec.state_dir, |reader, item| {
-        let text = reader.text(item)?;
-        if text.is_empty() || text.contains('\0') {
-            return reader.wrong(item, "must be the path of a directory");
-        }
-        Some(Some(text.into()))
+        reader.path(item, "must be the path of a directory").map(Some)
     });
+    spec.trust = read_trust(reader, &root);
+    let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
+    reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
@@ -165,6 +178,9 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
+    }
+    if let Some(item) = reader.item(&root, "local-zones") {
+        local_zones::read(reader, &item, &mut spec.local_zones);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
         let CacheConfig {
@@ -229,6 +245,23 @@ fn read_listen(reader: &mut Reader, table: &Table<'_>, spec: &mut Spec) {
     }
 }
 
+/// Paths of PEM files.
+fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
+    let Some(item) = reader.item(table, "trust") else {
+        return Vec::new();
+    };
+    let elements = reader
+        .elements(&item, "paths of PEM files", TRUST_MAX)
+        .unwrap_or_default();
+    let mut paths = Vec::with_capacity(elements.len());
+    for element in elements {
+        if let Some(path) = reader.path(&element, "must be the path of a PEM file") {
+            paths.push((element.place, path));
+        }
+    }
+    paths
+}
+
 fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let strategies = [
         ("balanced", Strategy::Balanced),
@@ -238,6 +271,14 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let source_ports = [("pool", SourcePorts::Pool), ("per-query", SourcePorts::PerQuery)];
     reader.set(table, "strategy", &mut select.strategy, |r, item| {
         r.choice(item, &strategies)
+    });
+    let encryption = [
+        ("prefer", Encryption::Prefer),
+        ("require", Encryption::Require),
+        ("any", Encryption::Any),
+    ];
+    reader.set(table, "encryption", &mut select.encryption, |r, item| {
+        r.choice(item, &encryption)
     });
     reader.set(table, "mix-policies", &mut select.mix_policies, Reader::flag);
     reader.set(table, "source-ports", &mut select.source_ports, |r, item| {
@@ -309,6 +350,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
         r.integer(item, 1..=u32::MAX).map(Some)
     });
+    spec.trust = read_trust(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
@@ -336,11 +378,18 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         item
     };
     let label = reader.text(&url)?;
-    let (transport, address) = reader.parsed(&url, endpoint::parse)?;
+    let endpoint::Parsed {
+        transport,
+        address,
+        name,
+        path,
+    } = reader.parsed(&url, endpoint::parse)?;
     let endpoint = EndpointConfig {
         label: label.to_owned(),
         transport,
         address,
+        name,
+        path,
         max_qps,
     };
     Some((url.place, endpoint))

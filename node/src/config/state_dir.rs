@@ -4,8 +4,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::check::against;
+
 /// Under the XDG state directory.
 const NAME: &str = "detour";
+
+/// The key, in a file.
+const KEY: &[u8] = b"state-dir";
 
 /// What was said about the state directory, each as it was found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,9 +54,60 @@ impl StateDirSources<'_> {
     }
 }
 
+/// What the `state-dir` line of a file says, however broken the rest is: the way to what was kept when it was not.
+/// Relative to the directory of `file`, as ever.
+#[must_use]
+pub(crate) fn state_dir_line(bytes: &[u8], file: &Path) -> Option<PathBuf> {
+    // Top-level keys come before the first table.
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut lines = lines.take_while(|line| !line.starts_with(b"["));
+    let value = lines.find_map(|line| line.strip_prefix(KEY)?.trim_ascii_start().strip_prefix(b"="))?;
+    let value = std::str::from_utf8(value).ok()?.trim();
+    let quote = value.chars().next().filter(|quote| ['"', '\''].contains(quote))?;
+    let whole: Option<toml::Table> = format!("v = {value}").parse().ok();
+    let path = match whole.as_ref().and_then(|table| table.get("v")) {
+        Some(value) => value.as_str()?,
+        // Something else is wrong with the line; the path most likely is not.
+        None => value.strip_prefix(quote)?.split(quote).next()?,
+    };
+    let is_path = !path.is_empty() && !path.contains('\0');
+    is_path.then(|| {
+        against(
+            &std::path::absolute(file).unwrap_or_else(|_no_cwd| file.to_owned()),
+            path.into(),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_directory_is_found_in_a_broken_file() {
+        let said = |text: &[u8]| state_dir_line(text, Path::new("/etc/detour/detour.toml"));
+        for text in [
+            &b"version = 1\nstate-dir = \"/var/x\"\n[listen\n"[..],
+            b"version = = \xff\n  state-dir=\"/var/x\" # here",
+            b"state-dir = '/var/x'\r\n",
+            b"state-dir = \"/var/x",
+            b"state-dir = \"/var/x\" oops",
+        ] {
+            assert_eq!(said(text), Some("/var/x".into()), "{}", String::from_utf8_lossy(text));
+        }
+        assert_eq!(said(b"state-dir = \"state\""), Some("/etc/detour/state".into()));
+        for text in [
+            &b""[..],
+            b"state-dir",
+            b"state-dir = 7",
+            b"state-dir = \"\"",
+            b"# state-dir = \"/var/x\"",
+            b"state-dirs = \"/var/x\"",
+            b"[listen]\nstate-dir = \"/var/x\"",
+        ] {
+            assert_eq!(said(text), None, "{}", String::from_utf8_lossy(text));
+        }
+    }
 
     #[test]
     fn the_nearest_to_this_start_decides() {

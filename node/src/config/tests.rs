@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use detour_core::{ClassId, EndpointId, Family, OperatorId};
+use detour_resolver::local::zone_names;
 use expect_test::{expect, expect_file};
 
 use super::*;
@@ -39,13 +40,15 @@ const GOOD: &str = "version = 1\n[[provider]]\nname = \"a\"\nendpoints = [\"udp:
 #[test]
 fn shipped_files_are_valid() {
     for path in toml_files("configs") {
-        Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        Config::load(&path).map_or_else(|error| panic!("{error}"), |loaded| loaded.config);
     }
 }
 
 #[test]
 fn reference_is_exactly_the_default() {
-    let mut reference = Config::load(&repository().join("configs/reference.toml")).unwrap();
+    let mut reference = Config::load(&repository().join("configs/reference.toml"))
+        .unwrap()
+        .config;
     assert!(
         reference.listen.admin_is_named,
         "the one thing that naming a default changes"
@@ -69,7 +72,7 @@ fn embedded_default_is_four_operators_over_both_families_of_one_class() {
             .iter()
             .map(|id| topology.endpoint(*id).unwrap().family)
             .collect();
-        assert_eq!(families, [Family::V4, Family::V6, Family::V4, Family::V6]);
+        assert_eq!(families, [Family::V4, Family::V6].repeat(3));
     }
     assert_eq!(config.listen.allow.len(), 8, "every default prefix is one");
     assert_eq!(config.source, Source::Embedded);
@@ -130,7 +133,7 @@ size = 32
 level = \"loud\"
 ";
     expect![[r#"
-        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, listen, provider, select, cache, limits, log here
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, reload, listen, provider, select, local-zones, cache, limits, log here
         detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
         detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
         detour.toml:10: listen.allow[1]: "office": not an IP address
@@ -138,7 +141,6 @@ level = \"loud\"
         detour.toml:14: provider[0].tier: must be an integer, not a string
         detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps here
         detour.toml:17: provider[0].endpoints[1].max-qps: must be from 1 to 4294967295, not 0
-        detour.toml:17: provider[0].endpoints[1].url: "tls://9.9.9.10": this version (0.1.0) cannot speak tls: use udp or tcp
         detour.toml:20: provider[1].name: missing: every provider needs a name
         detour.toml:20: provider[1]: provider[1] (filter "none", does not validate) changes answers otherwise than provider[0] (filter "none", validates): use providers that agree, or say select.mix-policies = true
         detour.toml:22: provider[1].endpoints[0]: "udp://9.9.9.10:53" is provider[0].endpoints[0] (line 16) too
@@ -202,8 +204,8 @@ fn an_unknown_key_is_named_at_every_level() {
     }
     assert_eq!(
         levels,
-        1 + 1 + 4 + 1 + 4,
-        "root, listen, providers, an endpoint, four sections"
+        1 + 1 + 4 + 1 + 5,
+        "root, listen, providers, an endpoint, five sections"
     );
 }
 
@@ -216,6 +218,7 @@ fn every_key_is_in_the_reference_and_in_the_document() {
         ("provider", spec::PROVIDER_KEYS),
         ("endpoint", spec::ENDPOINT_KEYS),
         ("select", spec::SELECT_KEYS),
+        ("local-zones", &local_zone_keys()),
         ("cache", spec::CACHE_KEYS),
         ("limits", spec::LIMITS_KEYS),
         ("log", spec::LOG_KEYS),
@@ -233,18 +236,58 @@ fn every_key_is_in_the_reference_and_in_the_document() {
         let section = section.split("\n## ").next().unwrap();
         for key in keys {
             assert!(
-                section.contains(&format!("\n| `{key}` |")),
+                section.contains(&format!("\n| `{key}` ")),
                 "{heading} says nothing of {key}"
             );
             let is_section = table.is_empty() && reference.contains(&format!("[{key}]"));
-            assert!(
-                is_section || reference.contains(&format!("{key} = ")),
-                "no {key} in the reference"
-            );
+            let is_there = [format!("{key} = "), format!("\"{key}\" = ")]
+                .iter()
+                .any(|text| reference.contains(text));
+            assert!(is_section || is_there, "no {key} in the reference");
         }
         let documented = section.matches("\n| `").count();
         assert_eq!(documented, keys.len(), "{heading} has keys that are not built");
     }
+}
+
+/// The keys of `[local-zones]`; of the two long ranges the first one, which stands for all in the reference and, with the
+/// last one, in the document.
+fn local_zone_keys() -> Vec<&'static str> {
+    let in_range = |name: &str| {
+        let first = name.ends_with(".172.in-addr.arpa") && name != "16.172.in-addr.arpa";
+        first || name.ends_with(".100.in-addr.arpa") && name != "64.100.in-addr.arpa"
+    };
+    let (ranges, mut keys): (Vec<_>, Vec<_>) = zone_names().partition(|name| in_range(name));
+    assert_eq!(ranges.len(), 15 + 63);
+    keys.push(local_zones::HOSTS);
+    keys
+}
+
+#[test]
+fn a_local_zone_that_is_not_one_is_answered_with_the_nearest() {
+    let zones = |lines: &str| mistakes(&format!("{GOOD}[local-zones]\n{lines}\n"));
+    expect![[r#"
+        detour.toml:6: local-zones."10.in-addr": unknown key: version 0.1.0 knows hosts and the zones of docs/CONFIG.md here, the nearest of which are "10.in-addr.arpa", "0.in-addr.arpa", "127.in-addr.arpa"
+        detour.toml:7: local-zones.home: unknown key: "home" is only the beginning of a name with dots, so write "home.arpa" in quotes
+        detour.toml:8: local-zones.local: must be true or false, not a string
+        detour.toml:9: local-zones.hosts: must be true, false or the path of a file"#]]
+    .assert_eq(&zones("\"10.in-addr\" = false\nhome.arpa = false\nlocal = \"no\"\nhosts = \"\""));
+    assert!(zones("hosts = 1").ends_with("must be true, false or the path of a file"));
+    assert!(mistakes(&format!("local-zones = true\n{GOOD}")).contains("local-zones: must be a table"));
+}
+
+#[test]
+fn local_zones_reach_the_configuration() {
+    let parse = |lines: &str| parse(&format!("{GOOD}[local-zones]\n{lines}\n")).unwrap().local_zones;
+    assert_eq!(parse(""), LocalZones::default());
+    assert_eq!(parse("hosts = true\nlocal = true"), LocalZones::default());
+    assert_eq!(parse("hosts = false").hosts, None);
+    let zones = parse("hosts = \"/srv/hosts\"\n\"home.arpa\" = false\ntest = false\n\"31.172.in-addr.arpa\" = false");
+    assert_eq!(zones.hosts, Some("/srv/hosts".into()));
+    assert_eq!(zones.off, ["31.172.in-addr.arpa", "home.arpa", "test"]);
+    let text = format!("{GOOD}[local-zones]\nhosts = \"own\"\n");
+    let config = Config::parse(&text, Path::new("/etc/detour/detour.toml")).unwrap();
+    assert_eq!(config.local_zones.hosts, Some("/etc/detour/own".into()));
 }
 
 #[test]
@@ -305,7 +348,7 @@ fn values_reach_the_configuration() {
     let topology = to_topology(&config);
     assert_eq!(topology.providers[2].class, ClassId(1));
     assert_eq!(topology.endpoint(EndpointId(1)).unwrap().family, Family::V6);
-    assert_eq!(addresses(&config)[1], "[2001:db8::1]:54".parse().unwrap());
+    assert_eq!(remotes(&config)[1].address, "[2001:db8::1]:54".parse().unwrap());
 }
 
 #[test]

@@ -4,11 +4,14 @@
 //! classes are numbered as they first appear; operators and jurisdictions are equal without regard to case, because
 //! two spellings of one operator must not count as two that fail apart.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use detour_core::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Topology};
+use detour_resolver::exchange::tls::{TlsName, Trust};
+use detour_resolver::exchange::{Remote, RemoteTls};
+use http::Uri;
 
-use super::{Config, EndpointConfig};
+use super::{Config, EndpointConfig, ProviderConfig};
 
 /// What the core chooses from.
 #[must_use]
@@ -44,11 +47,58 @@ pub(crate) fn to_topology(config: &Config) -> Topology {
     topology
 }
 
-/// The address of each endpoint, by [`EndpointId`] of [`to_topology`].
+/// What a provider does to answers, in a word: `none/validating`.
 #[must_use]
-pub(crate) fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let endpoints = config.providers.iter().flat_map(|provider| &provider.endpoints);
-    endpoints.map(|endpoint| endpoint.address).collect()
+pub(crate) fn class_text(provider: &ProviderConfig) -> String {
+    let validation = if provider.validates {
+        "validating"
+    } else {
+        "not-validating"
+    };
+    format!("{}/{validation}", provider.filter)
+}
+
+/// The network side of each endpoint, by [`EndpointId`] of [`to_topology`].
+#[must_use]
+pub(crate) fn remotes(config: &Config) -> Vec<Remote> {
+    let of_provider = |provider: &ProviderConfig| -> Vec<Remote> {
+        let endpoints = provider.endpoints.iter();
+        endpoints.map(|endpoint| to_remote(endpoint, &provider.trust)).collect()
+    };
+    config.providers.iter().flat_map(of_provider).collect()
+}
+
+fn to_remote(endpoint: &EndpointConfig, trust: &Trust) -> Remote {
+    let address = endpoint.address;
+    let host = endpoint
+        .name
+        .as_ref()
+        .map_or_else(|| address.ip().to_string(), ToString::to_string);
+    // A name, or an address: both can be in a certificate.
+    let name = TlsName::new(&host).filter(|_| endpoint.transport.is_encrypted());
+    Remote {
+        address,
+        tls: name.map(|name| RemoteTls {
+            name,
+            trust: trust.clone(),
+            url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
+        }),
+    }
+}
+
+/// The URL of DNS over HTTPS: the port is part of the authority unless it is the usual one.
+fn url(endpoint: &EndpointConfig, path: &str) -> Option<Uri> {
+    let address = endpoint.address;
+    let host = match (&endpoint.name, address.ip()) {
+        (Some(name), _) => name.to_string(),
+        (None, IpAddr::V4(ip)) => ip.to_string(),
+        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+    };
+    let port = match address.port() {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
+    format!("https://{host}{port}{path}").parse().ok()
 }
 
 fn to_endpoint(endpoint: &EndpointConfig, provider: ProviderId) -> Endpoint {

@@ -95,7 +95,7 @@ impl Import<'_> {
 impl Shared {
     /// Takes an answer back into the cache.
     pub fn import(&self, import: &Import<'_>) -> Imported {
-        let Some((ask, answer)) = import.read(self.key_seed) else {
+        let Some((ask, answer)) = import.read(self.generation().key_seed) else {
             return Imported::Rejected;
         };
         let now = self.clock.now();
@@ -193,7 +193,7 @@ mod tests {
     /// Seconds it has been there, and whether it is fresh.
     fn find(shared: &Shared, flags: (bool, bool)) -> Option<(u32, bool)> {
         let name = NameBuf::from_wire(NAME)?;
-        let ask = Ask::new(&name, 1, 1, flags, shared.key_seed);
+        let ask = Ask::new(&name, 1, 1, flags, shared.generation().key_seed);
         let now = shared.clock.now();
         match shared.cache.find_ask(&ask, now) {
             Found::Fresh(entry) => Some((entry.age_s(now), true)),

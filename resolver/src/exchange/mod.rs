@@ -3,32 +3,30 @@
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
+mod line;
 mod pending;
-mod tcp;
+mod remote;
+mod stream;
+pub mod tls;
 mod udp;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use detour_core::health::{Begun, Finish, Purpose};
+use detour_core::health::{Begun, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
-use detour_core::outcome::{Failure, Signal};
-use detour_core::time::SEC;
+use detour_core::outcome::Signal;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 use tokio::sync::mpsc;
 
-use self::tcp::TcpLine;
+use self::line::Line;
+pub use self::remote::{Remote, RemoteTls};
+use self::stream::StreamLine;
 use self::udp::UdpLine;
 use crate::ask::Ask;
-use crate::report::{Report, Reporter};
+use crate::report::Reporter;
 use crate::tasks::Tasks;
-use crate::wire::edns::UDP_BYTES_MAX;
-use crate::wire::{Accepted, EdnsOut, QueryOut, build_query, classify};
-
-/// How long an endpoint that failed with EDNS and answered without is asked without (RFC 6891 section 6.2.2).
-const NO_EDNS_US: u64 = 600 * SEC;
+use crate::wire::Accepted;
 
 /// How source ports are chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,162 +72,6 @@ pub struct Attempt {
     pub via: Via,
 }
 
-/// What every line shares: where outcomes go.
-#[derive(Debug)]
-pub(crate) struct Line {
-    /// Whose outcomes these are.
-    pub(crate) endpoint: EndpointId,
-    /// How it is spoken to.
-    transport: Transport,
-    /// Where packets go.
-    pub(crate) address: SocketAddr,
-    /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
-    heard: AtomicU64,
-    /// Until when it is asked without EDNS.
-    no_edns_until: AtomicU64,
-    /// Numbers of its sockets and connections.
-    sockets: AtomicU64,
-    pub(crate) reporter: Arc<Reporter>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) tasks: Tasks,
-}
-
-impl Line {
-    /// A number for a new socket.
-    pub(crate) fn next_socket(&self) -> u64 {
-        self.sockets.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Something came: an answer to an attempt begun then, or something else now.
-    pub(crate) fn note_heard(&self, at: Time) {
-        self.heard.fetch_max(at.as_micros(), Ordering::Relaxed);
-    }
-
-    /// Whether the endpoint is known not to speak EDNS; DO cannot be asked for without it.
-    fn lacks_edns(&self, ask: &Ask, now: Time) -> bool {
-        !ask.do_bit && now.as_micros() < self.no_edns_until.load(Ordering::Relaxed)
-    }
-
-    /// Tells health; but a stream beside UDP says nothing about the endpoint's datagrams, nor these about the stream.
-    fn report(&self, attempt: &Attempt, report: Report) {
-        if !self.is_beside_udp(attempt) {
-            self.reporter.send(report);
-        }
-    }
-
-    fn is_beside_udp(&self, attempt: &Attempt) -> bool {
-        self.transport == Transport::Udp && attempt.via == Via::Stream
-    }
-
-    /// The query of an attempt was written.
-    pub(crate) fn begun(&self, attempt: &Attempt, begun: Begun) {
-        self.report(attempt, Report::Begun(self.endpoint, begun));
-    }
-
-    /// Writes the query and says where its question is; `case_bits` for 0x20.
-    pub(crate) fn write_query(
-        &self,
-        attempt: &Attempt,
-        id: u16,
-        case_bits: Option<[u8; 32]>,
-        out: &mut Vec<u8>,
-    ) -> (std::ops::Range<usize>, bool) {
-        let with_edns = !attempt.without_edns && !self.lacks_edns(&attempt.ask, self.clock.now());
-        let question = build_query(
-            out,
-            &QueryOut {
-                id,
-                name: &attempt.ask.name,
-                qtype: attempt.ask.qtype,
-                qclass: attempt.ask.qclass,
-                // The AD of an unencrypted answer counts for nothing, so it is not asked for.
-                ad: false,
-                cd: attempt.ask.cd,
-                case_bits,
-                edns: with_edns.then_some(EdnsOut {
-                    udp_size: UDP_BYTES_MAX,
-                    do_bit: attempt.ask.do_bit,
-                }),
-            },
-        );
-        (question, with_edns)
-    }
-
-    /// An answer was accepted: tells health and the lookup.
-    pub(crate) fn answered(&self, attempt: &Attempt, begun: Begun, accepted: Accepted, edns_sent: bool, now: Time) {
-        if !self.is_beside_udp(attempt) {
-            self.note_heard(begun.at);
-        }
-        let reply = classify(&accepted, edns_sent);
-        if attempt.without_edns && reply.is_good() {
-            let until = now.plus(NO_EDNS_US).as_micros();
-            self.no_edns_until.store(until, Ordering::Relaxed);
-        }
-        let latency_us = now.since(begun.at);
-        let finish = Finish::Answered { reply, latency_us };
-        self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
-        self.tell(attempt, begun, Signal::Answered(reply), Some(accepted));
-    }
-
-    /// Nothing more will come: tells health and the lookup.
-    pub(crate) fn failed(&self, attempt: &Attempt, begun: Begun, failure: Failure) {
-        let now = self.clock.now();
-        let finish = Finish::Failed(failure);
-        self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
-        self.tell(attempt, begun, Signal::Failed(failure), None);
-    }
-
-    /// Given up without a judgement.
-    pub(crate) fn abandoned(&self, attempt: &Attempt, begun: Begun) {
-        let now = self.clock.now();
-        self.report(attempt, Report::Finished(self.endpoint, begun, Finish::Abandoned, now));
-    }
-
-    /// Tells the lookup, if it still listens.
-    pub(crate) fn tell(&self, attempt: &Attempt, begun: Begun, signal: Signal, accepted: Option<Accepted>) {
-        let event = AttemptEvent {
-            slot: attempt.slot,
-            signal,
-            begun,
-            accepted,
-        };
-        // A lookup that is over needs this no more; one that is not has room for all its attempts can send.
-        drop(attempt.reply_to.try_send(event));
-    }
-
-    /// The attempt as it stands before anything was written.
-    pub(crate) fn unwritten(&self, attempt: &Attempt) -> Begun {
-        Begun {
-            id: attempt.id,
-            at: attempt.made,
-            socket: self.next_socket(),
-            purpose: attempt.purpose,
-        }
-    }
-}
-
-/// What a socket error says; `None` for a full buffer, which is a lost datagram like any other.
-fn failure_of(error: &io::Error) -> Option<Failure> {
-    use io::ErrorKind as Kind;
-    let kind = error.kind();
-    if matches!(kind, Kind::WouldBlock | Kind::Interrupted) {
-        None
-    } else if matches!(
-        kind,
-        Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::Unsupported
-    ) {
-        Some(Failure::NoRoute)
-    } else if matches!(kind, Kind::ConnectionRefused | Kind::HostUnreachable) {
-        Some(Failure::Unreachable)
-    } else if matches!(kind, Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted) {
-        Some(Failure::Reset)
-    } else if kind == Kind::TimedOut {
-        Some(Failure::ConnectTimeout)
-    } else {
-        Some(Failure::Local)
-    }
-}
-
 /// One endpoint's transports.
 #[derive(Debug)]
 struct Speaker {
@@ -237,14 +79,13 @@ struct Speaker {
     /// Absent for an endpoint that is TCP only.
     udp: Option<UdpLine>,
     /// Its own transport, or what UDP falls back to.
-    tcp: TcpLine,
+    stream: StreamLine,
 }
 
 /// All endpoints.
 #[derive(Debug)]
 pub struct Exchanges {
     speakers: Vec<Speaker>,
-    ids: AtomicU64,
 }
 
 /// What endpoints are spoken to with.
@@ -263,19 +104,20 @@ pub struct ExchangeParts {
 impl Exchanges {
     /// Lines to all endpoints; nothing is opened before the first attempt.
     #[must_use]
-    pub fn new(topology: &Topology, addresses: &[SocketAddr], parts: &ExchangeParts) -> Self {
+    pub fn new(topology: &Topology, remotes: &[Remote], parts: &ExchangeParts) -> Self {
         let speakers = topology
             .endpoint_ids()
             .zip(&topology.endpoints)
-            .zip(addresses)
-            .map(|((id, endpoint), address)| {
+            .zip(remotes)
+            .map(|((id, endpoint), remote)| {
                 let line = Arc::new(Line {
                     endpoint: id,
                     transport: endpoint.transport,
-                    address: *address,
+                    address: remote.address,
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),
                     sockets: AtomicU64::new(1),
+                    is_warm: AtomicBool::new(false),
                     reporter: Arc::clone(&parts.reporter),
                     clock: Arc::clone(&parts.clock),
                     tasks: parts.tasks.clone(),
@@ -283,20 +125,20 @@ impl Exchanges {
                 Speaker {
                     udp: (endpoint.transport == Transport::Udp)
                         .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports)),
-                    tcp: TcpLine::new(Arc::clone(&line)),
+                    stream: StreamLine::new(Arc::clone(&line), remote),
                     line,
                 }
             })
             .collect();
-        Self {
-            speakers,
-            ids: AtomicU64::new(1),
-        }
+        Self { speakers }
     }
 
-    /// A number for a new attempt; below the core's probe numbers for some thousand years.
-    pub fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+    /// Idle connections to these endpoints are kept up while clients ask, those to others are not.
+    pub(crate) fn keep_warm(&self, warm: [Option<EndpointId>; 2]) {
+        for speaker in &self.speakers {
+            let is_warm = warm.contains(&Some(speaker.line.endpoint));
+            speaker.line.is_warm.store(is_warm, Ordering::Relaxed);
+        }
     }
 
     /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
@@ -306,7 +148,7 @@ impl Exchanges {
         };
         match (&speaker.udp, attempt.via) {
             (Some(udp), Via::Own | Via::NoEdns) => udp.begin(attempt),
-            (None, Via::Own | Via::NoEdns | Via::Stream) | (Some(_), Via::Stream) => speaker.tcp.begin(attempt),
+            (None, Via::Own | Via::NoEdns | Via::Stream) | (Some(_), Via::Stream) => speaker.stream.begin(attempt),
         }
     }
 
@@ -317,7 +159,7 @@ impl Exchanges {
         };
         match &speaker.udp {
             Some(udp) => udp.begin_fresh(attempt),
-            None => speaker.tcp.begin_fresh(attempt),
+            None => speaker.stream.begin_fresh(attempt),
         }
     }
 }
@@ -329,5 +171,11 @@ impl Heard for Exchanges {
             .get(usize::from(endpoint.0))
             .map_or(0, |speaker| speaker.line.heard.load(Ordering::Relaxed));
         Time::from_micros(heard)
+    }
+
+    fn connect_us(&self, endpoint: EndpointId) -> u64 {
+        let speaker = self.speakers.get(usize::from(endpoint.0));
+        let connects = speaker.filter(|speaker| speaker.udp.is_none());
+        connects.map_or(0, |speaker| speaker.stream.connect_us())
     }
 }

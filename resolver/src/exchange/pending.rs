@@ -13,6 +13,8 @@ const FORGET_US: u64 = 5 * SEC;
 /// One query.
 #[derive(Debug)]
 pub(super) struct Pending {
+    /// What it is found by: the id, or a number of the link's own where ids are 0.
+    pub(super) key: u16,
     /// Id on the wire.
     pub(super) id: u16,
     /// Name, type and class as sent.
@@ -33,12 +35,12 @@ pub(super) struct Pending {
 
 impl Pending {
     /// What its answer must match.
-    pub(super) fn expected(&self, check_case: bool) -> Expected<'_> {
+    pub(super) fn expected(&self, check_case: bool, encrypted: bool) -> Expected<'_> {
         Expected {
             id: self.id,
             question: &self.question,
             check_case,
-            encrypted: false,
+            encrypted,
         }
     }
 }
@@ -62,17 +64,17 @@ impl PendingQueries {
         self.queries.push(query);
     }
 
-    /// A random id that no other query here uses.
+    /// A random key that no other query here uses.
     pub(super) fn free_id(&self) -> Option<u16> {
         // Some hundred ids of 65,536 are taken at most, so the first draw nearly always fits.
         (0..16)
             .map(|_| rand::random::<u16>())
-            .find(|id| self.queries.iter().all(|query| query.id != *id))
+            .find(|key| self.queries.iter().all(|query| query.key != *key))
     }
 
-    /// The query of this id.
-    pub(super) fn find(&self, id: u16) -> Option<&Pending> {
-        self.queries.iter().find(|query| query.id == id)
+    /// The query of this key.
+    pub(super) fn find(&self, key: u16) -> Option<&Pending> {
+        self.queries.iter().find(|query| query.key == key)
     }
 
     /// All, for what cannot be told apart.
@@ -80,9 +82,9 @@ impl PendingQueries {
         self.queries.iter_mut()
     }
 
-    /// Takes the query of this id out.
-    pub(super) fn take(&mut self, id: u16) -> Option<Pending> {
-        let index = self.queries.iter().position(|query| query.id == id)?;
+    /// Takes the query of this key out.
+    pub(super) fn take(&mut self, key: u16) -> Option<Pending> {
+        let index = self.queries.iter().position(|query| query.key == key)?;
         Some(self.queries.swap_remove(index))
     }
 

@@ -19,9 +19,11 @@ use parking_lot::Mutex;
 use rand::RngExt as _;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
-use super::{Attempt, Line, SourcePorts, failure_of};
+use super::{Attempt, SourcePorts};
 use crate::report::Report;
 use crate::wire::{Rejected, accept};
 
@@ -43,6 +45,9 @@ pub(super) struct UdpLine {
     source_ports: SourcePorts,
     /// Sockets for new queries; held while one is picked or leaves.
     pool: Arc<Mutex<Vec<Arc<Socket>>>>,
+    /// Ends the sockets with this line: when it goes, nobody waits for an answer any more.
+    gone: CancellationToken,
+    _end: DropGuard,
 }
 
 /// One socket.
@@ -67,10 +72,13 @@ struct State {
 
 impl UdpLine {
     pub(super) fn new(line: Arc<Line>, source_ports: SourcePorts) -> Self {
+        let gone = CancellationToken::new();
         Self {
             line,
             source_ports,
             pool: Arc::default(),
+            _end: gone.clone().drop_guard(),
+            gone,
         }
     }
 
@@ -135,8 +143,13 @@ impl UdpLine {
             state: Mutex::new(State::default()),
         });
         let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
+        let gone = self.gone.clone();
         self.line.tasks.spawn_job(async move {
-            read(&line, &own).await;
+            tokio::select! {
+                () = read(&line, &own) => {}
+                // Cancel safe: nobody waits for what would still be read.
+                () = gone.cancelled() => {}
+            }
             own.state.lock().closed = true;
             // Without this an idle node would keep the last sockets open until its next query.
             pool.lock().retain(|socket| socket.number != own.number);
@@ -171,6 +184,7 @@ impl UdpLine {
         }
         // Registered before the write: the answer may be there before this thread goes on.
         state.pending.push(Pending {
+            key: id,
             id,
             question: query.get(question).unwrap_or_default().into(),
             edns_sent,
@@ -303,7 +317,7 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
     let verdict = state
         .pending
         .find(id)
-        .map(|pending| accept(datagram, &pending.expected(true)));
+        .map(|pending| accept(datagram, &pending.expected(true, false)));
     match verdict {
         Some(Ok(accepted)) => {
             if let Some(pending) = state.pending.take(id) {
@@ -318,7 +332,7 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
             let about = state.pending.iter_mut().find_map(|pending| {
                 let guessed = crate::wire::Expected {
                     id,
-                    ..pending.expected(false)
+                    ..pending.expected(false, false)
                 };
                 match accept(datagram, &guessed) {
                     Ok(_) => Some(Some(pending.id)),

@@ -17,7 +17,7 @@ pub(super) trait ReplyTo: Send + 'static {
 /// Resolves `miss` in a job of its own, or answers SERVFAIL at once if too many are being resolved.
 pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl ReplyTo) {
     let share = shared.shares.take(miss.client);
-    let (Some(share), Ok(permit)) = (share, Arc::clone(&shared.permits).try_acquire_owned()) else {
+    let (Some(share), Some(permit)) = (share, shared.permits.take()) else {
         let mut out = Vec::new();
         shared.answer_overload(&miss, &mut out);
         reply_to.send(out);
@@ -110,7 +110,7 @@ mod tests {
         let job = Job {
             miss: miss(&shared, 7),
             reply_to: Some(kept.clone()),
-            _permit: Arc::clone(&shared.permits).try_acquire_owned().unwrap(),
+            _permit: shared.permits.take().unwrap(),
             _share: shared.shares.take([127, 0, 0, 1].into()).unwrap(),
             shared: Arc::clone(&shared),
         };
@@ -118,7 +118,7 @@ mod tests {
             let _job = job;
             panic!("injected");
         });
-        while shared.tasks.panics() == 0 || shared.permits.available_permits() == 0 {
+        while shared.tasks.panics() == 0 || shared.permits.free() == 0 {
             tokio::task::yield_now().await;
         }
         let replies = kept.0.lock();
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_query_beyond_the_limit_is_answered_at_once() {
         let (shared, _control) = shared(1);
-        let _taken = Arc::clone(&shared.permits).try_acquire_owned().unwrap();
+        let _taken = shared.permits.take().unwrap();
         let kept = Kept::default();
         resolve(&shared, miss(&shared, 9), kept.clone());
         let replies = kept.0.lock();

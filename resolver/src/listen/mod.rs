@@ -81,7 +81,7 @@ impl BindError {
 }
 
 /// Limits of client connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpLimits {
     /// Connections open at once.
     pub connections: usize,
@@ -153,13 +153,13 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
 }
 
 /// Serves what was bound until shutdown.
-pub fn serve(shared: &Arc<Shared>, bound: Bound, limits: TcpLimits) {
+pub fn serve(shared: &Arc<Shared>, bound: Bound) {
     let own = Arc::clone(shared);
     shared
         .tasks
         .spawn_pillar("udp listener", async move { udp::serve(own, bound.udp).await });
     let own = Arc::clone(shared);
     shared.tasks.spawn_pillar("tcp listener", async move {
-        tcp::accept(own, bound.tcp, limits).await;
+        tcp::accept(own, bound.tcp).await;
     });
 }

@@ -12,12 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::TcpLimits;
 use super::job::{ReplyTo, resolve};
-use crate::fair::{PerClient, Place};
+use crate::fair::Place;
 use crate::forwarder::Shared;
 use crate::metrics::Transport;
 use crate::serve::Verdict;
@@ -77,9 +76,7 @@ impl ReplyTo for Back {
 }
 
 /// Accepts connections until shutdown.
-pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: TcpLimits) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let shares = PerClient::half_of(limits.connections);
+pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
             // Cancel safe: no connection is lost by not accepting it yet.
@@ -88,8 +85,8 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
             () = shared.tasks.draining().cancelled() => return,
         };
         match accepted {
-            Ok((stream, client)) => match (shares.take(client.ip()), Arc::clone(&places).try_acquire_owned()) {
-                (Some(share), Ok(place)) => {
+            Ok((stream, client)) => match (shared.connection_shares.take(client.ip()), shared.connections.take()) {
+                (Some(share), Some(place)) => {
                     let place = Held {
                         _place: place,
                         _share: share,
@@ -97,10 +94,10 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
                     let own = Arc::clone(&shared);
                     shared
                         .tasks
-                        .spawn_job(async move { serve(own, stream, client, limits.idle, place).await });
+                        .spawn_job(async move { serve(own, stream, client, place).await });
                 }
                 // Closing at once tells the client more than a connection that never answers.
-                (None, _) | (_, Err(_)) => {
+                (None, _) | (_, None) => {
                     shared.metrics.connections_refused.inc();
                 }
             },
@@ -119,7 +116,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, limits: T
 }
 
 /// One connection: a reader here, a writer beside it.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle: Duration, place: Held) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, place: Held) {
     // Without it a reply may wait for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -139,7 +136,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle:
         drop(place);
     });
     tokio::select! {
-        () = read_queries(&shared, read, (client, idle), replies, backlog) => {}
+        () = read_queries(&shared, read, client, replies, backlog) => {}
         // Cancel safe: replies under way have their place in the writer's queue.
         () = shared.tasks.draining().cancelled() => {}
     }
@@ -149,7 +146,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, idle:
 async fn read_queries(
     shared: &Arc<Shared>,
     mut read: OwnedReadHalf,
-    (client, idle): (SocketAddr, Duration),
+    client: SocketAddr,
     replies: mpsc::Sender<Vec<u8>>,
     backlog: Arc<Backlog>,
 ) {
@@ -167,7 +164,7 @@ async fn read_queries(
             replies: place,
             backlog: Arc::clone(&backlog),
         };
-        match timeout(idle, read_message(&mut read, &mut message)).await {
+        match timeout(shared.tcp_idle(), read_message(&mut read, &mut message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }

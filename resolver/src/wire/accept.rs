@@ -44,6 +44,8 @@ pub struct Accepted {
     pub edes: EdeCodes,
     /// Whether it had an OPT record: the provider knows EDNS.
     pub has_opt: bool,
+    /// How long caches on the way have held it, seconds; 0 but over HTTPS (RFC 8484 section 5.1).
+    pub age_s: u32,
 }
 
 /// Why a message is not the answer to our query.
@@ -161,7 +163,12 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
         },
     };
     let answer = draft.finish().ok_or(Rejected::Garbage(Garbage::Size))?;
-    Ok(Accepted { answer, edes, has_opt })
+    Ok(Accepted {
+        answer,
+        edes,
+        has_opt,
+        age_s: 0,
+    })
 }
 
 /// The one question, or `None` for an error that came without: FORMERR and NOTIMP often do, SERVFAIL and REFUSED may.

@@ -2,7 +2,7 @@
 //!
 //! Header (id 0), question and every counted record up to OPT stand as they came; order, case, rdata and compression
 //! pointers are untouched because nothing moves, only a tail is cut. Ours are the flags (QR, TC, and AD if the path
-//! was encrypted; AA is not, we are no authority) and the TTLs:
+//! was encrypted; AA only where this node is the authority itself) and the TTLs:
 //!
 //! * a TTL with its top bit set is 0 (RFC 2181 8), none is above 7 days (RFC 8767 4);
 //! * all records of an RRset get its lowest TTL (RFC 2181 5.2), signatures by the type they cover;
@@ -10,7 +10,7 @@
 //!   no lifetime at all.
 
 use super::code::{class, rtype};
-use super::header::{AD, HEADER_BYTES, Header};
+use super::header::{AA, AD, HEADER_BYTES, Header};
 use super::record::{Record, Records, Section};
 use super::{put_u32, u16_at};
 use std::net::IpAddr;
@@ -58,6 +58,15 @@ impl Answer {
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         &self.wire
+    }
+
+    /// The same as the authority's own answer (AA): for names that are answered here, never for a provider's.
+    #[must_use]
+    pub(crate) fn into_authoritative(mut self) -> Self {
+        if let Some(flags) = self.wire.get_mut(2..).and_then(<[u8]>::first_chunk_mut) {
+            *flags = (u16::from_be_bytes(*flags) | AA).to_be_bytes();
+        }
+        self
     }
 
     /// The question's bytes in the case it was sent.

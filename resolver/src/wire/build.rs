@@ -36,10 +36,13 @@ pub struct EdnsOut {
     pub udp_size: u16,
     /// We want signatures.
     pub do_bit: bool,
+    /// Padded to the next multiple of 128 octets; only where nobody on the path can read it (RFC 7830 section 6).
+    pub is_padded: bool,
 }
 
 /// Appends the query to `out` and returns where its question (name, type, class) stands in it.
 pub fn build_query(out: &mut Vec<u8>, query: &QueryOut<'_>) -> Range<usize> {
+    let message_at = out.len();
     let flag = |set: bool, flag: u16| if set { flag } else { 0 };
     let header = Header {
         id: query.id,
@@ -68,7 +71,8 @@ pub fn build_query(out: &mut Vec<u8>, query: &QueryOut<'_>) -> Range<usize> {
     out.extend_from_slice(&query.qclass.to_be_bytes());
     let end = out.len();
     if let Some(edns) = query.edns {
-        push_query_opt(out, edns.udp_size, edns.do_bit);
+        let message_bytes = out.len().saturating_sub(message_at);
+        push_query_opt(out, edns, message_bytes);
     }
     start..end
 }

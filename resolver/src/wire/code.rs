@@ -126,6 +126,8 @@ pub(super) mod option {
     pub(in crate::wire) const CLIENT_SUBNET: u16 = 8;
     /// Cookie, RFC 7873.
     pub(in crate::wire) const COOKIE: u16 = 10;
+    /// Padding, RFC 7830.
+    pub(in crate::wire) const PADDING: u16 = 12;
     /// Extended error, RFC 8914.
     pub(in crate::wire) const EDE: u16 = 15;
 }

@@ -3,6 +3,7 @@
 //! OPT belongs to one exchange: what a client sends is never forwarded, what a provider sends never cached. Nothing
 //! here copies an option from one side to the other.
 
+use super::build::EdnsOut;
 use super::code::{option, rtype};
 use super::record::Record;
 use super::u16_at;
@@ -206,10 +207,24 @@ pub(super) fn push_opt(out: &mut Vec<u8>, rcode: u16, do_bit: bool, edes: &[Ede]
     }
 }
 
-/// Appends the OPT record of a query: no options.
-pub(super) fn push_query_opt(out: &mut Vec<u8>, udp_size: u16, do_bit: bool) {
-    push_opt_head(out, udp_size, if do_bit { DO_BIT } else { 0 });
-    out.extend_from_slice(&[0, 0]);
+/// The block that queries are padded to (RFC 8467 section 4.1).
+const PADDING_BLOCK: usize = 128;
+
+/// Appends the OPT record of a query that has `message_bytes` so far: no options but padding.
+pub(super) fn push_query_opt(out: &mut Vec<u8>, edns: EdnsOut, message_bytes: usize) {
+    push_opt_head(out, edns.udp_size, if edns.do_bit { DO_BIT } else { 0 });
+    if !edns.is_padded {
+        out.extend_from_slice(&[0, 0]);
+        return;
+    }
+    // Code and length of the option take four octets.
+    let bare = message_bytes + OPT_BYTES + 4;
+    let padding = bare.next_multiple_of(PADDING_BLOCK) - bare;
+    let length = u16::try_from(padding).unwrap_or(0);
+    out.extend_from_slice(&(length + 4).to_be_bytes());
+    out.extend_from_slice(&option::PADDING.to_be_bytes());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.resize(out.len() + usize::from(length), 0);
 }
 
 /// Owner, type, class and TTL field of an OPT record.

@@ -9,6 +9,8 @@ pub(super) const HEADER_BYTES: usize = 12;
 
 /// Flag: this is a response.
 pub(super) const QR: u16 = 1 << 15;
+/// Flag: authoritative answer.
+pub(super) const AA: u16 = 1 << 10;
 /// Flag: truncated.
 pub(super) const TC: u16 = 1 << 9;
 /// Flag: recursion desired.

@@ -8,7 +8,7 @@
 use super::answer::Answer;
 use super::code::{rcode, rtype};
 use super::edns::{Ede, OPT_BYTES, UDP_BYTES_MAX, UDP_BYTES_MIN, push_opt};
-use super::header::{AD, CD, HEADER_BYTES, Header, QR, RA, RD, TC};
+use super::header::{AA, AD, CD, HEADER_BYTES, Header, QR, RA, RD, TC};
 use super::query::{Echo, Via};
 use super::{MESSAGE_BYTES_MAX, put_u32, u16_at, u32_at};
 
@@ -66,7 +66,7 @@ pub fn write(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede], l
     let code = sendable(answer.rcode(), echo);
     let header = Header {
         id: echo.id,
-        flags: (stored_flags & (TC | AD)) | QR | RA | tc | client_flags(echo) | (code & 0xF),
+        flags: (stored_flags & (TC | AD | AA)) | QR | RA | tc | client_flags(echo) | (code & 0xF),
         question_count: 1,
         record_counts,
     };

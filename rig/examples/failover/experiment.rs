@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use detour_rig::authority::{Authority, AuthorityError, CA_FILE};
 use detour_rig::ledger::LATE_AFTER;
-use detour_rig::process::{ListedTransports, node_config, provider_block};
+use detour_rig::process::{node_config, node_config_trusting, provider_block};
 use detour_rig::{
-    Fake, FakeConfig, Fault, FreshNames, Law, Ledger, Load, LoadConfig, LoadError, NodeProcess, StartError,
-    StartNodeError, Summary, TransportSel, clock, http,
+    Fake, FakeConfig, Fault, FreshNames, Law, Ledger, ListedTransports, Load, LoadConfig, LoadError, NodeProcess,
+    StartError, StartNodeError, Summary, TransportSel, clock, http,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -47,9 +48,12 @@ pub(crate) struct Run {
 /// Why there was no run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// No directory for the node.
-    #[error("cannot make a directory for the node")]
+    /// No directory for the node, or nothing can be written there.
+    #[error("cannot write to a directory for the node")]
     Directory(#[source] std::io::Error),
+    /// Nobody the node could trust.
+    #[error("cannot make a certificate authority")]
+    Authority(#[from] AuthorityError),
     /// A fake did not start.
     #[error("a fake provider did not start")]
     Fake(#[from] StartError),
@@ -67,15 +71,20 @@ pub(crate) enum RunError {
 /// Carries it out; the node is gone afterwards, whatever happened.
 pub(crate) async fn run(setup: Setup<'_>) -> Result<Run, RunError> {
     let directory = tempfile::tempdir().map_err(RunError::Directory)?;
+    let authority = Authority::new()?;
+    authority.write_pem(directory.path()).map_err(RunError::Directory)?;
     let start = |index| {
         let config = FakeConfig::new(&format!("fake{index}")).law(setup.law);
+        let config = if setup.listed.is_encrypted() {
+            config.encrypted(&authority)
+        } else {
+            config
+        };
         Fake::start(config.seed(setup.seed.wrapping_mul(PROVIDERS).wrapping_add(index)))
     };
     let fakes = (1..=PROVIDERS).map(start).collect::<Result<Vec<_>, _>>()?;
-    let block = |fake: &Fake| provider_block(fake.name(), fake.address(), setup.listed);
-    let blocks: Vec<_> = fakes.iter().map(block).collect();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut node = NodeProcess::start(setup.node, &node_config(any, any, &blocks), directory.path()).await?;
+    let config = node_config_for(&fakes, setup.listed);
+    let mut node = NodeProcess::start(setup.node, &config, directory.path()).await?;
 
     let names = FreshNames {
         seed: setup.seed,
@@ -105,6 +114,18 @@ pub(crate) async fn run(setup: Setup<'_>) -> Result<Run, RunError> {
     })
 }
 
+/// A node is told of an authority only if it needs one.
+fn node_config_for(fakes: &[Fake], listed: ListedTransports) -> String {
+    let block = |fake: &Fake| provider_block(fake.name(), &fake.endpoints(listed));
+    let blocks: Vec<_> = fakes.iter().map(block).collect();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    if listed.is_encrypted() {
+        node_config_trusting(any, any, Path::new(CA_FILE), &blocks)
+    } else {
+        node_config(any, any, &blocks)
+    }
+}
+
 /// Sets the fault when its time has come; returns whose it is and since when.
 async fn break_busiest(fakes: &[Fake], setup: Setup<'_>, started: Instant) -> (String, Instant) {
     let queries = || fakes.iter().map(|fake| fake.stats().queries()).collect::<Vec<_>>();
@@ -117,7 +138,7 @@ async fn break_busiest(fakes: &[Fake], setup: Setup<'_>, started: Instant) -> (S
         .map(|(now, then)| now.saturating_sub(then));
     let busiest = fakes.iter().zip(recent).max_by_key(|(_, recent)| *recent);
     if let Some((fake, _)) = busiest {
-        fake.set_fault(TransportSel::Both, setup.fault);
+        fake.set_fault(TransportSel::All, setup.fault);
     }
     (
         busiest.map(|(fake, _)| fake.name().to_owned()).unwrap_or_default(),

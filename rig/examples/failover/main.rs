@@ -15,8 +15,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use detour_rig::process::ListedTransports;
-use detour_rig::{Fault, Law};
+use detour_rig::{Fault, Law, ListedTransports, Transport};
 
 use crate::experiment::{Setup, run};
 use crate::report::Row;
@@ -24,7 +23,7 @@ use crate::report::Row;
 mod experiment;
 mod report;
 
-/// What is tried unless told otherwise.
+/// What is tried over cleartext unless told otherwise.
 const DEFAULT_FAULTS: [&str; 12] = [
     "blackhole",
     "servfail",
@@ -39,6 +38,10 @@ const DEFAULT_FAULTS: [&str; 12] = [
     "lie",
     "flap",
 ];
+/// What is tried over TLS and HTTP unless told otherwise.
+const DEFAULT_FAULTS_ENCRYPTED: [&str; 5] = ["blackhole", "servfail", "rst", "tls-stall", "slow 1500"];
+/// And over HTTP alone.
+const DEFAULT_FAULT_HTTP: &str = "http500";
 /// Hurt queries listed per run by `--show-hurt`.
 const HURT_LINES_MAX: usize = 40;
 
@@ -46,7 +49,7 @@ const HURT_LINES_MAX: usize = 40;
 #[derive(Debug, Parser)]
 #[command(name = "failover")]
 struct Args {
-    /// A fault to try, for example blackhole or slow:1500; repeatable. Default: twelve of them.
+    /// A fault to try, for example blackhole or slow:1500; repeatable. Default: those that the transports can have.
     #[arg(long = "fault", value_name = "FAULT")]
     faults: Vec<Fault>,
     /// What answers take.
@@ -61,9 +64,10 @@ struct Args {
     /// How long queries are sent [default: 20]. The fault comes after 5 seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Which endpoints of each provider the node is given.
-    #[arg(long, value_enum, default_value_t = TransportChoice::Udp)]
-    transport: TransportChoice,
+    /// Which endpoints of each provider the node is given, in order: udp, tcp, both, dot, doh, dot+udp, doh+dot or
+    /// doh+dot+udp.
+    #[arg(long, default_value_t = ListedTransports::Udp)]
+    transport: ListedTransports,
     /// The detour binary; otherwise it is built.
     #[arg(long, value_name = "PATH")]
     node: Option<PathBuf>,
@@ -95,23 +99,6 @@ impl LawChoice {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TransportChoice {
-    Udp,
-    Tcp,
-    Both,
-}
-
-impl TransportChoice {
-    const fn listed(self) -> ListedTransports {
-        match self {
-            Self::Udp => ListedTransports::Udp,
-            Self::Tcp => ListedTransports::Tcp,
-            Self::Both => ListedTransports::UdpTcp,
-        }
-    }
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     match try_main(Args::parse()).await {
@@ -134,7 +121,7 @@ async fn main() -> ExitCode {
 async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
     let node = args.node.clone().map_or_else(build_node, Ok)?;
     let faults = if args.faults.is_empty() {
-        DEFAULT_FAULTS
+        default_faults(args.transport)
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?
@@ -146,7 +133,7 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
     let duration = Duration::from_secs(args.seconds.unwrap_or_else(|| quick(8, 20)));
     let normal_law = if args.quick { LawChoice::Flat } else { LawChoice::Both };
     let laws = args.law.unwrap_or(normal_law).laws();
-    let listed = args.transport.listed();
+    let listed = args.transport;
     let mut rows = Vec::new();
     for law in laws {
         for fault in std::iter::once(Fault::None).chain(faults.iter().copied()) {
@@ -192,6 +179,16 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(rows.iter().all(|row| row.reaches_goal() != Some(false)))
+}
+
+/// The faults that the transports can have.
+fn default_faults(listed: ListedTransports) -> Vec<&'static str> {
+    if !listed.is_encrypted() {
+        return DEFAULT_FAULTS.to_vec();
+    }
+    let is_http = listed.transports().contains(&Transport::Doh);
+    let http = is_http.then_some(DEFAULT_FAULT_HTTP);
+    DEFAULT_FAULTS_ENCRYPTED.into_iter().chain(http).collect()
 }
 
 /// Builds the node with the cargo that runs this example, in the target directory this example is in.

@@ -84,7 +84,11 @@ impl Row {
             | Fault::Slow(_)
             | Fault::Truncate
             | Fault::Rst
-            | Fault::Wrongid => Some(self.hurt().worst == 0),
+            | Fault::Wrongid
+            | Fault::TlsStall
+            | Fault::TlsExpired
+            | Fault::TlsWrongName
+            | Fault::Http500 => Some(self.hurt().worst == 0),
             Fault::Loss(_) => Some(self.spread(Summary::hurt_after_first_second).worst == 0),
             Fault::None | Fault::Nxdomain | Fault::Nodata | Fault::Lie | Fault::Flap(_) => None,
         }

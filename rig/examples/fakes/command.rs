@@ -1,7 +1,7 @@
 //! The lines `fakes` understands.
 
 use detour_rig::fault::{FAULT_WORDS, ParseFaultError};
-use detour_rig::{Fault, TransportSel};
+use detour_rig::{Fault, Transport, TransportSel};
 
 /// What a line asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,11 +60,12 @@ pub(crate) fn parse(line: &str) -> Result<Command, ParseCommandError> {
         Target::Named(provider.into())
     };
     let rest = rest.trim_start();
-    let (transport, fault) = match rest.split_once(char::is_whitespace) {
-        Some(("udp", fault)) => (TransportSel::Udp, fault),
-        Some(("tcp", fault)) => (TransportSel::Tcp, fault),
-        _ => (TransportSel::Both, rest),
-    };
+    let named = rest
+        .split_once(char::is_whitespace)
+        .and_then(|(word, fault)| Some((word.parse::<Transport>().ok()?, fault)));
+    let (transport, fault) = named.map_or((TransportSel::All, rest), |(transport, fault)| {
+        (TransportSel::Only(transport), fault)
+    });
     Ok(Command::Set {
         provider,
         transport,
@@ -75,9 +76,9 @@ pub(crate) fn parse(line: &str) -> Result<Command, ParseCommandError> {
 /// The text of `help`.
 pub(crate) fn help() -> String {
     format!(
-        "PROVIDER|all [udp|tcp] FAULT   set a fault, for example: fake1 blackhole, fake2 udp slow 1500, all none\n\
-         stats                          what each provider counted\n\
-         quit                           end\n\
+        "PROVIDER|all [udp|tcp|dot|doh] FAULT   set a fault, for example: fake1 blackhole, fake2 udp slow 1500, all none\n\
+         stats                                  what each provider counted\n\
+         quit                                   end\n\
          faults: {FAULT_WORDS}"
     )
 }
@@ -99,15 +100,24 @@ mod tests {
         let fake1 = || Target::Named("fake1".into());
         assert_eq!(
             parse("fake1 blackhole"),
-            set(fake1(), TransportSel::Both, Fault::Blackhole)
+            set(fake1(), TransportSel::All, Fault::Blackhole)
         );
         assert_eq!(
             parse(" fake1  udp  servfail "),
-            set(fake1(), TransportSel::Udp, Fault::Servfail)
+            set(fake1(), TransportSel::Only(Transport::Udp), Fault::Servfail)
         );
         let slow = Fault::Slow(Duration::from_millis(1500));
-        assert_eq!(parse("fake1 tcp slow 1500"), set(fake1(), TransportSel::Tcp, slow));
-        assert_eq!(parse("all none"), set(Target::All, TransportSel::Both, Fault::None));
+        assert_eq!(
+            parse("fake1 tcp slow 1500"),
+            set(fake1(), TransportSel::Only(Transport::Tcp), slow)
+        );
+        assert_eq!(parse("all none"), set(Target::All, TransportSel::All, Fault::None));
+        let http500 = set(fake1(), TransportSel::Only(Transport::Doh), Fault::Http500);
+        assert_eq!(parse("fake1 doh http500"), http500);
+        assert_eq!(
+            parse("fake1 tls-stall"),
+            set(fake1(), TransportSel::All, Fault::TlsStall)
+        );
         assert_eq!(parse("stats"), Ok(Command::Stats));
         assert_eq!(parse("  "), Ok(Command::Nothing));
     }
@@ -118,7 +128,7 @@ mod tests {
             parse("fake1").unwrap_err().to_string(),
             "unknown command \"fake1\": try help"
         );
-        for line in ["fake1 udp", "fake1 dead", "fake1 udp slow", "all"] {
+        for line in ["fake1 udp", "fake1 dead", "fake1 udp slow", "fake1 doq rst", "all"] {
             assert_eq!(parse(line).unwrap_err().to_string().lines().count(), 1, "{line}");
         }
     }

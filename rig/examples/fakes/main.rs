@@ -1,19 +1,23 @@
 //! Standing fake providers, with faults set by typing.
 //!
 //! `cargo run -p detour-rig --example fakes -- --print-config > detour.toml` serves three providers on 127.0.0.1:5401
-//! to 5403 and writes a config for a node that uses them. Then each line on standard input is a command (`help` lists
-//! them). Standard output carries the config or the addresses, and `stats`; everything else goes to standard error.
-//! After the end of standard input the fakes serve until SIGINT or SIGTERM.
+//! to 5403 (DoT on 5411 to 5413, DoH on 5421 to 5423) and writes a config for a node that uses them. Then each line on
+//! standard input is a command (`help` lists them). Standard output carries the config or the addresses, and `stats`;
+//! everything else goes to standard error. After the end of standard input the fakes serve until SIGINT or SIGTERM. The
+//! authority of their certificates lasts as long as they do.
 
 use std::error::Error;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
-use detour_rig::process::{ListedTransports, node_config, provider_block};
-use detour_rig::{Fake, FakeConfig, Law};
+use detour_rig::fake::Encryption;
+use detour_rig::process::{node_config, node_config_trusting, provider_block};
+use detour_rig::{Authority, ConnectionLimits, Fake, FakeConfig, Law, ListedTransports};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -28,9 +32,15 @@ const LINES_MAX: usize = 16;
 #[derive(Debug, Parser)]
 #[command(name = "fakes")]
 struct Args {
-    /// Where the first provider listens; the others on the next ports. Port 0: any ports.
+    /// Where the first provider listens for UDP and TCP; the others on the next ports. Port 0: any ports.
     #[arg(long, default_value = "127.0.0.1:5401")]
     listen: SocketAddr,
+    /// Likewise for DoT.
+    #[arg(long, default_value = "127.0.0.1:5411")]
+    listen_dot: SocketAddr,
+    /// Likewise for DoH.
+    #[arg(long, default_value = "127.0.0.1:5421")]
+    listen_doh: SocketAddr,
     /// How many providers.
     #[arg(long, default_value_t = 3)]
     count: u16,
@@ -40,6 +50,15 @@ struct Args {
     /// Write a config for a node that uses them.
     #[arg(long)]
     print_config: bool,
+    /// What that config lists for each provider, in order: udp, tcp, both, dot, doh, dot+udp, doh+dot or doh+dot+udp.
+    #[arg(long, default_value_t = ListedTransports::UdpTcp)]
+    transport: ListedTransports,
+    /// Close connections on which nothing was asked for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
+    /// Where ca.pem is written, which a node must trust for DoT and DoH. Default: a directory that goes with the fakes.
+    #[arg(long, value_name = "DIRECTORY")]
+    ca_directory: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -57,7 +76,11 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let fakes = start(&args)?;
+    let temporary = tempfile::Builder::new().prefix("detour-fakes-").tempdir()?;
+    let authority = Authority::new()?;
+    let ca = authority.write_pem(args.ca_directory.as_deref().unwrap_or_else(|| temporary.path()))?;
+    let fakes = start(&args, &authority)?;
+    introduce(&args, &fakes, &ca)?;
     let mut lines = read_lines()?;
     let mut listening = true;
     loop {
@@ -85,35 +108,56 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn start(args: &Args) -> Result<Vec<Fake>, Box<dyn Error>> {
+fn start(args: &Args, authority: &Authority) -> Result<Vec<Fake>, Box<dyn Error>> {
     let mut fakes = Vec::new();
-    let mut out = io::stdout().lock();
     for index in 0..args.count {
-        let mut address = args.listen;
-        if address.port() != 0 {
-            address.set_port(address.port().checked_add(index).ok_or("ports end at 65535")?);
-        }
-        let config = FakeConfig::new(&format!("fake{}", index + 1)).at(address);
+        let config = FakeConfig {
+            limits: ConnectionLimits {
+                idle: args.idle.map(Duration::from_secs),
+                ..ConnectionLimits::default()
+            },
+            encryption: Some(Encryption {
+                authority: authority.clone(),
+                dot: nth(args.listen_dot, index)?,
+                doh: nth(args.listen_doh, index)?,
+                tickets: true,
+            }),
+            ..FakeConfig::new(&format!("fake{}", index + 1)).at(nth(args.listen, index)?)
+        };
         fakes.push(Fake::start(config.law(args.law).seed(u64::from(index) + 1))?);
     }
+    Ok(fakes)
+}
+
+/// The address of the provider with this number, when `first` is that of the first one.
+fn nth(mut first: SocketAddr, index: u16) -> Result<SocketAddr, &'static str> {
+    if first.port() != 0 {
+        first.set_port(first.port().checked_add(index).ok_or("ports end at 65535")?);
+    }
+    Ok(first)
+}
+
+/// Says where they are: as a whole config, or as lines to be pasted into one.
+fn introduce(args: &Args, fakes: &[Fake], ca: &Path) -> io::Result<()> {
+    let block = |fake: &Fake, listed| provider_block(fake.name(), &fake.endpoints(listed));
+    let mut out = io::stdout().lock();
     if args.print_config {
-        let listed = ListedTransports::UdpTcp;
-        let blocks: Vec<_> = fakes
-            .iter()
-            .map(|fake| provider_block(fake.name(), fake.address(), listed))
-            .collect();
-        let (dns, admin) = (
-            SocketAddr::from(([127, 0, 0, 1], 5300)),
-            SocketAddr::from(([127, 0, 0, 1], 9353)),
-        );
-        write!(out, "{}", node_config(dns, admin, &blocks))?;
+        let blocks: Vec<_> = fakes.iter().map(|fake| block(fake, args.transport)).collect();
+        let dns = SocketAddr::from(([127, 0, 0, 1], 5300));
+        let admin = SocketAddr::from(([127, 0, 0, 1], 9353));
+        let config = if args.transport.is_encrypted() {
+            node_config_trusting(dns, admin, ca, &blocks)
+        } else {
+            node_config(dns, admin, &blocks)
+        };
+        out.write_all(config.as_bytes())?;
     } else {
-        for fake in &fakes {
-            writeln!(out, "{} {} udp+tcp", fake.name(), fake.address())?;
+        writeln!(out, "trust = [\"{}\"]", ca.display())?;
+        for fake in fakes {
+            write!(out, "\n{}", block(fake, ListedTransports::DohDotUdp))?;
         }
     }
-    out.flush()?;
-    Ok(fakes)
+    out.flush()
 }
 
 fn obey(fakes: &[Fake], command: Command) -> io::Result<()> {

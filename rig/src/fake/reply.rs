@@ -9,19 +9,11 @@ use crate::fault::{FAULTY_REPLY_AFTER, Fault};
 use crate::law::Law;
 use crate::message::{Answer, BadQuery, Query, encode_malformed, encode_reply, rcode};
 use crate::random::Random;
+use crate::transport::Transport;
 use crate::zone;
 
-/// Bytes a TCP frame can hold.
-const FRAME_BYTES_MAX: usize = 65_535;
-
-/// How a query came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
-    /// One datagram, limited in size.
-    Udp,
-    /// A length-framed stream.
-    Stream,
-}
+/// Bytes of the longest message: what a frame can hold.
+const MESSAGE_BYTES_MAX: usize = 65_535;
 
 /// A reply and how long after the query it leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +42,7 @@ pub(super) fn reply(
     };
     let limit_bytes = match transport {
         Transport::Udp => query.payload_bytes(),
-        Transport::Stream => FRAME_BYTES_MAX,
+        Transport::Tcp | Transport::Dot | Transport::Doh => MESSAGE_BYTES_MAX,
     };
     let name = query.name.text.as_str();
     let latency = law.latency(name);
@@ -62,8 +54,11 @@ pub(super) fn reply(
     };
     let faulty = |answer: Answer| send(FAULTY_REPLY_AFTER, &answer);
     match fault {
-        Fault::Blackhole | Fault::Rst => None,
-        Fault::None | Fault::Loss(_) | Fault::Flap(_) => send(latency, &honest(&query)),
+        Fault::Blackhole | Fault::Rst | Fault::TlsStall => None,
+        // What is wrong with a handshake or a status is no matter of the message.
+        Fault::None | Fault::Loss(_) | Fault::Flap(_) | Fault::TlsExpired | Fault::TlsWrongName | Fault::Http500 => {
+            send(latency, &honest(&query))
+        }
         Fault::Slow(extra) => send(latency.saturating_add(extra), &honest(&query)),
         Fault::Truncate if transport == Transport::Udp => faulty(Answer::truncation()),
         Fault::Truncate => send(latency, &honest(&query)),
@@ -93,7 +88,8 @@ pub(super) fn reply(
     }
 }
 
-fn honest(query: &Query) -> Answer {
+/// What nothing is wrong with.
+pub(crate) fn honest(query: &Query) -> Answer {
     if query.opcode != 0 {
         return Answer::empty(rcode::NOTIMP);
     }
@@ -143,11 +139,8 @@ mod tests {
             assert_eq!(reply.truncated, fault == Fault::Truncate, "{fault}");
         }
         assert_eq!(ask(Fault::Blackhole, Transport::Udp), None);
-        assert_eq!(ask(Fault::Rst, Transport::Stream), None);
-        assert_eq!(
-            ask(Fault::Truncate, Transport::Stream),
-            ask(Fault::None, Transport::Stream)
-        );
+        assert_eq!(ask(Fault::Rst, Transport::Tcp), None);
+        assert_eq!(ask(Fault::Truncate, Transport::Tcp), ask(Fault::None, Transport::Tcp));
     }
 
     #[test]

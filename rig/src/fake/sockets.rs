@@ -1,11 +1,12 @@
-//! The sockets of a fake: both transports on one port, and a UDP port that can be closed without being given away.
+//! The sockets of a fake: both cleartext transports on one port, and a UDP port that can be closed without being given away.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::StartError;
+use super::config::StartError;
+use crate::transport::Transport;
 
 /// Attempts to find a port that is free for both transports.
 const PORT_ATTEMPTS: usize = 64;
@@ -13,17 +14,17 @@ const PORT_ATTEMPTS: usize = 64;
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// TCP first: a port the kernel chose for a listener is rarely taken for UDP, and if it is we ask for another.
-pub(super) fn bind(mut udp: SocketAddr, mut tcp: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
+pub(crate) fn bind(mut udp: SocketAddr, mut tcp: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
     if udp.port() == 0 {
         udp.set_port(tcp.port());
     } else if tcp.port() == 0 {
         tcp.set_port(udp.port());
     }
     if udp.port() != 0 {
-        return Ok((bind_udp(udp, false)?, bind_tcp(tcp)?));
+        return Ok((bind_udp(udp, false)?, bind_tcp(tcp, Transport::Tcp)?));
     }
     for _ in 0..PORT_ATTEMPTS {
-        let listener = bind_tcp(tcp)?;
+        let listener = bind_tcp(tcp, Transport::Tcp)?;
         let port = listener
             .local_addr()
             .map_err(|source| StartError::Register { source })?
@@ -49,13 +50,13 @@ pub(super) fn bind_udp(address: SocketAddr, shared: bool) -> Result<UdpSocket, S
         Ok(socket.into())
     };
     bind().map_err(|source| StartError::Bind {
-        transport: "udp",
+        transport: Transport::Udp,
         address,
         source,
     })
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
+pub(crate) fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<TcpListener, StartError> {
     let bind = || {
         let listener = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         listener.set_nonblocking(true)?;
@@ -65,7 +66,7 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
         Ok(listener.into())
     };
     bind().map_err(|source| StartError::Bind {
-        transport: "tcp",
+        transport,
         address,
         source,
     })
@@ -93,7 +94,7 @@ pub(super) fn unlisten(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io:
 pub(super) fn listen_again(local: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
     let socket = bind_udp(local, true).map_err(|error| match error {
         StartError::Bind { source, .. } | StartError::Register { source } => source,
-        StartError::NoCommonPort { .. } => io::ErrorKind::AddrInUse.into(),
+        StartError::NoCommonPort { .. } | StartError::Certificate(_) => io::ErrorKind::AddrInUse.into(),
     })?;
     // From here on another socket on this port is a mistake again.
     SockRef::from(&socket).set_reuse_port(false)?;

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::sockets::bind_udp;
 use super::{Fake, FakeConfig};
 use crate::clock;
-use crate::fault::{Fault, TransportSel};
+use crate::fault::Fault;
 use crate::law::Law;
 use crate::message::{encode_query, rtype};
+use crate::transport::{Transport, TransportSel};
 use crate::zone;
+
+pub(crate) mod client;
+mod doh;
+mod dot;
 
 /// How long a test waits for what must happen.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,13 +48,14 @@ async fn ask(socket: &UdpSocket, name: &str, rtype: u16, edns: Option<u16>) -> M
     Message::from_vec(&receive(socket).await).unwrap()
 }
 
-async fn send_frame(stream: &mut TcpStream, query: &[u8]) {
+async fn send_frame(stream: &mut (impl AsyncWrite + Unpin), query: &[u8]) {
     let mut frame = u16::try_from(query.len()).unwrap().to_be_bytes().to_vec();
     frame.extend_from_slice(query);
     stream.write_all(&frame).await.unwrap();
+    stream.flush().await.unwrap();
 }
 
-async fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let length = timeout(DEADLINE, stream.read_u16()).await.unwrap()?;
     let mut bytes = vec![0; usize::from(length)];
     timeout(DEADLINE, stream.read_exact(&mut bytes)).await.unwrap()?;
@@ -161,7 +167,7 @@ async fn tcp_replies_leave_when_they_are_due() {
         );
     }
     assert_eq!(ids, [2, 1]);
-    assert_eq!((fake.stats().connections, fake.stats().tcp.answered), (1, 2));
+    assert_eq!((fake.stats().tcp.connections, fake.stats().tcp.answered), (1, 2));
     fake.shutdown().await;
 }
 
@@ -178,7 +184,7 @@ async fn a_black_hole_swallows_what_is_on_its_way_and_ends() {
         assert!(clock::now() < start + DEADLINE);
         tokio::task::yield_now().await;
     }
-    fake.set_fault(TransportSel::Both, Fault::Blackhole);
+    fake.set_fault(TransportSel::All, Fault::Blackhole);
     let late = Duration::from_millis(900);
     assert!(timeout(late, socket.recv(&mut [0; 512])).await.is_err());
     assert!(
@@ -191,7 +197,7 @@ async fn a_black_hole_swallows_what_is_on_its_way_and_ends() {
         timeout(SILENCE, silent.read_u16()).await.is_err(),
         "new connections are accepted and stay silent"
     );
-    fake.set_fault(TransportSel::Both, Fault::None);
+    fake.set_fault(TransportSel::All, Fault::None);
     assert_eq!(ask(&socket, "a.elm-quarry.dev", rtype::A, None).await.answers.len(), 1);
     send_frame(&mut stream, &query).await;
     assert!(read_frame(&mut stream).await.is_ok());
@@ -207,7 +213,7 @@ async fn rst_closes_the_port_and_resets_connections_until_it_ends() {
     send_frame(&mut stream, &query).await;
     read_frame(&mut stream).await.unwrap();
     for _ in 0..3 {
-        fake.set_fault(TransportSel::Both, Fault::Rst);
+        fake.set_fault(TransportSel::All, Fault::Rst);
         let start = clock::now();
         let refused = loop {
             let socket = client(&fake).await;
@@ -225,7 +231,7 @@ async fn rst_closes_the_port_and_resets_connections_until_it_ends() {
         assert!(taken.is_err(), "{taken:?}");
         stream = TcpStream::connect(fake.tcp_address()).await.unwrap();
         assert!(read_frame(&mut stream).await.is_err(), "a new connection is reset too");
-        fake.set_fault(TransportSel::Both, Fault::None);
+        fake.set_fault(TransportSel::All, Fault::None);
         until_answered(&fake).await;
         stream = TcpStream::connect(fake.tcp_address()).await.unwrap();
         send_frame(&mut stream, &query).await;
@@ -243,8 +249,8 @@ async fn faults_belong_to_one_transport() {
     let fake = start(Law::Flat(Duration::ZERO));
     let socket = client(&fake).await;
     let mut stream = TcpStream::connect(fake.tcp_address()).await.unwrap();
-    fake.set_fault(TransportSel::Udp, Fault::Truncate);
-    fake.set_fault(TransportSel::Tcp, Fault::Garbage);
+    fake.set_fault(TransportSel::Only(Transport::Udp), Fault::Truncate);
+    fake.set_fault(TransportSel::Only(Transport::Tcp), Fault::Garbage);
     assert!(
         ask(&socket, "a.dune-signal.io", rtype::A, None)
             .await
@@ -257,7 +263,7 @@ async fn faults_belong_to_one_transport() {
         send_frame(&mut stream, &query).await;
         read_frame(&mut stream).await.unwrap();
     }
-    fake.set_fault(TransportSel::Udp, Fault::Wrongid);
+    fake.set_fault(TransportSel::Only(Transport::Udp), Fault::Wrongid);
     assert_ne!(
         ask(&socket, "a.dune-signal.io", rtype::A, None).await.metadata.id,
         0x4242
@@ -268,7 +274,7 @@ async fn faults_belong_to_one_transport() {
 #[tokio::test]
 async fn loss_over_udp_is_about_what_it_says() {
     let fake = start(Law::Flat(Duration::ZERO));
-    fake.set_fault(TransportSel::Udp, Fault::Loss(0.3));
+    fake.set_fault(TransportSel::Only(Transport::Udp), Fault::Loss(0.3));
     let socket = client(&fake).await;
     let mut answered = 0;
     for _ in 0..50 {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
 
-use super::reply::{Delayed, Transport, reply};
+use super::reply::{Delayed, reply};
 use super::schedule::Schedule;
 use super::sockets::{listen_again, unlisten};
-use super::{PENDING_MAX, Shared, add};
+use super::stats::add;
+use super::{PENDING_MAX, Shared};
 use crate::clock;
 use crate::fault::Fault;
 use crate::random::Random;
@@ -68,13 +69,13 @@ pub(super) async fn serve(socket: UdpSocket, shared: Shared) {
 impl Server {
     async fn select(&mut self) -> Action {
         let timer = [self.schedule.next_due(), self.reopen_at].into_iter().flatten().min();
-        let Shared { token, faults, .. } = &mut self.shared;
+        let Shared { token, conduct, .. } = &mut self.shared;
         tokio::select! {
             biased;
             // Cancel-safe: asks for a state.
             () = token.cancelled() => Action::Stop,
             // Cancel-safe: a change not yet seen stays unseen.
-            changed = faults.changed() => if changed.is_ok() { Action::Switch } else { Action::Stop },
+            changed = conduct.changed() => if changed.is_ok() { Action::Switch } else { Action::Stop },
             // Cancel-safe: the due time is computed anew each turn.
             () = sleep_until(timer.unwrap_or_else(clock::now)), if timer.is_some() => Action::Timer,
             // Cancel-safe: only readiness, nothing is read.
@@ -84,12 +85,12 @@ impl Server {
 
     /// Opens or closes the port as the fault wants it.
     fn switch(&mut self) {
-        let closed = self.shared.faults.borrow_and_update().fault == Fault::Rst;
+        let closed = self.shared.conduct.borrow_and_update().fault == Fault::Rst;
         self.reopen_at = None;
         if closed && self.open {
             // A socket that cannot be connected stays open; `rst` still swallows whatever it receives.
             self.open = unlisten(&self.socket, self.local).is_err();
-            add(&self.shared.counters.udp.dropped, self.schedule.clear());
+            add(&self.shared.counters.dropped, self.schedule.clear());
         } else if !closed && !self.open {
             match listen_again(self.local) {
                 Ok(socket) => {
@@ -110,15 +111,15 @@ impl Server {
                 // What an earlier reply met (a closed client port); the next read is about something else.
                 Err(_) => continue,
             };
-            let counters = &self.shared.counters.udp;
+            let counters = &self.shared.counters;
             add(&counters.queries, 1);
             let now = clock::now();
-            let fault = self.shared.faults.borrow().effective(now);
+            let fault = self.shared.fault(now);
             let query = buffer.get(..count).unwrap_or_default();
             let delayed = if fault.loses_udp_query(&mut self.random) {
                 None
             } else {
-                reply(query, Transport::Udp, fault, self.shared.law, &mut self.random)
+                reply(query, self.shared.transport, fault, self.shared.law, &mut self.random)
             };
             let Some(Delayed { after, bytes }) = delayed else {
                 add(&counters.dropped, 1);
@@ -146,8 +147,8 @@ impl Server {
     }
 
     async fn send(&mut self, peer: SocketAddr, bytes: &[u8], now: Instant) {
-        let counters = &self.shared.counters.udp;
-        let fault = self.shared.faults.borrow().effective(now);
+        let counters = &self.shared.counters;
+        let fault = self.shared.fault(now);
         if fault.loses_udp_reply(&mut self.random) || self.socket.send_to(bytes, peer).await.is_err() {
             add(&counters.dropped, 1);
         } else {

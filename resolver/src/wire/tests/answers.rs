@@ -532,6 +532,7 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
         edns: Some(EdnsOut {
             udp_size: 1232,
             do_bit: true,
+            is_padded: false,
         }),
     };
     let mut out = vec![9, 9];

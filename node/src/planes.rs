@@ -1,0 +1,174 @@
+//! From a configuration to a control and a data plane: those of a start, and what a reload gives to both.
+//!
+//! Decides nothing: every value of the configuration goes where it belongs.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use detour_core::control::Control;
+use detour_core::routes::{Routes, Settings as RouteSettings};
+use detour_core::{Clock, Time, Topology};
+use detour_resolver::acl::Acl;
+use detour_resolver::exchange::{Remote, SourcePorts};
+use detour_resolver::forwarder::{Parts, Settings, Shared};
+use detour_resolver::listen::TcpLimits;
+use detour_resolver::local;
+use detour_resolver::report::{Report, Reporter};
+use detour_resolver::tasks::Tasks;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+
+/// What both planes take from a configuration.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) topology: Arc<Topology>,
+    /// Where each endpoint is, by `EndpointId`.
+    pub(crate) remotes: Vec<Remote>,
+    pub(crate) routes: RouteSettings,
+    pub(crate) settings: Settings,
+}
+
+impl Plan {
+    /// That of a configuration.
+    #[must_use]
+    pub(crate) fn of(config: &Config) -> Self {
+        let Config {
+            source: _,
+            state_dir: _,
+            reload: _,
+            local_zones: LocalZones { off, hosts },
+            listen:
+                Listen {
+                    dns: _,
+                    admin: _,
+                    admin_is_named: _,
+                    allow,
+                },
+            providers: _,
+            select:
+                Select {
+                    strategy,
+                    encryption,
+                    mix_policies: _,
+                    source_ports,
+                },
+            cache:
+                CacheConfig {
+                    size_bytes,
+                    max_stale,
+                    persist: _,
+                },
+            limits:
+                Limits {
+                    in_flight,
+                    tcp_connections,
+                    tcp_idle,
+                },
+            log: _,
+        } = config;
+        Self {
+            topology: Arc::new(config::to_topology(config)),
+            remotes: config::remotes(config),
+            routes: RouteSettings {
+                strategy: *strategy,
+                encryption: *encryption,
+            },
+            settings: Settings {
+                acl: Acl::new(allow.clone()),
+                cache_bytes: *size_bytes,
+                max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
+                in_flight: *in_flight,
+                tcp: TcpLimits {
+                    connections: *tcp_connections,
+                    idle: *tcp_idle,
+                },
+                classes: classes(config),
+                source_ports: match source_ports {
+                    config::SourcePorts::Pool => SourcePorts::Pool,
+                    config::SourcePorts::PerQuery => SourcePorts::PerQuery,
+                },
+                local: local::Settings {
+                    off: off.clone(),
+                    hosts: hosts.clone(),
+                },
+                version: format!("detour {}", env!("CARGO_PKG_VERSION")),
+                identity: "detour".to_owned(),
+            },
+        }
+    }
+}
+
+/// What the providers do to answers, in words that are the same for the same.
+fn classes(config: &Config) -> String {
+    let classes = config.providers.iter().map(config::class_text);
+    let distinct: BTreeSet<String> = classes.collect();
+    Vec::from_iter(distinct).join(" ")
+}
+
+/// Control and data plane of a start, connected.
+pub(crate) struct Planes {
+    pub(crate) control: Control,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) routes: watch::Sender<Arc<Routes>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Planes {
+    pub(crate) fn build(plan: Plan, clock: &Arc<dyn Clock>, tasks: &Tasks, registry: &mut Registry) -> Self {
+        let now = clock.now();
+        let control = Control::new(plan.topology, plan.routes, now, seed(now));
+        // Readers always see the newest table; older ones coalesce.
+        let (routes, table) = watch::channel(Arc::clone(control.routes()));
+        let (reporter, reports) = Reporter::new();
+        let reporter = Arc::new(reporter);
+        let parts = Parts {
+            clock: Arc::clone(clock),
+            tasks: tasks.clone(),
+            routes: table,
+            reporter: Arc::clone(&reporter),
+            remotes: plan.remotes,
+        };
+        let shared = Shared::new(plan.settings, parts, registry);
+        Self {
+            control,
+            reports,
+            reporter,
+            routes,
+            shared,
+        }
+    }
+}
+
+/// A seed nobody outside can guess: plans must not be predictable.
+fn seed(now: Time) -> u64 {
+    RandomState::new().hash_one(now.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_the_same_in_any_order_and_number() {
+        let words = |blocks: &[&str]| {
+            let blocks: Vec<String> = blocks
+                .iter()
+                .zip(1..)
+                .map(|(class, n)| {
+                    format!("[[provider]]\nname = \"p{n}\"\n{class}\nendpoints = [\"udp://192.0.2.{n}\"]\n")
+                })
+                .collect();
+            let text = format!("version = 1\n[select]\nmix-policies = true\n{}", blocks.join(""));
+            classes(&Config::parse(&text, std::path::Path::new("x.toml")).unwrap())
+        };
+        let (plain, ads) = ("", "filter = \"ads\"\nvalidates = false");
+        assert_eq!(words(&[plain, ads]), words(&[ads, plain, ads]));
+        assert_ne!(words(&[plain]), words(&[plain, ads]));
+        assert_eq!(words(&[plain]), "none/validating");
+    }
+}

@@ -1,0 +1,338 @@
+//! Another configuration while the node runs: reads the file when it is told to, judges it as a start would, and hands
+//! it to the control task. A file with mistakes changes nothing and is reported wherever somebody may look.
+//!
+//! Also keeps the text of what has served for a minute, to start from when the file is broken one day. Reading and
+//! writing happen off the threads that serve; a disk that hangs delays reloads and nothing else.
+
+mod watch;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detour_core::time::SEC;
+use detour_core::{Clock, Time};
+use detour_resolver::tasks::{BlockingError, Tasks};
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use self::watch::Watch;
+use crate::admin::{Configuration, Mistakes, Notes};
+use crate::cli::{Misuse, RunArgs};
+use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::control_task::Succession;
+use crate::last_good;
+use crate::output::chain;
+use crate::planes::Plan;
+use crate::state;
+use crate::telemetry::LogLevel;
+
+/// How long reading a file may take.
+const READ: Duration = Duration::from_secs(10);
+/// A configuration that has served for this long is worth keeping: whoever breaks everything notices sooner.
+const SERVED_US: u64 = 60 * SEC;
+/// After a failed try the disk is left alone for this long.
+const RETRY_US: u64 = 600 * SEC;
+/// What warnings about the copy are filed under.
+const COPY: &str = "copy of the configuration";
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum Rejected {
+    /// The file has mistakes, or cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It contradicts the command line of the start.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+    /// It contradicts an address this node has.
+    #[error("provider {provider} has the endpoint {label}, which is this node: queries would go round in circles")]
+    AsksItself {
+        /// Its name.
+        provider: String,
+        /// The endpoint.
+        label: String,
+    },
+    /// The disk does not answer, or it is no ordinary file.
+    #[error("{} could not be read within 10 s", path.display())]
+    TooSlow {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing was read.
+    #[error("{} could not be read", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BlockingError,
+    },
+}
+
+/// Why the task woke up.
+enum Action {
+    /// SIGHUP.
+    Asked,
+    /// Time to look at the file.
+    Look,
+    /// The configuration has served its minute.
+    Keep,
+    /// Shutdown.
+    Stop,
+}
+
+/// A text that will be worth keeping.
+#[derive(Debug)]
+struct Candidate {
+    text: String,
+    due: Time,
+}
+
+/// What a reloader starts with.
+#[derive(Debug)]
+pub(crate) struct ReloaderParts {
+    /// As the node was started.
+    pub(crate) args: RunArgs,
+    /// In force, command line applied.
+    pub(crate) running: Config,
+    /// Its text, if it is from a sound file.
+    pub(crate) text: Option<String>,
+    /// What the file looked like when it was read.
+    pub(crate) look: Option<Look>,
+    /// Bound for DNS.
+    pub(crate) bound: Vec<SocketAddr>,
+    /// Where copies are kept, if anywhere.
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) successions: mpsc::Sender<Succession>,
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) notes: Arc<Notes>,
+    pub(crate) level: LogLevel,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    pub(crate) hang_up: Signal,
+}
+
+/// Owns the configuration in force.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    parts: ReloaderParts,
+    watch: Watch,
+    next_look: Time,
+    candidate: Option<Candidate>,
+}
+
+impl Reloader {
+    pub(crate) fn new(mut parts: ReloaderParts) -> Self {
+        let (text, now) = (parts.text.take(), parts.clock.now());
+        let mut reloader = Self {
+            watch: Watch::new(parts.look.take()),
+            next_look: now,
+            candidate: None,
+            parts,
+        };
+        if let Some(text) = text {
+            reloader.consider(text, now);
+        }
+        reloader
+    }
+
+    /// Runs until shutdown.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.select().await {
+                Action::Asked => self.reload().await,
+                Action::Look => self.look().await,
+                Action::Keep => self.keep().await,
+                Action::Stop => return,
+            }
+        }
+    }
+
+    async fn select(&mut self) -> Action {
+        let now = self.parts.clock.now();
+        let is_watched = self.parts.running.reload == Reload::Watch && self.file().is_some();
+        let look = is_watched.then_some(self.next_look);
+        let keep = self.candidate.as_ref().map(|candidate| candidate.due);
+        let due = match (look, keep) {
+            (Some(look), Some(keep)) if keep < look => Some((keep, Action::Keep)),
+            (Some(look), _) => Some((look, Action::Look)),
+            (None, Some(keep)) => Some((keep, Action::Keep)),
+            (None, None) => None,
+        };
+        let timer = async {
+            match due {
+                Some((at, action)) => {
+                    tokio::time::sleep(Duration::from_micros(at.since(now))).await;
+                    action
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Cancel safe: the token stays cancelled.
+            () = self.parts.tasks.draining().cancelled() => Action::Stop,
+            // Cancel safe: a signal stays noted; several that wait are one.
+            Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: a timer.
+            action = timer => action,
+        }
+    }
+
+    /// The file, if there is one.
+    fn file(&self) -> Option<&PathBuf> {
+        match &self.parts.running.source {
+            Source::File(path) => Some(path),
+            Source::Embedded => None,
+        }
+    }
+
+    /// Looks at the file, and reads it if it has changed and come to rest.
+    async fn look(&mut self) {
+        let Some(path) = self.file().cloned() else { return };
+        self.next_look = self.parts.clock.now().plus(u64_micros(watch::INTERVAL));
+        let look = timeout(READ, self.parts.tasks.blocking(move || Look::at(&path))).await;
+        if let Ok(Ok(look)) = look
+            && self.watch.has_changed(look)
+        {
+            self.reload().await;
+        }
+    }
+
+    /// Reads the file and puts it in force, or says why not.
+    async fn reload(&mut self) {
+        let Some(path) = self.file().cloned() else {
+            tracing::info!("asked to reload: there is no configuration file, nothing changed");
+            return;
+        };
+        let result = match self.read(path).await {
+            Ok(loaded) => self.judge(loaded),
+            Err(rejected) => Err(rejected),
+        };
+        match result {
+            Ok((config, text, restart)) => self.put_in_force(config, text, restart).await,
+            Err(rejected) => self.report(&rejected),
+        }
+    }
+
+    /// Reads the file, off the threads that serve.
+    async fn read(&mut self, path: PathBuf) -> Result<Loaded, Rejected> {
+        let file = path.clone();
+        let work = self
+            .parts
+            .tasks
+            .blocking(move || (Look::at(&file), Config::load(&file)));
+        let Ok(read) = timeout(READ, work).await else {
+            return Err(Rejected::TooSlow { path });
+        };
+        let (look, loaded) = read.map_err(|source| Rejected::NotRead { path, source })?;
+        self.watch.note_read(look);
+        Ok(loaded?)
+    }
+
+    /// What of the file can be put in force, its text, and the keys that wait for a restart.
+    fn judge(&self, loaded: Loaded) -> Result<(Config, String, Vec<&'static str>), Rejected> {
+        let Loaded { mut config, text } = loaded;
+        self.parts.args.apply_to(&mut config)?;
+        let is_given = state::is_given(self.parts.args.state_dir.as_deref());
+        let restart = keep_running(&mut config, &self.parts.running, is_given);
+        for provider in &config.providers {
+            let mut endpoints = provider.endpoints.iter();
+            if let Some(endpoint) = endpoints.find(|e| answers_to_itself(&self.parts.bound, e.address)) {
+                return Err(Rejected::AsksItself {
+                    provider: provider.name.clone(),
+                    label: endpoint.label.clone(),
+                });
+            }
+        }
+        Ok((config, text, restart))
+    }
+
+    /// Hands a configuration to the control task and waits until queries are served by it.
+    async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
+        let plan = Plan::of(&config);
+        let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
+        self.parts.level.set(config.log.level);
+        let (done, is_done) = oneshot::channel();
+        let succession = Succession { plan, done };
+        // The control task ends with the node only.
+        if self.parts.successions.send(succession).await.is_err() || is_done.await.is_err() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        tracing::info!(providers, endpoints, "configuration reloaded");
+        if restart.is_empty() {
+            self.consider(text, now);
+        } else {
+            // A part of it has not served.
+            self.candidate = None;
+            tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
+        }
+        self.parts.configuration.note_applied(&config, restart, now);
+        self.parts.running = config;
+    }
+
+    /// Says that a file changed nothing, and why.
+    fn report(&self, rejected: &Rejected) {
+        let mistakes = match rejected {
+            Rejected::Load(error) => {
+                let (first, more) = error.first_and_more();
+                Mistakes { first, more }
+            }
+            Rejected::Misuse(_) | Rejected::AsksItself { .. } | Rejected::TooSlow { .. } | Rejected::NotRead { .. } => {
+                Mistakes {
+                    first: chain(rejected),
+                    more: 0,
+                }
+            }
+        };
+        for mistake in chain(rejected).lines() {
+            tracing::error!(%mistake, "configuration not reloaded, nothing changed");
+        }
+        self.parts.configuration.note_rejected(mistakes, self.parts.clock.now());
+    }
+
+    /// A configuration is in force: it is worth keeping when it has served for a minute.
+    fn consider(&mut self, text: String, now: Time) {
+        let is_kept = self.parts.directory.is_some() && self.file().is_some();
+        self.candidate = is_kept.then(|| Candidate {
+            text,
+            due: now.plus(SERVED_US),
+        });
+    }
+
+    /// Keeps what has served.
+    async fn keep(&mut self) {
+        let (Some(candidate), Some(directory), Some(source)) = (
+            self.candidate.take(),
+            self.parts.directory.clone(),
+            self.file().cloned(),
+        ) else {
+            return;
+        };
+        let text = candidate.text.clone();
+        let shown = directory.display().to_string();
+        let work = move || last_good::keep(&directory, &source, &text);
+        let kept = match timeout(READ, self.parts.tasks.blocking(work)).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if let Err(error) = kept {
+            let line = format!("none is kept to start from: {shown}: {error}");
+            self.parts.notes.board.say(COPY, &line);
+            let due = self.parts.clock.now().plus(RETRY_US);
+            self.candidate = Some(Candidate { due, ..candidate });
+        } else {
+            tracing::debug!("configuration kept to start from");
+            self.parts.notes.board.withdraw(COPY);
+        }
+    }
+}
+
+fn u64_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,271 @@
+//! What `detour run` tells whoever started it, once providers had their time to answer: how many do and over what, or
+//! that this machine seems offline, and what to type next.
+//!
+//! Never waited for: the node says "ready" and answers before this.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use detour_core::{Clock, Provider, Time};
+use detour_resolver::forwarder::Shared;
+use tokio::time::timeout;
+
+use crate::admin::standing::{
+    Standing, View, answering_endpoint, answering_providers, enumerate, is_offline, standing, trouble_text,
+};
+use crate::config::{DEFAULT_ADMIN, DEFAULT_DNS};
+use crate::output::print_line;
+
+/// Providers that have not answered by then are told as silent: the report comes within 3 s of the start, and the look
+/// at a dead path takes two.
+const PATIENCE: Duration = Duration::from_millis(2_750);
+
+/// Where the node is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    /// DNS.
+    pub(crate) dns: Vec<SocketAddr>,
+    /// The admin interface.
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Waits until all is known or time is up, and tells.
+pub(crate) async fn tell(shared: Arc<Shared>, clock: Arc<dyn Clock>, reached: Reached) {
+    let mut routes = shared.generation().watch_routes();
+    let known = async {
+        // A reload ends these routes; then the time alone decides.
+        while !View::of(&shared.generation(), is_known) {
+            if routes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    drop(timeout(PATIENCE, known).await);
+    let lines = View::of(&shared.generation(), |view| lines(view, &reached, clock.now()));
+    for line in lines {
+        if let Err(error) = print_line(line) {
+            tracing::warn!(%error, "cannot write to standard output");
+            return;
+        }
+    }
+}
+
+/// Whether waiting would tell nothing more.
+fn is_known(view: View<'_>) -> bool {
+    let all = |wanted: Standing| {
+        let mut providers = view.routes.topology.providers.iter();
+        providers.all(|provider| standing(view, provider) == wanted)
+    };
+    all(Standing::Answering) || all(Standing::Unroutable)
+}
+
+/// The report.
+fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
+    let answering = answering_providers(view);
+    let total = view.routes.topology.providers.len();
+    let trouble = trouble_text(view, now);
+    let silent = silent_text(view);
+    let mut lines = Vec::new();
+    if answering == 0 {
+        lines.push(match trouble {
+            Some(trouble) if !is_offline(view.routes) => format!("no provider answers: {trouble}"),
+            Some(_) | None => "no provider answers: this machine seems offline".to_owned(),
+        });
+        lines.push("what is cached is served; providers are asked again as soon as a client asks".to_owned());
+        lines.push(match status_command(reached.admin) {
+            Some(status) => format!("try: ip route, and then: {status}"),
+            None => "try: ip route".to_owned(),
+        });
+        return lines;
+    }
+    let mut text = format!("{answering} of {total} providers answer ({})", over(view));
+    for part in [trouble, silent].into_iter().flatten() {
+        text.push_str(&format!("; {part}"));
+    }
+    lines.push(text);
+    if let Some(dns) = reached.dns.first() {
+        lines.push(format!("try: {}", query_command(*dns)));
+        lines.push(machine_line(&reached.dns));
+    }
+    if let (true, Some(status)) = (answering < total, status_command(reached.admin)) {
+        lines.push(format!("try: {status}"));
+    }
+    lines
+}
+
+/// Who has said nothing that shows anything.
+fn silent_text(view: View<'_>) -> Option<String> {
+    let is_silent = |provider: &&Provider| match standing(view, provider) {
+        Standing::Untried | Standing::Neutral => true,
+        Standing::Answering | Standing::Troubled(_) | Standing::Unroutable => false,
+    };
+    let silent = view.routes.topology.providers.iter().filter(is_silent);
+    let names: Vec<String> = silent.map(|provider| provider.name.clone()).collect();
+    (!names.is_empty()).then(|| format!("no answer from {}", enumerate(&names)))
+}
+
+/// How many answer over what: `3 over https, 1 over udp`.
+fn over(view: View<'_>) -> String {
+    let topology = &view.routes.topology;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for provider in &topology.providers {
+        let endpoint = answering_endpoint(view.routes, provider).and_then(|id| topology.endpoint(id));
+        if let Some(endpoint) = endpoint {
+            // The name of an endpoint begins with its scheme.
+            let scheme = endpoint.label.split("://").next().unwrap_or_default();
+            *counts.entry(scheme).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(scheme, count)| (std::cmp::Reverse(*count), *scheme));
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(scheme, count)| format!("{count} over {scheme}"))
+        .collect();
+    words.join(", ")
+}
+
+/// An address to ask a wildcard at.
+fn askable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn query_command(dns: SocketAddr) -> String {
+    let dns = askable(dns);
+    if DEFAULT_DNS.first() == Some(&dns) {
+        "detour query example.com".to_owned()
+    } else {
+        format!("detour query example.com --server {dns}")
+    }
+}
+
+fn status_command(admin: Option<SocketAddr>) -> Option<String> {
+    admin.map(|admin| {
+        if admin == DEFAULT_ADMIN {
+            "detour status".to_owned()
+        } else {
+            format!("detour status --admin {admin}")
+        }
+    })
+}
+
+/// How this machine is made to use it: resolv.conf knows port 53 only.
+fn machine_line(dns: &[SocketAddr]) -> String {
+    let own = dns.iter().copied().map(askable).find(|address| address.port() == 53);
+    match own {
+        Some(address) => format!(
+            "to use it on this machine: \"nameserver {}\" in /etc/resolv.conf",
+            address.ip()
+        ),
+        None => "to use it on this machine: listen on 127.0.0.1:53 (--listen, needs a privilege), and \"nameserver \
+                 127.0.0.1\" in /etc/resolv.conf"
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, to_topology};
+    use detour_core::control::Control;
+    use detour_core::health::state::State;
+    use detour_core::outcome::Cause;
+    use detour_core::routes::{PlaceWhy, Routes, Settings};
+    use expect_test::expect;
+
+    /// Four providers over UDP and TCP, each over both families: endpoints 0 to 3, 4 to 7 and so on.
+    fn four_providers() -> Config {
+        let names = ["cloudflare", "google", "dns.sb", "adguard-unfiltered"];
+        let blocks = names.iter().zip(1..).map(|(name, n)| {
+            let (v4, v6) = (format!("192.0.2.{n}"), format!("[2001:db8::{n}]"));
+            format!(
+                "[[provider]]\nname = \"{name}\"\n\
+                 endpoints = [\"udp://{v4}\", \"udp://{v6}\", \"tcp://{v4}\", \"tcp://{v6}\"]\n"
+            )
+        });
+        let text = format!("version = 1\n{}", blocks.collect::<String>());
+        Config::parse(&text, std::path::Path::new("detour.toml")).unwrap()
+    }
+
+    fn told(dns: &str, change: impl FnOnce(&mut Routes)) -> String {
+        let topology = Arc::new(to_topology(&four_providers()));
+        let control = Control::new(topology, Settings::default(), Time::ZERO, 1);
+        let mut routes = control.routes().as_ref().clone();
+        change(&mut routes);
+        routes.choices = Routes::choose(&routes.topology, &routes.endpoints);
+        let view = View {
+            routes: &routes,
+            has_heard: &|_| false,
+        };
+        let reached = Reached {
+            dns: vec![dns.parse().unwrap()],
+            admin: Some(DEFAULT_ADMIN),
+        };
+        lines(view, &reached, Time::at_ms(2_000)).join("\n")
+    }
+
+    fn set(routes: &mut Routes, endpoint: usize, state: State, why: PlaceWhy, cause: Cause) {
+        let route = &mut routes.endpoints[endpoint];
+        (route.state, route.why, route.cause) = (state, why, cause);
+    }
+
+    #[test]
+    fn who_answers_is_told_with_the_transport() {
+        let all = |routes: &mut Routes| {
+            for endpoint in [0, 4, 8] {
+                set(routes, endpoint, State::Up, PlaceWhy::Healthy, Cause::Answering);
+            }
+            set(routes, 12, State::Suspect, PlaceWhy::Suspect, Cause::Timeout);
+            set(routes, 14, State::Up, PlaceWhy::Healthy, Cause::Answering);
+        };
+        expect![[r#"
+            4 of 4 providers answer (3 over udp, 1 over tcp); udp://192.0.2.4 of adguard-unfiltered is suspect (timeout) since 2 s
+            try: detour query example.com
+            to use it on this machine: listen on 127.0.0.1:53 (--listen, needs a privilege), and "nameserver 127.0.0.1" in /etc/resolv.conf"#]].assert_eq(&told("127.0.0.1:5300", all));
+        assert!(
+            told("127.0.0.1:5300", |routes| {
+                set(routes, 0, State::Up, PlaceWhy::Healthy, Cause::Answering);
+                set(routes, 8, State::Up, PlaceWhy::Healthy, Cause::Answering);
+            })
+            .starts_with("2 of 4 providers answer (2 over udp); no answer from google, adguard-unfiltered\n")
+        );
+        expect![[r#"
+            3 of 4 providers answer (3 over udp); adguard-unfiltered is suspect (timeout) since 2 s
+            try: detour query example.com --server 127.0.0.1:53
+            to use it on this machine: "nameserver 127.0.0.1" in /etc/resolv.conf
+            try: detour status"#]]
+        .assert_eq(&told("0.0.0.0:53", |routes| {
+            all(routes);
+            for endpoint in 12..16 {
+                set(routes, endpoint, State::Suspect, PlaceWhy::Suspect, Cause::Timeout);
+            }
+        }));
+    }
+
+    #[test]
+    fn a_machine_without_a_network_is_told_from_providers_that_fail() {
+        let fail = |cause| {
+            move |routes: &mut Routes| {
+                for endpoint in 0..16 {
+                    set(routes, endpoint, State::Suspect, PlaceWhy::Suspect, cause);
+                }
+            }
+        };
+        expect![[r#"
+            no provider answers: this machine seems offline
+            what is cached is served; providers are asked again as soon as a client asks
+            try: ip route, and then: detour status"#]]
+        .assert_eq(&told("127.0.0.1:5300", fail(Cause::Timeout)));
+        expect![[r#"
+            no provider answers: cloudflare is suspect (refused) since 2 s, google is suspect (refused) since 2 s, dns.sb is suspect (refused) since 2 s and 1 more
+            what is cached is served; providers are asked again as soon as a client asks
+            try: ip route, and then: detour status"#]].assert_eq(&told("127.0.0.1:5300", fail(Cause::Refused)));
+    }
+}

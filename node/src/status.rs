@@ -1,0 +1,319 @@
+//! `detour status`: how the running node does, what is wrong first.
+//!
+//! Decides nothing: the first line is the node's own sentence, the table its own numbers.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::admin::client::{Answer, GetError, get};
+use crate::admin::providers::{EndpointView, ProviderView};
+use crate::admin::status::{ConfigurationView, ReloadView, Status};
+use crate::admin::words::age_text_s;
+use crate::cli::{StatusArgs, exit_code};
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum StatusError {
+    /// Nobody answered.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// Something else answers there.
+    #[error("what answers there is no node: HTTP status {0}")]
+    Refused(u16),
+    /// Most likely a node of another version.
+    #[error("cannot read the node's answer: is it of another version?")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// Both answers, for programs.
+#[derive(Debug, Serialize)]
+struct Both {
+    status: Value,
+    providers: Value,
+}
+
+/// Runs the command; the exit code.
+pub(crate) async fn status(args: &StatusArgs) -> u8 {
+    match fetch(args).await {
+        Ok(text) => crate::output::print(&mut io::stdout().lock(), &text, exit_code::OK),
+        Err(error) => {
+            crate::output::complain("status", &error);
+            exit_code::FAILED
+        }
+    }
+}
+
+/// What there is to print.
+async fn fetch(args: &StatusArgs) -> Result<String, StatusError> {
+    let status = body(args, "/api/v1/status").await?;
+    let providers = body(args, "/api/v1/providers").await?;
+    if args.json {
+        let both = Both {
+            status: serde_json::from_slice(&status).map_err(StatusError::Unreadable)?,
+            providers: serde_json::from_slice(&providers).map_err(StatusError::Unreadable)?,
+        };
+        let text = serde_json::to_string(&both).map_err(StatusError::Unreadable)?;
+        return Ok(format!("{text}\n"));
+    }
+    let status = serde_json::from_slice(&status).map_err(StatusError::Unreadable)?;
+    let providers: Vec<ProviderView> = serde_json::from_slice(&providers).map_err(StatusError::Unreadable)?;
+    Ok(harmless(&render(&status, &providers)))
+}
+
+async fn body(args: &StatusArgs, path: &str) -> Result<Vec<u8>, StatusError> {
+    let Answer { status, body } = get(args.admin, path).await?;
+    if status == 200 {
+        Ok(body)
+    } else {
+        Err(StatusError::Refused(status))
+    }
+}
+
+/// Without what a terminal would obey: whatever listens at that address may be anything.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+/// All in words.
+fn render(status: &Status, providers: &[ProviderView]) -> String {
+    let mut text = format!("{}\n", status.summary);
+    for warning in &status.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text.push('\n');
+    text.push_str(&table(providers));
+    text.push_str(&format!("\nconfiguration: {}\n", configuration(status)));
+    let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
+    text.push_str(&format!("listening: {}\n", listening.join(", ")));
+    text.push_str(&format!(
+        "running: {}, version {}; {} answers cached in {} KiB, {} questions under way\n",
+        age_text_s(status.uptime_s),
+        status.version,
+        status.cache.entries,
+        status.cache.bytes.div_ceil(1024),
+        status.in_flight,
+    ));
+    text
+}
+
+/// Which configuration, and what became of the last reload.
+fn configuration(status: &Status) -> String {
+    let ConfigurationView {
+        age_s,
+        degraded,
+        reload,
+        restart,
+    } = &status.configuration;
+    let age = age_text_s(*age_s);
+    let mut text = match degraded {
+        None => format!("{}, in force for {age}", status.config),
+        Some(_) => format!("a copy of {}, in force for {age}", status.config),
+    };
+    if let Some(ReloadView { age_s, rejected }) = reload {
+        let result = match rejected {
+            None => "applied",
+            Some(_) => "rejected",
+        };
+        text.push_str(&format!(", last reload {} ago: {result}", age_text_s(*age_s)));
+    }
+    if !restart.is_empty() {
+        text.push_str(&format!("; waiting for a restart: {}", restart.join(", ")));
+    }
+    text
+}
+
+/// Columns of the table.
+const HEAD: [&str; 8] = ["PROVIDER", "ENDPOINT", "STATE", "PLACE", "SHARE", "P50", "P95", "WHY"];
+
+/// One line per provider with the endpoint in use, and one for each other endpoint that is in trouble.
+fn table(providers: &[ProviderView]) -> String {
+    let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
+    for provider in providers {
+        let is_used = |endpoint: &&EndpointView| Some(&endpoint.endpoint) == provider.in_use.as_ref();
+        let used = provider
+            .endpoints
+            .iter()
+            .find(is_used)
+            .or_else(|| provider.endpoints.first());
+        let share = format!("{}.{} %", provider.share_permille / 10, provider.share_permille % 10);
+        if let Some(used) = used {
+            rows.push(row(&provider.name, used, share));
+        }
+        let others = provider.endpoints.iter().filter(|endpoint| Some(*endpoint) != used);
+        for other in others.filter(|endpoint| endpoint.state == "suspect" || endpoint.state == "down") {
+            rows.push(row("", other, String::new()));
+        }
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line: Vec<String> = cells.collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let why = match (endpoint.place_why.as_str(), endpoint.reason.as_str()) {
+        ("healthy", reason) => reason.to_owned(),
+        (why, reason) if why == endpoint.state => reason.to_owned(),
+        (why, reason) => format!("{why}, {reason}"),
+    };
+    [
+        name.to_owned(),
+        endpoint.endpoint.clone(),
+        endpoint.state.clone(),
+        endpoint.place.clone(),
+        share,
+        ms(endpoint.p50_ms),
+        ms(endpoint.p95_ms),
+        format!("{why} for {}", age_text_s(endpoint.since_ms / 1_000)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::status::{CacheSize, ProviderCount};
+    use expect_test::expect;
+
+    fn endpoint(url: &str, state: &str, place: (&str, &str), reason: &str, p50_ms: Option<f64>) -> EndpointView {
+        EndpointView {
+            endpoint: url.to_owned(),
+            state: state.to_owned(),
+            reason: reason.to_owned(),
+            since_ms: 12_000,
+            place: place.0.to_owned(),
+            place_why: place.1.to_owned(),
+            p50_ms,
+            p95_ms: p50_ms.map(|ms| ms * 4.0),
+            ok_permille: 1_000,
+            verdict: "none".to_owned(),
+            verdict_source: None,
+        }
+    }
+
+    fn provider(name: &str, share_permille: u32, endpoints: Vec<EndpointView>) -> ProviderView {
+        ProviderView {
+            name: name.to_owned(),
+            operator: name.to_owned(),
+            class: "none/validating".to_owned(),
+            share_permille,
+            in_use: endpoints.last().map(|endpoint| endpoint.endpoint.clone()),
+            endpoints,
+        }
+    }
+
+    fn told() -> Status {
+        Status {
+            summary: "two is down (timeout) since 12 s; 1 of 2 providers answer".to_owned(),
+            version: "0.1.0".to_owned(),
+            uptime_s: 7_300,
+            listening: vec!["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()],
+            admin: None,
+            config: "/etc/detour.toml".to_owned(),
+            configuration: ConfigurationView::default(),
+            nothing_up: false,
+            uplink_suspect: Vec::new(),
+            providers: ProviderCount { up: 1, total: 2 },
+            cache: CacheSize {
+                entries: 1_804,
+                bytes: 612_344,
+            },
+            in_flight: 2,
+            budget_tokens: 64,
+            warnings: vec!["nothing is kept on disk: read-only".to_owned()],
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_the_sentence_and_the_table_says_why() {
+        let providers = [
+            provider(
+                "one",
+                1_000,
+                vec![
+                    endpoint("tcp://192.0.2.1", "suspect", ("last", "suspect"), "reset", None),
+                    endpoint(
+                        "udp://192.0.2.1",
+                        "up",
+                        ("normal", "healthy"),
+                        "answering",
+                        Some(11.263),
+                    ),
+                ],
+            ),
+            provider(
+                "two",
+                0,
+                vec![endpoint("udp://192.0.2.2", "down", ("out", "down"), "timeout", None)],
+            ),
+        ];
+        expect![[r#"
+            two is down (timeout) since 12 s; 1 of 2 providers answer
+            warning: nothing is kept on disk: read-only
+
+            PROVIDER  ENDPOINT         STATE    PLACE   SHARE    P50      P95      WHY
+            one       udp://192.0.2.1  up       normal  100.0 %  11.3 ms  45.1 ms  answering for 12 s
+                      tcp://192.0.2.1  suspect  last             -        -        reset for 12 s
+            two       udp://192.0.2.2  down     out     0.0 %    -        -        timeout for 12 s
+
+            configuration: /etc/detour.toml, in force for 0 s
+            listening: 127.0.0.1:53, [::1]:53
+            running: 2 h, version 0.1.0; 1804 answers cached in 598 KiB, 2 questions under way
+        "#]]
+        .assert_eq(&render(&told(), &providers));
+    }
+
+    #[test]
+    fn what_became_of_the_configuration_is_told() {
+        let mut status = told();
+        status.configuration = ConfigurationView {
+            age_s: 300,
+            degraded: Some("x".to_owned()),
+            reload: Some(ReloadView {
+                age_s: 3,
+                rejected: Some("x".to_owned()),
+            }),
+            restart: vec!["listen.dns".to_owned()],
+        };
+        expect!["a copy of /etc/detour.toml, in force for 5 min, last reload 3 s ago: rejected; waiting for a restart: listen.dns"].assert_eq(&configuration(&status));
+        status.configuration.degraded = None;
+        status.configuration.restart.clear();
+        status.configuration.reload = Some(ReloadView {
+            age_s: 3,
+            rejected: None,
+        });
+        expect!["/etc/detour.toml, in force for 5 min, last reload 3 s ago: applied"]
+            .assert_eq(&configuration(&status));
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_it_would_obey() {
+        assert_eq!(harmless("a\u{1b}[31m\nb\r\u{7}"), "a[31m\nb");
+    }
+
+    #[tokio::test]
+    async fn where_no_node_runs_the_message_says_what_to_do() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = listener.local_addr().unwrap();
+        drop(listener);
+        let args = StatusArgs {
+            config: None,
+            admin,
+            json: false,
+        };
+        let error = fetch(&args).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("no node answers at {admin} (")), "{error}");
+        assert_eq!(status(&args).await, exit_code::FAILED);
+    }
+}

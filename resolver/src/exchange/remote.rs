@@ -1,0 +1,31 @@
+//! Where an endpoint is, and what it must prove before it is told a name.
+
+use std::net::SocketAddr;
+
+use super::tls::{TlsName, Trust};
+
+/// The network side of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Where packets go.
+    pub address: SocketAddr,
+    /// For `tls` and `https`.
+    pub tls: Option<RemoteTls>,
+}
+
+/// What an encrypted endpoint must prove, and how it is addressed inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteTls {
+    /// Name or address in the certificate, and SNI.
+    pub name: TlsName,
+    /// Whose word is taken for it.
+    pub trust: Trust,
+    /// For `https`: the URL that is asked (RFC 8484 section 4.1), `https://authority/path`.
+    pub url: Option<http::Uri>,
+}
+
+impl From<SocketAddr> for Remote {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}

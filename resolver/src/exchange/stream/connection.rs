@@ -1,0 +1,393 @@
+//! One connection and what it carries, from connecting to its end and, where queries are left, to the next one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detour_core::Time;
+use detour_core::health::Begun;
+use detour_core::outcome::Failure;
+use detour_core::time::SEC;
+use tokio::sync::mpsc;
+
+use super::Known;
+use super::dial::Dialled;
+use super::link::{Arrival, Link};
+use crate::exchange::Attempt;
+use crate::exchange::line::Line;
+use crate::exchange::pending::{Pending, PendingQueries};
+use crate::report::Report;
+use crate::wire::{Expected, Rejected, accept};
+
+/// With queries in flight and not a byte for this long, a sign of life is asked for.
+const QUIET_US: u64 = SEC;
+/// With queries in flight and not a byte for this long, another connection takes over what is to come.
+const STALL_US: u64 = 2 * SEC;
+/// Times one query is written.
+const WRITES_MAX: u8 = 2;
+/// How often a connection with queries in flight is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// A connection that the server closed sooner is not opened again before somebody asks.
+const SHORT_US: u64 = SEC;
+
+/// The queries to come; `None` once another connection has them or nobody can send any more.
+type Queue = Option<mpsc::Receiver<Attempt>>;
+
+/// A connection's task.
+pub(super) struct Connection {
+    line: Arc<Line>,
+    known: Arc<Known>,
+    number: u64,
+    /// Not written yet, with how often they were written to connections that died.
+    waiting: VecDeque<(Attempt, u8)>,
+    pending: PendingQueries,
+    last_read: Time,
+    last_used: Time,
+    has_answered: bool,
+}
+
+/// What the task woke up for.
+enum Action {
+    /// A query to write; `None`: nobody can send any more.
+    Query(Option<Attempt>),
+    /// Something came.
+    Arrived(Arrival),
+    /// Time to look at ages.
+    Tick,
+    /// Shutdown.
+    Stop,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing was in flight.
+    Idle,
+    /// The other side closed it, or it failed.
+    Broken,
+    /// Nobody needs it any more.
+    Unneeded,
+    /// Shutdown.
+    Stopped,
+}
+
+impl Connection {
+    /// A connection for a first query.
+    pub(super) fn new(line: Arc<Line>, known: Arc<Known>, first: Attempt) -> Self {
+        Self::with(line, known, VecDeque::from([(first, 0)]))
+    }
+
+    fn with(line: Arc<Line>, known: Arc<Known>, waiting: VecDeque<(Attempt, u8)>) -> Self {
+        let now = line.clock.now();
+        Self {
+            number: line.next_socket(),
+            line,
+            known,
+            waiting,
+            pending: PendingQueries::default(),
+            last_read: now,
+            last_used: now,
+            has_answered: false,
+        }
+    }
+
+    /// From connecting to the end; connects again as long as queries are left that may be written, or it is to be kept
+    /// warm.
+    pub(super) async fn run(mut self, mut queue: Queue) {
+        loop {
+            let opened = self.line.clock.now();
+            let token = self.line.tasks.token().child_token();
+            let dialled = self
+                .known
+                .dialer
+                .dial(&*self.line.clock, &self.line.tasks, token.clone());
+            let end = match dialled.await {
+                Ok(dialled) => {
+                    self.known.connected(self.line.clock.now().since(opened));
+                    let end = self.carry(dialled, &mut queue).await;
+                    self.known.disconnected();
+                    end
+                }
+                Err(failure) => return self.give_up(queue, failure),
+            };
+            token.cancel();
+            let lived_us = self.line.clock.now().since(opened);
+            self.sort_out_lost();
+            self.number = self.line.next_socket();
+            let is_warm = end == End::Idle && lived_us >= SHORT_US && queue.is_some() && self.line.is_kept_warm();
+            if end == End::Stopped {
+                return self.give_up(queue, Failure::Local);
+            }
+            if self.waiting.is_empty() && !is_warm {
+                // Queries queued while an idle connection ended were written to nobody: they deserve a new one.
+                self.take_queue(&mut queue);
+                if self.waiting.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes over what is queued, and nothing more.
+    fn take_queue(&mut self, queue: &mut Queue) {
+        if let Some(mut queue) = queue.take() {
+            queue.close();
+            while let Ok(attempt) = queue.try_recv() {
+                self.waiting.push_back((attempt, 0));
+            }
+        }
+    }
+
+    /// Fails all that waits.
+    fn give_up(mut self, mut queue: Queue, failure: Failure) {
+        self.take_queue(&mut queue);
+        for (attempt, _) in std::mem::take(&mut self.waiting) {
+            self.line.failed(&attempt, self.line.unwritten(&attempt), failure);
+        }
+    }
+
+    /// The connection died: what it carried is written once more if it had answered before, else it failed.
+    fn sort_out_lost(&mut self) {
+        let may_retry = std::mem::take(&mut self.has_answered);
+        for query in self.pending.take_all() {
+            if may_retry {
+                self.write_again(query);
+            } else {
+                self.line.failed(&query.attempt, query.begun, Failure::Reset);
+            }
+        }
+    }
+
+    /// Has a query written once more, unless that was done already.
+    fn write_again(&mut self, query: Pending) {
+        if query.writes < WRITES_MAX {
+            self.line.abandoned(&query.attempt, query.begun);
+            self.waiting.push_back((query.attempt, query.writes));
+        } else {
+            self.line.failed(&query.attempt, query.begun, Failure::Reset);
+        }
+    }
+
+    /// Carries queries until the connection ends; what is unanswered stays in `pending`, what is unwritten in
+    /// `waiting`.
+    async fn carry(&mut self, dialled: Dialled, queue: &mut Queue) -> End {
+        let Dialled { mut link, mut arrivals } = dialled;
+        let now = self.line.clock.now();
+        (self.last_read, self.last_used) = (now, now);
+        let end = loop {
+            if let Some((attempt, writes)) = self.waiting.pop_front() {
+                if self.write(&mut link, attempt, writes).await.is_err() {
+                    break End::Broken;
+                }
+                continue;
+            }
+            if queue.is_none() && self.pending.is_empty() {
+                break End::Unneeded;
+            }
+            match self.select(link.capacity(), &mut arrivals, queue).await {
+                Action::Query(None) => *queue = None,
+                Action::Query(Some(attempt)) => self.waiting.push_back((attempt, 0)),
+                Action::Arrived(Arrival::Closed) => break self.closed_by_peer(),
+                Action::Arrived(arrival) => {
+                    if !self.handle(arrival) {
+                        break End::Broken;
+                    }
+                }
+                Action::Tick => {
+                    if !self.tick(&link, queue) {
+                        break End::Idle;
+                    }
+                }
+                Action::Stop => break End::Stopped,
+            }
+        };
+        // What was read before the connection died still counts.
+        while let Ok(arrival) = arrivals.try_recv() {
+            if !self.handle(arrival) {
+                break;
+            }
+        }
+        end
+    }
+
+    async fn select(&mut self, capacity: usize, arrivals: &mut mpsc::Receiver<Arrival>, queue: &mut Queue) -> Action {
+        let has_room = self.pending.len() < capacity;
+        let next_query = async {
+            match queue.as_mut().filter(|_| has_room) {
+                Some(queue) => queue.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Cancel safe: recv of a channel.
+            arrival = arrivals.recv() => Action::Arrived(arrival.unwrap_or(Arrival::Closed)),
+            // Cancel safe: recv of a channel.
+            attempt = next_query => Action::Query(attempt),
+            // Cancel safe: a timer.
+            () = tokio::time::sleep(self.next_tick()) => Action::Tick,
+            // Cancel safe: the token stays cancelled.
+            () = self.line.tasks.token().cancelled() => Action::Stop,
+        }
+    }
+
+    /// The other side closed the connection.
+    fn closed_by_peer(&self) -> End {
+        if !self.pending.is_empty() {
+            return End::Broken;
+        }
+        let now = self.line.clock.now();
+        self.known.idle.lock().closed_by_peer(now.since(self.last_used), now);
+        End::Idle
+    }
+
+    /// How long nothing needs to be looked at.
+    fn next_tick(&self) -> Duration {
+        if self.pending.is_empty() {
+            let now = self.line.clock.now();
+            let left = self.known.close_after_us(now).saturating_sub(now.since(self.last_used));
+            Duration::from_micros(left.max(1_000))
+        } else {
+            TICK
+        }
+    }
+
+    /// Looks at ages; false when it has been idle for long enough.
+    fn tick(&mut self, link: &Link, queue: &mut Queue) -> bool {
+        let now = self.line.clock.now();
+        if self.pending.is_empty() {
+            return now.since(self.last_used) < self.known.close_after_us(now);
+        }
+        let quiet_us = now.since(self.last_read);
+        if quiet_us >= STALL_US {
+            self.hand_over(queue);
+        } else if quiet_us >= QUIET_US {
+            link.ping();
+        }
+        self.pending.forget_old(now);
+        true
+    }
+
+    /// Another connection takes the queries to come; this one waits for what it carries.
+    fn hand_over(&mut self, queue: &mut Queue) {
+        if let Some(queue) = queue.take() {
+            let successor = Self::with(Arc::clone(&self.line), Arc::clone(&self.known), VecDeque::new());
+            self.line
+                .tasks
+                .spawn_job(async move { successor.run(Some(queue)).await });
+        }
+    }
+
+    /// Writes one query.
+    async fn write(&mut self, link: &mut Link, attempt: Attempt, writes: u8) -> io::Result<()> {
+        let Some(key) = self.pending.free_id() else {
+            self.line
+                .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
+            return Ok(());
+        };
+        let id = if link.has_streams() { 0 } else { key };
+        let mut message = Vec::new();
+        let (question, edns_sent) = self.line.write_query(&attempt, id, None, &mut message);
+        let now = self.line.clock.now();
+        if self.pending.is_empty() {
+            // Silence is counted from the first query that could have been answered.
+            self.last_read = self.last_read.max(now);
+        }
+        self.last_used = now;
+        let begun = Begun {
+            id: attempt.id,
+            at: now,
+            socket: self.number,
+            purpose: attempt.purpose,
+        };
+        self.line.begun(&attempt, begun);
+        self.pending.push(Pending {
+            key,
+            id,
+            question: message.get(question).unwrap_or_default().into(),
+            edns_sent,
+            mismatches: 0,
+            garbage_told: false,
+            writes: writes.saturating_add(1),
+            begun,
+            attempt,
+        });
+        // A peer that takes no bytes is as dead as one that sends none.
+        tokio::time::timeout(Duration::from_micros(STALL_US), link.send(key, message))
+            .await
+            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Something came; false ends the connection.
+    fn handle(&mut self, arrival: Arrival) -> bool {
+        let now = self.line.clock.now();
+        self.last_read = now;
+        match arrival {
+            Arrival::Message { key, bytes, age_s } => self.handle_message(key, &bytes, age_s, now),
+            Arrival::Failed { key, failure } => {
+                if let Some(query) = self.pending.take(key) {
+                    self.line.failed(&query.attempt, query.begun, failure);
+                }
+                true
+            }
+            Arrival::Unprocessed { key } => {
+                if let Some(query) = self.pending.take(key) {
+                    self.write_again(query);
+                }
+                true
+            }
+            Arrival::Alive | Arrival::Closed => true,
+        }
+    }
+
+    /// One message; false ends the connection.
+    fn handle_message(&mut self, key: Option<u16>, message: &[u8], age_s: u32, now: Time) -> bool {
+        let key_of = || message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        let own = key.unwrap_or_else(key_of);
+        let is_encrypted = self.line.transport.is_encrypted();
+        let verdict = self
+            .pending
+            .find(own)
+            .map(|pending| accept(message, &pending.expected(false, is_encrypted)));
+        match verdict {
+            Some(Ok(mut accepted)) => {
+                accepted.age_s = age_s;
+                self.has_answered = true;
+                if let Some(query) = self.pending.take(own) {
+                    self.line
+                        .answered(&query.attempt, query.begun, accepted, query.edns_sent, now);
+                }
+                true
+            }
+            // A stream of its own: nothing else is in doubt.
+            Some(Err(_)) if key.is_some() => {
+                self.line.reporter.send(Report::Garbage(self.line.endpoint));
+                if let Some(query) = self.pending.take(own) {
+                    self.line.failed(&query.attempt, query.begun, Failure::Garbage);
+                }
+                true
+            }
+            // An answer to a query forgotten long ago.
+            None if key.is_some() || is_answer_shaped(message) => true,
+            // On a stream nobody but the endpoint can have sent this: it is not to be trusted with the rest.
+            Some(Err(_)) | None => {
+                self.line.reporter.send(Report::Garbage(self.line.endpoint));
+                for query in self.pending.take_all() {
+                    self.line.failed(&query.attempt, query.begun, Failure::Garbage);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Whether bytes under an unknown id are at least a DNS answer.
+fn is_answer_shaped(message: &[u8]) -> bool {
+    let expected = Expected {
+        id: message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes)),
+        question: &[],
+        check_case: false,
+        encrypted: false,
+    };
+    !matches!(accept(message, &expected), Err(Rejected::Garbage(_)))
+}

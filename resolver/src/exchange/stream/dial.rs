@@ -1,0 +1,145 @@
+//! Connecting to an endpoint: TCP, and what is spoken on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detour_core::outcome::Failure;
+use detour_core::time::SEC;
+use detour_core::{Clock, Transport};
+use http::Uri;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use super::h2::H2Link;
+use super::link::{ARRIVALS, Arrival, Link, LinkParts};
+use crate::exchange::line::failure_of;
+use crate::exchange::remote::Remote;
+use crate::exchange::tls::failure_of_handshake;
+use crate::tasks::Tasks;
+
+/// Time for connecting, handshakes included.
+const CONNECT_US: u64 = 2 * SEC;
+
+/// How one endpoint is connected to.
+#[derive(Debug, Clone)]
+pub(super) struct Dialer {
+    address: SocketAddr,
+    inside: Inside,
+}
+
+/// What is spoken inside TCP.
+#[derive(Debug, Clone)]
+enum Inside {
+    /// DNS itself.
+    Dns,
+    /// TLS, and in it DNS or HTTP/2.
+    Tls(Security),
+    /// Nothing: what is encrypted must not be spoken in the clear for want of a name.
+    Nothing,
+}
+
+#[derive(Debug, Clone)]
+struct Security {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    /// HTTP/2 inside TLS.
+    url: Option<Uri>,
+}
+
+/// A connection that stands.
+pub(super) struct Dialled {
+    pub(super) link: Link,
+    pub(super) arrivals: mpsc::Receiver<Arrival>,
+}
+
+impl Dialer {
+    /// How `remote` is connected to over `transport`; UDP's streams are plain TCP.
+    pub(super) fn new(transport: Transport, remote: &Remote) -> Self {
+        let security = remote.tls.as_ref().and_then(|tls| {
+            Some(Security {
+                config: tls.trust.config(transport)?,
+                name: tls.name.0.clone(),
+                url: tls.url.clone(),
+            })
+        });
+        let inside = match (transport, security) {
+            (Transport::Udp | Transport::Tcp, _) => Inside::Dns,
+            (Transport::Tls, Some(security)) => Inside::Tls(Security { url: None, ..security }),
+            (Transport::Https, Some(security)) if security.url.is_some() => Inside::Tls(security),
+            (Transport::Tls | Transport::Https, _) => Inside::Nothing,
+        };
+        Self {
+            address: remote.address,
+            inside,
+        }
+    }
+
+    /// Connects within two seconds; `token` ends the connection's own tasks.
+    pub(super) async fn dial(
+        &self,
+        clock: &dyn Clock,
+        tasks: &Tasks,
+        token: CancellationToken,
+    ) -> Result<Dialled, Failure> {
+        let started = clock.now();
+        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), self.connect())
+            .await
+            .map_err(|_elapsed| Failure::ConnectTimeout)??;
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        let parts = LinkParts {
+            arrivals: sender,
+            tasks: tasks.clone(),
+            token,
+        };
+        let link = match &self.inside {
+            Inside::Dns => {
+                let (read, write) = tcp.into_split();
+                Link::framed(read, write, parts)
+            }
+            Inside::Tls(security) => {
+                let left_us = CONNECT_US.saturating_sub(clock.now().since(started));
+                tokio::time::timeout(Duration::from_micros(left_us), security.shake_hands(tcp, parts))
+                    .await
+                    .map_err(|_elapsed| Failure::TlsStalled)??
+            }
+            Inside::Nothing => return Err(Failure::Tls),
+        };
+        Ok(Dialled { link, arrivals })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let tcp = TcpStream::connect(self.address)
+            .await
+            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+        // Without it a query waits for the acknowledgement of the one before.
+        tcp.set_nodelay(true)
+            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+        Ok(tcp)
+    }
+}
+
+impl Security {
+    /// TLS, and HTTP/2 where asked for.
+    async fn shake_hands(&self, tcp: TcpStream, parts: LinkParts) -> Result<Link, Failure> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector
+            .connect(self.name.clone(), tcp)
+            .await
+            .map_err(|error| failure_of_handshake(&error))?;
+        match &self.url {
+            None => {
+                let (read, write) = tokio::io::split(stream);
+                Ok(Link::framed(read, write, parts))
+            }
+            Some(url) => {
+                let opened = H2Link::open(stream, url.clone(), parts).await;
+                Ok(Link::H2(opened.map_err(|_error| Failure::Http)?))
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! DNS over HTTPS to one endpoint (RFC 8484) by HTTP/2: one request per query, answered in any order.
+//!
+//! A request is never taken back while somebody might still answer it: after a thousand resets servers close the
+//! connection, and a hedged query has a loser every time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use detour_core::outcome::Failure;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason};
+use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use super::link::{Arrival, LinkParts};
+use crate::wire::MESSAGE_BYTES_MAX;
+
+/// The one media type.
+const DNS_MESSAGE: &str = "application/dns-message";
+/// Requests in flight on one connection, unless the server allows less. Servers allow 100 and more.
+const REQUESTS_MAX: usize = 256;
+/// A request is taken back after this long: a second after its lookup's last moment.
+const REQUEST: Duration = Duration::from_secs(5);
+/// Flow control of one answer: the largest DNS message fits.
+const WINDOW_BYTES: u32 = 128 * 1024;
+/// Flow control of all answers together.
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Header bytes of one answer.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Streams reset from here whose late frames are still tolerated.
+const RESETS_KEPT: usize = 64;
+/// Streams the server opened or reset without need before the connection is given up (CVE-2023-44487 and its kin).
+const ODD_RESETS_MAX: usize = 128;
+
+/// The way requests go out.
+pub(super) struct H2Link {
+    send: SendRequest<Bytes>,
+    url: Uri,
+    parts: LinkParts,
+    wanted: Arc<Notify>,
+    /// Requests that have not told what became of them.
+    requests: TaskTracker,
+}
+
+impl H2Link {
+    /// Speaks HTTP/2 on a connection.
+    ///
+    /// # Errors
+    ///
+    /// The other side does not.
+    pub(super) async fn open<T>(io: T, url: Uri, parts: LinkParts) -> Result<Self, h2::Error>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (send, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_concurrent_reset_streams(RESETS_KEPT)
+            .max_pending_accept_reset_streams(ODD_RESETS_MAX)
+            .max_local_error_reset_streams(Some(ODD_RESETS_MAX))
+            .handshake(io)
+            .await?;
+        let wanted = Arc::new(Notify::new());
+        if let Some(ping_pong) = connection.ping_pong() {
+            let (parts_of, wanted) = (parts.clone(), Arc::clone(&wanted));
+            parts
+                .tasks
+                .spawn_job(async move { answer_pings(ping_pong, parts_of, wanted).await });
+        }
+        let requests = TaskTracker::new();
+        let (driver, open_requests) = (parts.clone(), requests.clone());
+        parts.tasks.spawn_job(async move {
+            tokio::select! {
+                // Cancel safe: the connection is given up.
+                () = driver.token.cancelled() => {}
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "HTTP/2 connection ended");
+                    }
+                    // Answers that came before the end are told before it.
+                    open_requests.close();
+                    open_requests.wait().await;
+                    // Nobody to tell is fine: the connection was given up from here.
+                    drop(driver.arrivals.send(Arrival::Closed).await);
+                }
+            }
+        });
+        Ok(Self {
+            send,
+            url,
+            parts,
+            wanted,
+            requests,
+        })
+    }
+
+    /// Requests it carries at once.
+    pub(super) fn capacity(&self) -> usize {
+        self.send.current_max_send_streams().clamp(1, REQUESTS_MAX)
+    }
+
+    /// Asks for a sign of life.
+    pub(super) fn ping(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Sends one query as a request; a task waits for the response.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken or takes no more requests.
+    pub(super) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
+        let mut send = self.send.clone().ready().await.map_err(io::Error::other)?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.clone();
+        let headers = request.headers_mut();
+        let dns_message = http::HeaderValue::from_static(DNS_MESSAGE);
+        headers.insert(ACCEPT, dns_message.clone());
+        headers.insert(CONTENT_TYPE, dns_message);
+        headers.insert(CONTENT_LENGTH, message.len().into());
+        let (response, mut body) = send.send_request(request, false).map_err(io::Error::other)?;
+        body.send_data(Bytes::from(message), true).map_err(io::Error::other)?;
+        let parts = self.parts.clone();
+        let request = self.requests.track_future(async move {
+            // The body's sending half lives as long as the request: dropping it early would reset the stream.
+            let _body = body;
+            let arrival = tokio::select! {
+                // Cancel safe: the connection is given up.
+                () = parts.token.cancelled() => return,
+                arrival = tokio::time::timeout(REQUEST, receive(key, response)) => arrival,
+            };
+            if let Ok(Some(arrival)) = arrival {
+                // The connection was given up from here: its queries are asked elsewhere.
+                drop(parts.arrivals.send(arrival).await);
+            }
+        });
+        self.parts.tasks.spawn_job(request);
+        Ok(())
+    }
+}
+
+/// The response to one request; `None` where the whole connection is over, which its driver tells.
+async fn receive(key: u16, response: ResponseFuture) -> Option<Arrival> {
+    match read_response(response).await {
+        Ok((bytes, age_s)) => Some(Arrival::Message {
+            key: Some(key),
+            bytes,
+            age_s,
+        }),
+        Err(Refused::Answer(failure)) => Some(Arrival::Failed { key, failure }),
+        Err(Refused::Protocol(error)) if error.reason() == Some(Reason::REFUSED_STREAM) => {
+            Some(Arrival::Unprocessed { key })
+        }
+        Err(Refused::Protocol(error)) if error.is_reset() => {
+            let failure = Failure::Reset;
+            Some(Arrival::Failed { key, failure })
+        }
+        Err(Refused::Protocol(_)) => None,
+    }
+}
+
+/// Why a response is no message.
+enum Refused {
+    /// It is a whole response.
+    Answer(Failure),
+    /// The stream or the connection failed.
+    Protocol(h2::Error),
+}
+
+impl From<h2::Error> for Refused {
+    fn from(error: h2::Error) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+async fn read_response(response: ResponseFuture) -> Result<(Vec<u8>, u32), Refused> {
+    let response = response.await?;
+    if response.status() != StatusCode::OK || !is_dns_message(response.headers()) {
+        return Err(Refused::Answer(Failure::Http));
+    }
+    let age_s = age_s(response.headers());
+    let mut body = response.into_body();
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        if bytes.len().saturating_add(chunk.len()) > MESSAGE_BYTES_MAX {
+            return Err(Refused::Answer(Failure::Garbage));
+        }
+        bytes.extend_from_slice(&chunk);
+        body.flow_control().release_capacity(chunk.len())?;
+    }
+    Ok((bytes.into(), age_s))
+}
+
+/// Whether the body is what was asked for; a portal's login page is not.
+fn is_dns_message(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|text| {
+        let bare = text.split(';').next().unwrap_or_default().trim();
+        bare.eq_ignore_ascii_case(DNS_MESSAGE)
+    })
+}
+
+/// How long caches on the way have held the answer.
+fn age_s(headers: &HeaderMap) -> u32 {
+    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
+    age.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Sends a ping whenever one is wanted, one at a time, and tells of the answer.
+async fn answer_pings(mut ping_pong: PingPong, parts: LinkParts, wanted: Arc<Notify>) {
+    let pings = async {
+        loop {
+            wanted.notified().await;
+            if ping_pong.ping(Ping::opaque()).await.is_err() || parts.arrivals.send(Arrival::Alive).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = pings => {}
+        // Cancel safe: the connection is given up.
+        () = parts.token.cancelled() => {}
+    }
+}

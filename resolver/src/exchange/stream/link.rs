@@ -1,0 +1,145 @@
+//! A connection to an endpoint, whatever carries the messages: a way to write queries, and a queue of what comes.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::h2::H2Link;
+use crate::tasks::Tasks;
+use crate::wire::MESSAGE_BYTES_MAX;
+use detour_core::outcome::Failure;
+
+/// What may wait for the connection's task; a reader beyond it waits.
+pub(super) const ARRIVALS: usize = 64;
+
+/// What comes.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// A whole message.
+    Message {
+        /// The query it answers, where the link knows; else the message's id tells.
+        key: Option<u16>,
+        /// The message.
+        bytes: Vec<u8>,
+        /// How long caches on the way have held it, seconds (RFC 8484 section 5.1).
+        age_s: u32,
+    },
+    /// One query failed, and the connection goes on.
+    Failed {
+        /// Which.
+        key: u16,
+        /// How.
+        failure: Failure,
+    },
+    /// One query was not looked at, and may be written again (RFC 9113 section 8.7).
+    Unprocessed {
+        /// Which.
+        key: u16,
+    },
+    /// A sign of life that is no message.
+    Alive,
+    /// The connection is over.
+    Closed,
+}
+
+/// What is needed to run the tasks of a link.
+#[derive(Debug, Clone)]
+pub(super) struct LinkParts {
+    /// Where arrivals go.
+    pub(super) arrivals: mpsc::Sender<Arrival>,
+    /// Where tasks live.
+    pub(super) tasks: Tasks,
+    /// Ends them.
+    pub(super) token: CancellationToken,
+}
+
+/// A connection.
+pub(super) enum Link {
+    /// Messages with their length before them (RFC 7766 section 8, RFC 7858 section 3.3).
+    Framed(Box<dyn AsyncWrite + Send + Unpin>),
+    /// HTTP/2 requests (RFC 8484).
+    H2(H2Link),
+}
+
+impl Link {
+    /// A framed link over two halves; a task reads.
+    pub(super) fn framed<R, W>(read: R, write: W, parts: LinkParts) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let tasks = parts.tasks.clone();
+        tasks.spawn_job(async move { read_frames(read, parts).await });
+        Self::Framed(Box::new(write))
+    }
+
+    /// Whether the link itself tells which query an answer is for, so that queries have id 0 (RFC 8484 section 4.1).
+    pub(super) fn has_streams(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    /// Queries it carries at once.
+    pub(super) fn capacity(&self) -> usize {
+        match self {
+            Self::Framed(_) => 4_096,
+            Self::H2(link) => link.capacity(),
+        }
+    }
+
+    /// Writes one query.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken, or takes no more requests: all that it carries is to be asked elsewhere.
+    pub(super) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Framed(write) => {
+                let length = u16::try_from(message.len()).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
+                // In one piece (RFC 7766 section 8).
+                let mut frame = Vec::with_capacity(message.len().saturating_add(2));
+                frame.extend_from_slice(&length.to_be_bytes());
+                frame.extend_from_slice(&message);
+                write.write_all(&frame).await?;
+                write.flush().await
+            }
+            Self::H2(link) => link.send(key, message).await,
+        }
+    }
+
+    /// Asks for a sign of life, where the protocol has one.
+    pub(super) fn ping(&self) {
+        match self {
+            Self::Framed(_) => {}
+            Self::H2(link) => link.ping(),
+        }
+    }
+}
+
+/// Reads messages in a task of its own: a read of a length and a body must not be cancelled.
+async fn read_frames<R: AsyncRead + Unpin>(mut read: R, parts: LinkParts) {
+    let frames = async {
+        while let Ok(length) = read.read_u16().await {
+            let mut bytes = vec![0; usize::from(length).min(MESSAGE_BYTES_MAX)];
+            if read.read_exact(&mut bytes).await.is_err() {
+                break;
+            }
+            let message = Arrival::Message {
+                key: None,
+                bytes,
+                age_s: 0,
+            };
+            if parts.arrivals.send(message).await.is_err() {
+                return;
+            }
+        }
+        // Nobody to tell is fine: the connection was given up from here.
+        drop(parts.arrivals.send(Arrival::Closed).await);
+    };
+    tokio::select! {
+        () = frames => {}
+        // Cancel safe: the connection is given up.
+        () = parts.token.cancelled() => {}
+    }
+}

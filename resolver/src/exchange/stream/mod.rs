@@ -1,0 +1,133 @@
+//! DNS over a stream to one endpoint: TCP (RFC 7766), TLS (RFC 7858), HTTPS (RFC 8484). One connection for many
+//! queries, answered in any order.
+//!
+//! Connecting happens once for all who wait. A query whose connection dies, after that had carried others, is written
+//! once more to a new one, because servers close idle connections at moments of their own choosing (RFC 7766 section
+//! 6.2.4). A connection that has queries in flight and has not sent a byte for two seconds gets no new ones: another
+//! connection takes over its queue.
+
+mod connection;
+mod dial;
+mod h2;
+mod link;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use detour_core::Time;
+use detour_core::idle::IdleLimit;
+use detour_core::outcome::Failure;
+use detour_core::time::MS;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use self::connection::Connection;
+use self::dial::Dialer;
+use super::line::Line;
+use super::{Attempt, Remote};
+
+/// Queries waiting to be written. Full: the query fails here and is asked elsewhere.
+const QUEUE: usize = 1_024;
+/// What connecting is assumed to take before it was measured.
+const CONNECT_ASSUMED_US: u64 = 100 * MS;
+
+/// The stream transport of one endpoint.
+#[derive(Debug)]
+pub(super) struct StreamLine {
+    line: Arc<Line>,
+    known: Arc<Known>,
+    /// The way to the connection for new queries; held while one is queued.
+    current: Mutex<Option<mpsc::Sender<Attempt>>>,
+}
+
+/// What all connections to one endpoint share.
+#[derive(Debug)]
+struct Known {
+    dialer: Dialer,
+    /// When the server closes idle connections; written when it did.
+    idle: Mutex<IdleLimit>,
+    /// Connections that stand.
+    open: AtomicUsize,
+    /// What connecting took lately, microseconds.
+    connect_us: AtomicU64,
+}
+
+impl Known {
+    /// A connection stands, after this long.
+    fn connected(&self, took_us: u64) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let before = self.connect_us.load(Ordering::Relaxed);
+        // Old slowness fades by an eighth each time.
+        self.connect_us
+            .store(took_us.max(before - (before >> 3)), Ordering::Relaxed);
+    }
+
+    /// It does no more.
+    fn disconnected(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn close_after_us(&self, now: Time) -> u64 {
+        self.idle.lock().close_after_us(now)
+    }
+}
+
+impl StreamLine {
+    pub(super) fn new(line: Arc<Line>, remote: &Remote) -> Self {
+        let known = Known {
+            dialer: Dialer::new(line.transport, remote),
+            idle: Mutex::default(),
+            open: AtomicUsize::new(0),
+            connect_us: AtomicU64::new(CONNECT_ASSUMED_US),
+        };
+        Self {
+            line,
+            known: Arc::new(known),
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Asks on the current connection, or on a new one.
+    pub(super) fn begin(&self, attempt: Attempt) {
+        let mut current = self.current.lock();
+        let attempt = match current.as_ref() {
+            None => attempt,
+            Some(queue) => match queue.try_send(attempt) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Closed(attempt)) => attempt,
+                Err(mpsc::error::TrySendError::Full(attempt)) => {
+                    drop(current);
+                    self.line
+                        .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
+                    return;
+                }
+            },
+        };
+        *current = Some(self.open(attempt));
+    }
+
+    /// Asks on a connection of its own.
+    pub(super) fn begin_fresh(&self, attempt: Attempt) {
+        // The queue is dropped: the connection closes when its one query is answered.
+        drop(self.open(attempt));
+    }
+
+    /// How long a query begun now waits for a connection, microseconds.
+    pub(super) fn connect_us(&self) -> u64 {
+        if self.known.open.load(Ordering::Relaxed) > 0 {
+            return 0;
+        }
+        let took = self.known.connect_us.load(Ordering::Relaxed);
+        took.saturating_add(took >> 1)
+    }
+
+    /// Starts a connection with a first query.
+    fn open(&self, first: Attempt) -> mpsc::Sender<Attempt> {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let connection = Connection::new(Arc::clone(&self.line), Arc::clone(&self.known), first);
+        self.line
+            .tasks
+            .spawn_job(async move { connection.run(Some(receiver)).await });
+        queue
+    }
+}

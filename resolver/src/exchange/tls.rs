@@ -1,0 +1,173 @@
+//! TLS towards providers: which certificates are trusted, and what a failed handshake says.
+//!
+//! One configuration per set of roots and protocol, shared by all endpoints that use it, so that sessions are resumed
+//! across connections. Names are always checked; there is no switch to leave that out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use detour_core::Transport;
+use detour_core::outcome::Failure;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+
+/// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
+const ALPN_DOT: &[u8] = b"dot";
+/// ALPN of HTTP/2.
+const ALPN_H2: &[u8] = b"h2";
+/// Sessions kept for resumption per configuration: each endpoint's server leaves a few tickets.
+const SESSIONS: usize = 256;
+/// Most certificates of one file: a company has a handful of roots, and all of Mozilla's are some 150.
+const CERTIFICATES_MAX: usize = 1_000;
+
+/// Why a file's roots cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file cannot be read, or is no PEM.
+    #[error("cannot be read: {0}")]
+    File(String),
+    /// It holds no certificate.
+    #[error("holds no certificate: a PEM file with CERTIFICATE blocks is needed")]
+    Empty,
+    /// It holds far too many.
+    #[error("holds more than {CERTIFICATES_MAX} certificates")]
+    TooMany,
+    /// A certificate that cannot be a root.
+    #[error("certificate {number} of it cannot be a root: {reason}")]
+    Certificate {
+        /// Which, from 1.
+        number: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The cryptography cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Setup(String),
+}
+
+/// Roots, and the configurations made of them. Equal if the same roots were added.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Those beside Mozilla's.
+    added: Arc<[CertificateDer<'static>]>,
+    dot: Arc<ClientConfig>,
+    https: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Mozilla's roots as of the build, and those of these PEM files.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, holds no certificate, or one that cannot be a root.
+    pub fn load(files: &[PathBuf]) -> Result<Self, TrustError> {
+        let mut roots = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
+        let mut added = Vec::new();
+        for file in files {
+            add_file(&mut roots, &mut added, file)?;
+        }
+        let roots = Arc::new(roots);
+        Ok(Self {
+            added: added.into(),
+            dot: client_config(&roots, ALPN_DOT)?,
+            https: client_config(&roots, ALPN_H2)?,
+        })
+    }
+
+    /// What connections of this transport are made with; `None` for one without TLS.
+    pub(super) fn config(&self, transport: Transport) -> Option<Arc<ClientConfig>> {
+        match transport {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls => Some(Arc::clone(&self.dot)),
+            Transport::Https => Some(Arc::clone(&self.https)),
+        }
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.added == other.added
+    }
+}
+
+impl Eq for Trust {}
+
+fn add_file(
+    roots: &mut RootCertStore,
+    added: &mut Vec<CertificateDer<'static>>,
+    path: &Path,
+) -> Result<(), TrustError> {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| TrustError::File(error.to_string()))?;
+    let mut count = 0_usize;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| TrustError::File(error.to_string()))?;
+        count = count.saturating_add(1);
+        if count > CERTIFICATES_MAX {
+            return Err(TrustError::TooMany);
+        }
+        added.push(certificate.clone());
+        roots.add(certificate).map_err(|error| TrustError::Certificate {
+            number: count,
+            reason: error.to_string(),
+        })?;
+    }
+    if count == 0 {
+        return Err(TrustError::Empty);
+    }
+    Ok(())
+}
+
+fn client_config(roots: &Arc<RootCertStore>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TrustError::Setup(error.to_string()))?
+        .with_root_certificates(Arc::clone(roots))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(Arc::new(config))
+}
+
+/// Who a server must prove to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsName(pub(super) ServerName<'static>);
+
+impl TlsName {
+    /// A host name, or an address where the endpoint has no name; `None` if it is neither.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        ServerName::try_from(text.to_owned()).ok().map(Self)
+    }
+}
+
+/// What a failed handshake says about the endpoint.
+pub(super) fn failure_of_handshake(error: &io::Error) -> Failure {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        // Closed or reset in the middle of the handshake.
+        return match super::line::failure_of(error) {
+            Some(Failure::Local) | None => Failure::Reset,
+            Some(failure) => failure,
+        };
+    };
+    let rustls::Error::InvalidCertificate(reason) = tls else {
+        return Failure::Tls;
+    };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other reasons are reasons not to trust it"
+    )]
+    match reason {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Failure::TlsExpired,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Failure::TlsWrongName,
+        _ => Failure::TlsUntrusted,
+    }
+}

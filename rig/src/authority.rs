@@ -1,0 +1,192 @@
+//! A certificate authority that lasts as long as an experiment: its key never leaves this process.
+//!
+//! A node is told to trust it by a PEM file (`trust = ["ca.pem"]`); fakes and far ends take their certificates from it,
+//! right ones, expired ones and ones for another name. The dates are fixed (RFC 5280 section 4.1.2.5), so nothing here
+//! reads a clock, and a certificate is wrong today and in ten years.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::NoServerSessionStorage;
+
+/// The name of the file that [`Authority::write_pem`] writes.
+pub const CA_FILE: &str = "ca.pem";
+/// The domain of the names that fakes have in their certificates; `test` is nobody's (RFC 6761 section 6.2).
+const DOMAIN: &str = "detour.test";
+/// What a certificate for another name is for.
+const OTHER_NAME: &str = "somebody-else.detour.test";
+
+/// A throw-away certificate authority; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Authority(Arc<Inner>);
+
+struct Inner {
+    certificate: Certificate,
+    key: KeyPair,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+/// No certificate could be made. It does not happen in normal operation, or the name is no host name.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The certificate itself.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// What a TLS server makes of it.
+    #[error("cannot use a certificate")]
+    Use(#[from] rustls::Error),
+}
+
+/// Which certificate a server shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// One that is valid for its name and its address.
+    Right,
+    /// One that was valid for a day in 2020.
+    Expired,
+    /// A valid one for somebody else.
+    OtherName,
+}
+
+impl Authority {
+    /// A new one, with a key of its own.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn new() -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        // Two authorities of one name would be told apart by their signatures only, and an unknown one called forged.
+        let [.., a, b, c, d] = key.public_key_raw() else {
+            return Err(rcgen::Error::KeyGenerationUnavailable.into());
+        };
+        params.distinguished_name = common_name(&format!("Detour rig {:08x}", u32::from_be_bytes([*a, *b, *c, *d])));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key)?;
+        Ok(Self(Arc::new(Inner { certificate, key })))
+    }
+
+    /// Its certificate, as a node reads it.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.certificate.pem()
+    }
+
+    /// Writes its certificate to [`CA_FILE`] in `directory`; returns where that is.
+    ///
+    /// # Errors
+    /// The system's, from writing the file.
+    pub fn write_pem(&self, directory: &Path) -> io::Result<PathBuf> {
+        let path = directory.join(CA_FILE);
+        fs::write(&path, self.pem())?;
+        Ok(path)
+    }
+
+    /// A TLS server with a fresh certificate that speaks `protocol` (RFC 7301) and, if `tickets`, lets clients resume.
+    pub(crate) fn server(
+        &self,
+        name: &str,
+        address: IpAddr,
+        shown: Shown,
+        protocol: &[u8],
+        tickets: bool,
+    ) -> Result<Arc<ServerConfig>, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params(name, address, shown)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        config.alpn_protocols = vec![protocol.to_vec()];
+        // Tickets only: what a server would have to remember is lost with a fault that changes its certificate.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if tickets {
+            config.ticketer = aws_lc_rs::Ticketer::new()?;
+        } else {
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+/// The name in a fake's certificate: the `#name` of its endpoints.
+#[must_use]
+pub fn server_name(fake: &str) -> String {
+    format!("{fake}.{DOMAIN}")
+}
+
+fn params(name: &str, address: IpAddr, shown: Shown) -> Result<CertificateParams, AuthorityError> {
+    let name = if shown == Shown::OtherName { OTHER_NAME } else { name };
+    let mut params = CertificateParams::new(vec![name.to_owned()])?;
+    params.distinguished_name = common_name(name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    match shown {
+        Shown::Right | Shown::Expired => {
+            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            let others = [address].into_iter().filter(|own| !loopback.contains(own));
+            let addresses = loopback.into_iter().chain(others);
+            params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+        }
+        Shown::OtherName => {}
+    }
+    if shown == Shown::Expired {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2020, 1, 2);
+    }
+    Ok(params)
+}
+
+fn common_name(text: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, text);
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_written_where_a_node_finds_it() {
+        let authority = Authority::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = authority.write_pem(directory.path()).unwrap();
+        assert_eq!(path, directory.path().join("ca.pem"));
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----"), "{text}");
+        assert!(!text.contains("PRIVATE"), "the key stays in this process");
+        assert_ne!(
+            text,
+            Authority::new().unwrap().pem(),
+            "an experiment has an authority of its own"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_none_makes_no_certificate() {
+        let authority = Authority::new().unwrap();
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(
+            authority
+                .server("naïve.test", address, Shown::Right, b"dot", true)
+                .is_err()
+        );
+    }
+}
