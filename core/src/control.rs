@@ -308,7 +308,7 @@ impl Control {
 
     /// Whether clients asked lately, or the node looks around at its start, so that probing serves somebody.
     fn has_clients(&self, now: Time) -> bool {
-        self.start.is_looking(now)
+        self.is_looking(now)
             || self
                 .clients_asked
                 .is_some_and(|asked| now.since(asked) < CLIENTS_WITHIN_US)

@@ -209,6 +209,7 @@ impl Usage {
     pub fn carried_over(&self, older: &Topology, newer: &Topology, now: Time) -> Self {
         let mut new = Self::new(newer, now);
         new.budget = self.budget;
+        new.cap_ignored = self.cap_ignored;
         new.shares.slice = self.shares.slice;
         for (id, provider) in newer.providers.iter().enumerate() {
             let Some(old_id) = older.providers.iter().position(|old| old.name == provider.name) else {

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use detour_core::{Clock, Provider, Time};
+use detour_core::routes::{PlaceWhy, Routes};
+use detour_core::{Clock, Encryption, Provider, Time};
 use detour_resolver::forwarder::Shared;
 use tokio::time::timeout;
 
@@ -69,10 +70,19 @@ fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
     let silent = silent_text(view);
     let mut lines = Vec::new();
     if answering == 0 {
-        lines.push(match trouble {
-            Some(trouble) if !is_offline(view.routes) => format!("no provider answers: {trouble}"),
-            Some(_) | None => "no provider answers: this machine seems offline".to_owned(),
+        let is_withheld = is_cleartext_withheld(view.routes);
+        let parts: Vec<String> = [trouble, silent].into_iter().flatten().collect();
+        lines.push(match (is_offline(view.routes), is_withheld) {
+            (true, false) => "no provider answers: this machine seems offline".to_owned(),
+            (true, true) => {
+                "no provider answers yet: this machine seems offline, or its network lets nothing encrypted through"
+                    .to_owned()
+            }
+            (false, _) => format!("no provider answers: {}", parts.join("; ")),
         });
+        if is_withheld {
+            lines.push("endpoints in the clear have their turn in a moment (select.encryption)".to_owned());
+        }
         lines.push("what is cached is served; providers are asked again as soon as a client asks".to_owned());
         lines.push(match status_command(reached.admin) {
             Some(status) => format!("try: ip route, and then: {status}"),
@@ -93,6 +103,12 @@ fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
         lines.push(format!("try: {status}"));
     }
     lines
+}
+
+/// Whether something may be asked later that may not be now, because all could read it.
+fn is_cleartext_withheld(routes: &Routes) -> bool {
+    let mut endpoints = routes.endpoints.iter();
+    routes.settings.encryption == Encryption::Prefer && endpoints.any(|route| route.why == PlaceWhy::Cleartext)
 }
 
 /// Who has said nothing that shows anything.
@@ -177,7 +193,7 @@ mod tests {
     use detour_core::control::Control;
     use detour_core::health::state::State;
     use detour_core::outcome::Cause;
-    use detour_core::routes::{PlaceWhy, Routes, Settings};
+    use detour_core::routes::Settings;
     use expect_test::expect;
 
     /// Four providers over UDP and TCP, each over both families: endpoints 0 to 3, 4 to 7 and so on.
@@ -195,7 +211,11 @@ mod tests {
     }
 
     fn told(dns: &str, change: impl FnOnce(&mut Routes)) -> String {
-        let topology = Arc::new(to_topology(&four_providers()));
+        told_of(&four_providers(), dns, change)
+    }
+
+    fn told_of(config: &Config, dns: &str, change: impl FnOnce(&mut Routes)) -> String {
+        let topology = Arc::new(to_topology(config));
         let control = Control::new(topology, Settings::default(), Time::ZERO, 1);
         let mut routes = control.routes().as_ref().clone();
         change(&mut routes);
@@ -247,6 +267,33 @@ mod tests {
                 set(routes, endpoint, State::Suspect, PlaceWhy::Suspect, Cause::Timeout);
             }
         }));
+    }
+
+    #[test]
+    fn what_has_its_turn_later_is_told() {
+        let block =
+            |n| format!("[[provider]]\nname = \"p{n}\"\nendpoints = [\"tls://192.0.2.{n}\", \"udp://192.0.2.{n}\"]\n");
+        let text = format!("version = 1\n{}{}", block(1), block(2));
+        let config = Config::parse(&text, std::path::Path::new("detour.toml")).unwrap();
+        let fail = |cause| {
+            move |routes: &mut Routes| {
+                for endpoint in [0, 2] {
+                    set(routes, endpoint, State::Suspect, PlaceWhy::Suspect, cause);
+                }
+            }
+        };
+        let first_two = |cause| {
+            let said = told_of(&config, "127.0.0.1:5300", fail(cause));
+            said.lines().take(2).collect::<Vec<_>>().join("\n")
+        };
+        expect![[r#"
+            no provider answers yet: this machine seems offline, or its network lets nothing encrypted through
+            endpoints in the clear have their turn in a moment (select.encryption)"#]]
+        .assert_eq(&first_two(Cause::Connect));
+        expect![[r#"
+            no provider answers: p1 is suspect (tls-untrusted) since 2 s, p2 is suspect (tls-untrusted) since 2 s
+            endpoints in the clear have their turn in a moment (select.encryption)"#]]
+        .assert_eq(&first_two(Cause::TlsUntrusted));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use detour_rig::process::provider_block;
 use detour_rig::{
-    Authority, Closing, ConnectionLimits, Fake, FakeConfig, Fault, ListedTransports, Transport, TransportSel,
+    Authority, Closing, ConnectionLimits, Fake, FakeConfig, FarEnd, Fault, ListedTransports, Transport, TransportSel,
     TransportStats, zone,
 };
 use serde_json::Value;
@@ -174,16 +175,16 @@ async fn a_connection_closed_with_queries_in_flight_costs_none_of_them() {
         for listed in [ListedTransports::Dot, ListedTransports::Doh] {
             let mut site = Site::new(listed).await;
             site.ask_many(30).await;
+            let fakes = std::mem::take(&mut site.fakes);
             for _ in 0..5 {
+                // While the queries are under way: answers take 10 ms.
                 let closes = async {
                     tokio::time::sleep(Duration::from_millis(5)).await;
-                };
-                tokio::join!(closes, async {
-                    for fake in &site.fakes {
+                    for fake in &fakes {
                         fake.close_connections(TransportSel::All, closing);
                     }
-                });
-                site.ask_many(30).await;
+                };
+                tokio::join!(closes, site.ask_many(30));
             }
         }
     }
@@ -332,4 +333,34 @@ async fn an_idle_limit_is_learned_and_kept() {
         "each server closes one connection at most: {closed}"
     );
     site.ask_well().await;
+}
+
+#[tokio::test]
+async fn a_server_by_other_people_is_understood_over_every_transport() {
+    let authority = Authority::new().unwrap();
+    let trust = tempfile::tempdir().unwrap();
+    let pem = authority.write_pem(trust.path()).unwrap();
+    for listed in [
+        ListedTransports::Udp,
+        ListedTransports::Tcp,
+        ListedTransports::Dot,
+        ListedTransports::Doh,
+    ] {
+        let far = FarEnd::start("far", &authority).unwrap();
+        let block = provider_block(far.name(), &far.endpoints(listed));
+        let line = format!("version = 1\ntrust = [{:?}]\n", pem.display().to_string());
+        let node = Node::start(&config(&[block]).replacen("version = 1\n", &line, 1)).await;
+        for index in 0..20 {
+            let name = format!("far{index}.cedar-mill.org");
+            let reply = Udp::to(node.dns()).await.ask(&Message::query(&name, rtype::A)).await;
+            let expected = [zone::expected_a(&name).unwrap()];
+            assert_eq!(reply.addresses(), expected, "{listed}: {}", node.log());
+        }
+        assert_eq!(
+            node.metric("detour_attempts_total", &["why=\"retry\""]).await,
+            0,
+            "{listed}: {}",
+            node.log()
+        );
+    }
 }

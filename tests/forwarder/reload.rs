@@ -2,10 +2,12 @@
 //! left behind.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_rig::{Fake, FreshNames, ListedTransports, Load, LoadConfig, zone};
+use detour_rig::{Authority, Fake, FakeConfig, FreshNames, ListedTransports, Load, LoadConfig, Transport, zone};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::client::{PATIENCE, Tcp, Udp};
 use crate::faults::hurt;
@@ -14,6 +16,32 @@ use crate::node::{Node, blocks, config, fake, udp_blocks, until};
 
 /// Queries a second during reloads.
 const RATE: u32 = 100;
+
+/// Providers that speak everything, and what a configuration needs to trust them.
+struct Providers {
+    fakes: [Fake; 3],
+    pem: PathBuf,
+    _directory: TempDir,
+}
+
+impl Providers {
+    fn start() -> Self {
+        let (authority, directory) = (Authority::new().unwrap(), tempfile::tempdir().unwrap());
+        let start = |name| Fake::start(FakeConfig::new(name).encrypted(&authority)).unwrap();
+        Self {
+            fakes: ["one", "two", "three"].map(start),
+            pem: authority.write_pem(directory.path()).unwrap(),
+            _directory: directory,
+        }
+    }
+
+    /// A configuration with these of them, by their numbers.
+    fn config(&self, numbers: &[usize], listed: ListedTransports) -> String {
+        let fakes: Vec<&Fake> = numbers.iter().map(|number| &self.fakes[*number]).collect();
+        let trust = format!("version = 1\ntrust = [{:?}]\n", self.pem.display().to_string());
+        config(&blocks(&fakes, listed)).replacen("version = 1\n", &trust, 1)
+    }
+}
 
 fn load(node: &Node, seed: u64, lasts: Duration) -> Load {
     let names = FreshNames {
@@ -37,30 +65,32 @@ async fn providers(node: &Node) -> Vec<String> {
 
 #[tokio::test]
 async fn providers_come_and_go_under_load_and_no_query_is_lost() {
-    let fakes = ["one", "two", "three"].map(fake);
-    let [one, two, three] = &fakes;
-    let node = Node::before(&[one]).await;
-    let load = load(&node, 1, Duration::from_secs(6));
-    let sets: [(&[&Fake], ListedTransports); 5] = [
-        (&[two, three], ListedTransports::Udp),
-        (&[three, one, two], ListedTransports::Tcp),
-        (&[two], ListedTransports::UdpTcp),
-        (&[two, one], ListedTransports::UdpTcp),
-        (&[three], ListedTransports::Udp),
+    let site = Providers::start();
+    let node = Node::start(&site.config(&[0], ListedTransports::Udp)).await;
+    let load = load(&node, 1, Duration::from_secs(8));
+    let sets: [(&[usize], ListedTransports); 7] = [
+        (&[1, 2], ListedTransports::Udp),
+        (&[2, 0, 1], ListedTransports::Tcp),
+        (&[1, 0], ListedTransports::DohDotUdp),
+        (&[1], ListedTransports::UdpTcp),
+        (&[1, 0, 2], ListedTransports::Dot),
+        (&[2, 0], ListedTransports::Doh),
+        (&[2], ListedTransports::Udp),
     ];
     for (second, (set, listed)) in (1..).zip(sets) {
         tokio::time::sleep_until(load.started() + Duration::from_secs(second)).await;
-        node.reloaded(&config(&blocks(set, listed))).await;
-        let names: Vec<_> = set.iter().map(|fake| fake.name().to_owned()).collect();
+        node.reloaded(&site.config(set, listed)).await;
+        let names: Vec<_> = set.iter().map(|number| site.fakes[*number].name().to_owned()).collect();
         assert_eq!(providers(&node).await, names);
     }
     let ledger = load.finish().await.unwrap();
-    assert_eq!(ledger.records.len(), 600);
+    assert_eq!(ledger.records.len(), 800);
     assert_eq!(hurt(&ledger), [""; 0], "stalled {:?}\n{}", ledger.stall, node.log());
     assert_eq!(node.metric("detour_panics_total", &[]).await, 0);
     assert_eq!(node.metric("detour_reports_dropped_total", &[]).await, 0);
 
     // Who is gone is neither asked nor shown.
+    let [one, two, _] = &site.fakes;
     let asked = one.stats().queries() + two.stats().queries();
     let client = Udp::to(node.dns()).await;
     for index in 0..20 {
@@ -70,7 +100,9 @@ async fn providers_come_and_go_under_load_and_no_query_is_lost() {
     assert_eq!(one.stats().queries() + two.stats().queries(), asked);
     let metrics = node.text("/metrics").await;
     for gone in [one, two] {
-        assert!(!metrics.contains(&gone.address().to_string()), "{metrics}");
+        for endpoint in gone.endpoints(ListedTransports::DohDotUdp) {
+            assert!(!metrics.contains(&endpoint), "{metrics}");
+        }
     }
 }
 
@@ -87,7 +119,7 @@ async fn the_same_file_again_keeps_connections_health_and_answers() {
             .ask(&Message::query(&format!("n{index}.alder-lane.com"), rtype::A))
             .await;
     }
-    let connections = || one.stats().tcp.connections + two.stats().tcp.connections;
+    let connections = || [one, two].map(|fake| fake.stats().of(Transport::Tcp).connections);
     let (before, asked) = (connections(), one.stats().queries() + two.stats().queries());
     let shown = |text: String| -> Value {
         let providers: Value = serde_json::from_str(&text).unwrap();
@@ -282,16 +314,18 @@ fn held(node: &Node) -> (usize, u64, u64) {
 
 #[tokio::test]
 async fn three_hundred_reloads_under_load_leave_nothing_behind() {
-    let fakes = ["one", "two", "three"].map(fake);
-    let [one, two, three] = &fakes;
-    let node = Node::before(&[one, two]).await;
+    let site = Providers::start();
+    let node = Node::start(&site.config(&[0, 1], ListedTransports::DohDotUdp)).await;
+    node.has_looked(2).await;
     let (descriptors, threads, _) = held(&node);
     let tasks = node.metric("detour_tasks", &[]).await;
-    let sets: [(&[&Fake], ListedTransports); 4] = [
-        (&[two, three], ListedTransports::Udp),
-        (&[one, three], ListedTransports::Tcp),
-        (&[one, two, three], ListedTransports::UdpTcp),
-        (&[one, two], ListedTransports::Udp),
+    let sets: [(&[usize], ListedTransports); 6] = [
+        (&[1, 2], ListedTransports::Udp),
+        (&[0, 2], ListedTransports::Tcp),
+        (&[0, 1, 2], ListedTransports::DohDotUdp),
+        (&[0, 1, 2], ListedTransports::UdpTcp),
+        (&[1, 2], ListedTransports::Dot),
+        (&[0, 1], ListedTransports::DohDotUdp),
     ];
     let mut loads = Vec::new();
     let (mut settled, mut most) = (0, (0, 0));
@@ -303,7 +337,7 @@ async fn three_hundred_reloads_under_load_leave_nothing_behind() {
         let (set, listed) = sets[round % sets.len()];
         node.reloaded(&format!(
             "{}[limits]\nin-flight = {}\n",
-            config(&blocks(set, listed)),
+            site.config(set, listed),
             1_000 + round % 7
         ))
         .await;

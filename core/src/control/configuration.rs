@@ -45,7 +45,7 @@ impl Control {
         let mut take = |id: EndpointId| old.get_mut(usize::from(id.0)).and_then(Option::take);
         for id in known {
             let mut health = id.and_then(&mut take).unwrap_or_else(|| Health::new(now));
-            health.drop_open();
+            health.drop_open(now);
             // What probes under way would have told is asked again.
             health.probes.hurry(now);
             self.health.push(health);

@@ -2,11 +2,13 @@
 //! client did, so that it can say at once who answers and over which transport.
 //!
 //! For three seconds it behaves as if a client had asked: doubts are probed and settled, and where a provider's first
-//! choice does not answer, the next one gets its turn. Then it is idle again until a client asks.
+//! choice does not answer, the next one gets its turn. Where nobody answers at all it looks for as long again, because
+//! what travels in the clear has its turn only after a while. Then it is idle again until a client asks.
 
 use std::collections::BTreeSet;
 
 use super::{Control, ProbeWhy};
+use crate::health::Health;
 use crate::health::state::State;
 use crate::time::{SEC, Time};
 use crate::topology::EndpointId;
@@ -14,25 +16,32 @@ use crate::topology::EndpointId;
 /// How long a node looks: two seconds show that a path is dead, and the operator is told within three.
 pub const LOOK_US: u64 = 3 * SEC;
 
+/// How long it looks while nobody answers: connecting to a black hole takes two seconds, and two more pass before
+/// cleartext is allowed.
+const LOOK_LONG_US: u64 = 6 * SEC;
+
 /// The first look.
 #[derive(Debug, Default)]
 pub(super) struct Start {
-    /// Until when it lasts.
-    until: Option<Time>,
+    /// When it began, last.
+    since: Option<Time>,
     /// Endpoints that had their probe: at most as many as there are.
     asked: BTreeSet<EndpointId>,
 }
 
 impl Start {
-    /// Whether this node looks at `now`.
-    pub(super) fn is_looking(&self, now: Time) -> bool {
-        self.until.is_some_and(|until| now < until)
+    /// Whether this node looks at `now`; `answered` says whether any endpoint has.
+    pub(super) fn is_looking(&self, now: Time, answered: impl FnOnce() -> bool) -> bool {
+        match self.since.map(|since| now.since(since)) {
+            None => false,
+            Some(age_us) => age_us < LOOK_US || (age_us < LOOK_LONG_US && !answered()),
+        }
     }
 
     /// Another configuration: if it brings new endpoints, a node that has looked before looks again.
     pub(super) fn note_new(&mut self, known: &[Option<EndpointId>], now: Time) {
-        if self.until.is_some() && known.iter().any(Option::is_none) {
-            self.until = Some(now.plus(LOOK_US));
+        if self.since.is_some() && known.iter().any(Option::is_none) {
+            self.since = Some(now);
         }
     }
 
@@ -49,14 +58,20 @@ impl Start {
 impl Control {
     /// The node begins to serve.
     pub fn handle_start(&mut self, now: Time) {
-        self.start.until = Some(now.plus(LOOK_US));
+        self.start.since = Some(now);
         self.settle(now);
+    }
+
+    /// Whether the node looks around, though no client asked.
+    pub(super) fn is_looking(&self, now: Time) -> bool {
+        let answers = |health: &Health| matches!(health.state(), State::Up | State::Probation);
+        self.start.is_looking(now, || self.health.iter().any(answers))
     }
 
     /// While this node looks: probes whom each provider would be asked at, if nothing is known and it was not probed
     /// for this before.
     pub(super) fn probe_choices(&mut self, now: Time) {
-        if !self.start.is_looking(now) {
+        if !self.is_looking(now) {
             return;
         }
         let choices: Vec<EndpointId> = self.routes.choices.iter().map(|choice| choice.endpoint).collect();

@@ -506,7 +506,7 @@ impl Health {
 
     /// Route change or resume: what is in flight is lost and what was known of the path is void.
     pub fn new_path(&mut self, now: Time) {
-        self.drop_open();
+        self.drop_open(now);
         self.no_route = false;
         match self.state {
             State::Suspect => self.forget(Event::NewPath, Cause::NewPath, now),
@@ -522,13 +522,16 @@ impl Health {
     }
 
     /// Nobody will tell how the attempts end that are under way: they count neither as lost nor as answered.
-    pub fn drop_open(&mut self) {
+    pub fn drop_open(&mut self, now: Time) {
         self.open.clear();
         self.timeouts.clear();
         self.maturing.clear();
         self.lapsed.clear();
         self.unheard.clear();
-        self.loss_probes.retain(|(_, answered)| *answered);
+        if self.loss_watch.is_some() {
+            // Its probes are among them.
+            self.measure_loss(now);
+        }
     }
 
     /// Leaves suspect or down without an answer.

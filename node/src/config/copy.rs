@@ -67,6 +67,19 @@ mod tests {
     }
 
     #[test]
+    fn every_key_that_is_a_path_is_one_from_the_root() {
+        let text = "version = 1\ntrust = [\"ca.pem\", '/etc/x.pem']\nstate-dir = \"s\"\n[local-zones]\nhosts = \"hosts\"\n\
+                    [[provider]]\nname = \"a\"\ntrust = [\"../b.pem\"]\nendpoints = [\"udp://192.0.2.1\"]\n";
+        let copy = with_absolute_paths(text, Path::new("/etc/detour/detour.toml")).unwrap();
+        let wanted = text
+            .replace("\"ca.pem\", '/etc/x.pem'", "\"/etc/detour/ca.pem\", \"/etc/x.pem\"")
+            .replace("\"s\"", "\"/etc/detour/s\"")
+            .replace("\"hosts\"", "\"/etc/detour/hosts\"")
+            .replace("../b.pem", "/etc/detour/../b.pem");
+        assert_eq!(copy, wanted);
+    }
+
+    #[test]
     fn what_has_no_relative_path_is_copied_as_it_is() {
         for text in [
             format!("version = 1{REST}"),

@@ -145,7 +145,10 @@ fn loss_is_measured_by_probes_whose_outcome_is_told() {
         .control
         .handle_begun(EndpointId(0), probe_begun(id + 7, sent), Time::at_ms(ms + 1_000));
     bench.configure(named(&[1, 0]), ms + 1_001);
+    // Sixteen new ones decide: of those before nobody tells.
     bench.wait(ms + 2_500, all_well);
+    assert_eq!(bench.place(1), PlaceWhy::Suspect);
+    bench.wait(ms + 3_600, all_well);
     assert_eq!(
         bench.place(1),
         PlaceWhy::Healthy,
@@ -194,8 +197,18 @@ fn a_start_without_a_network_finds_out_within_three_seconds_and_rests() {
     assert!(bench.control.routes().nothing_up);
     assert_eq!(bench.control.routes().uplink_suspect.len(), 1);
     bench.wait(60_000, silence);
-    assert!(bench.probes.iter().all(|(ms, ..)| *ms < 3_000));
+    assert!(bench.probes.iter().all(|(ms, ..)| *ms < 6_000));
     assert!((0..4).all(|endpoint| bench.state(endpoint) == State::Suspect));
+}
+
+#[test]
+fn a_start_where_nothing_encrypted_answers_finds_what_does_in_the_clear() {
+    let mut bench = Bench::new(with_transports(2, &[Transport::Https, Transport::Udp]));
+    bench.control.handle_start(Time::ZERO);
+    bench.wait(60_000, |endpoint| (endpoint % 2 == 1).then_some(Reply::Positive));
+    assert_eq!((bench.state(1), bench.state(3)), (State::Up, State::Up));
+    let (first, last) = (bench.probed(1)[0], bench.probes.last().unwrap().0);
+    assert!((2_000..6_000).contains(&first) && last < 6_000, "{first}, {last}");
 }
 
 #[test]
