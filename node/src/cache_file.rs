@@ -26,6 +26,7 @@ use std::time::Duration;
 use detour_resolver::forwarder::Shared;
 use detour_resolver::tasks::Tasks;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use self::place::Place;
 use crate::board::Board;
@@ -76,34 +77,52 @@ pub(crate) fn start(places: Places, parts: Parts, tasks: &Tasks) {
     };
     let draining = tasks.draining().clone();
     tasks.spawn_job(async move {
-        // What is not read yet would be lost by writing.
-        if read.await.is_err() {
-            return;
+        tokio::select! {
+            // Cancel safe: its thread goes on, and the node stops without it.
+            is_read = read => if is_read.is_err() {
+                return;
+            },
+            // What is not read yet would be lost by writing. Cancel safe: the token stays cancelled.
+            () = draining.cancelled() => return,
         }
-        loop {
-            tokio::select! {
-                // Cancel safe: the change stays noted.
-                () = parts.shared.cache.changed() => {}
-                // Cancel safe: the token stays cancelled.
-                () = draining.cancelled() => break,
+        let unfinished = keep(&place, &parts, &draining).await;
+        let last = async {
+            if let Some(writing) = unfinished {
+                writing.await.ok();
             }
-            tokio::select! {
-                // Cancel safe: a timer.
-                () = tokio::time::sleep(WRITE_EVERY) => {}
-                // Cancel safe: as above.
-                () = draining.cancelled() => break,
+            if parts.shared.cache.is_changed() {
+                write(&place, &parts).await.ok();
             }
-            // Its thread says what went wrong.
-            drop(write(&place, &parts).await);
-        }
-        if parts.shared.cache.is_changed()
-            && tokio::time::timeout(STOP_PATIENCE, write(&place, &parts))
-                .await
-                .is_err()
-        {
+        };
+        if tokio::time::timeout(STOP_PATIENCE, last).await.is_err() {
             tracing::warn!("stopping without having written the cache file");
         }
     });
+}
+
+/// Writes the file from time to time until the node stops; a write that was not finished then.
+async fn keep(place: &Arc<Place>, parts: &Parts, draining: &CancellationToken) -> Option<oneshot::Receiver<()>> {
+    loop {
+        tokio::select! {
+            // Cancel safe: the change stays noted.
+            () = parts.shared.cache.changed() => {}
+            // Cancel safe: the token stays cancelled.
+            () = draining.cancelled() => return None,
+        }
+        tokio::select! {
+            // Cancel safe: a timer.
+            () = tokio::time::sleep(WRITE_EVERY) => {}
+            // Cancel safe: as above.
+            () = draining.cancelled() => return None,
+        }
+        let mut writing = write(place, parts);
+        tokio::select! {
+            // Cancel safe: its thread goes on. It says itself what went wrong.
+            _ = &mut writing => {}
+            // Cancel safe: as above.
+            () = draining.cancelled() => return Some(writing),
+        }
+    }
 }
 
 /// Writes the file in a thread of its own.

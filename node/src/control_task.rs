@@ -188,6 +188,7 @@ impl ControlTask {
         if *topology != *older {
             // Lookups under way go on by the last table of the providers they began with.
             (self.routes, _) = watch::channel(Arc::clone(self.control.routes()));
+            self.learned.ask_again();
         }
         let parts = Parts {
             clock: Arc::clone(&self.clock),

@@ -64,13 +64,18 @@ impl LearnedKeeper {
         }
     }
 
+    /// There are other endpoints than before: some of them may have been known once.
+    pub(crate) fn ask_again(&mut self) {
+        self.arriving = Some(self.store.load(Tree::Latencies));
+    }
+
     /// When [`Self::look`] has something to do.
     #[must_use]
     pub(crate) fn due(&self) -> Option<Time> {
         self.due
     }
 
-    /// What an earlier process left, once; cancel safe, because it stays until it was taken.
+    /// What an earlier process left, once for each time it was asked for; cancel safe, because it stays until it was taken.
     pub(crate) async fn arrived(&mut self) -> Vec<Entry> {
         let Some(arriving) = &mut self.arriving else {
             return std::future::pending().await;

@@ -155,11 +155,18 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal: `TERM`, `HUP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &id])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Asks it to stop; its exit code.
     pub(crate) async fn stop(&mut self) -> i32 {
-        let id = self.child.id().to_string();
-        let asked = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &id]).status();
-        assert!(asked.unwrap().success());
+        self.signal("TERM");
         let mut status = None;
         until("the end", PATIENCE, async || {
             status = self.child.try_wait().unwrap();

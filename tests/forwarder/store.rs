@@ -78,6 +78,24 @@ async fn what_was_learned_is_known_after_a_restart_and_makes_nobody_up() {
 }
 
 #[tokio::test]
+async fn who_comes_back_by_a_reload_is_remembered() {
+    let fakes = ["fake", "other"].map(fake);
+    let mut home = experienced(&fakes[0]).await;
+    home.configure(&[&fakes[1]], "");
+    let mut node = home.start().await;
+    // It has read what there is, and knows nobody of it.
+    on_disk(&node, 1).await;
+    home.configure(&[&fakes[0], &fakes[1]], "");
+    node.signal("HUP");
+    until("restored", PATIENCE, async || {
+        node.metric("detour_latencies_restored_total").await == 1
+    })
+    .await;
+    assert!(node.knowledge_of("fake").await.0);
+    assert_eq!(node.stop().await, 0, "{}", node.log());
+}
+
+#[tokio::test]
 async fn an_idle_store_sleeps() {
     /// Longer than anything in it would take to wake up by itself.
     const WATCHED: Duration = Duration::from_millis(3_500);

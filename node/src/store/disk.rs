@@ -88,11 +88,22 @@ fn of_sled(error: sled::Error) -> StoreError {
         sled::Error::Io(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) => {
             StoreError::Damaged(Box::new(error))
         }
-        sled::Error::Io(error) => StoreError::Io(error),
+        sled::Error::Io(error) => StoreError::Io(of_system(error)),
         sled::Error::CollectionNotFound(_)
         | sled::Error::Unsupported(_)
         | sled::Error::ReportableBug(_)
         | sled::Error::Corruption { .. } => StoreError::Damaged(Box::new(error)),
+    }
+}
+
+/// sled hands an error on as the text that programmers read; the system's number in it has words for everybody.
+fn of_system(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let digits = text.split_once("code: ").map(|(_, rest)| rest);
+    let number = digits.and_then(|rest| rest.split(',').next()?.parse().ok());
+    match (error.raw_os_error(), number) {
+        (None, Some(number)) => io::Error::from_raw_os_error(number),
+        (None, None) | (Some(_), _) => error,
     }
 }
 
@@ -124,6 +135,15 @@ mod tests {
         assert!(matches!(Sled.open(&directory), Err(StoreError::Locked)));
         drop(first);
         assert!(Sled.open(&directory).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_systems_words() {
+        let own = io::Error::from_raw_os_error(28);
+        let handed_on = io::Error::new(own.kind(), format!("{own:?}"));
+        assert_eq!(of_system(handed_on).to_string(), own.to_string());
+        assert_eq!(of_system(io::Error::from_raw_os_error(5)).raw_os_error(), Some(5));
+        assert_eq!(of_system(io::Error::other("no number")).to_string(), "no number");
     }
 
     #[test]

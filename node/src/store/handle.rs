@@ -107,12 +107,16 @@ impl StoreHandle {
     fn ask(&self, request: Request) -> bool {
         self.complain_if_slow();
         match self.requests.try_send(request) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.metrics.count_dropped(StoreDropped::queue);
-                false
+            Ok(()) => return true,
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) if self.activity.is_closing() => {}
+            Err(TrySendError::Disconnected(_)) => {
+                let line = "nothing is kept because its thread has ended: a mistake of Detour's, please report it";
+                self.board.say(PART, line);
             }
         }
+        self.metrics.count_dropped(StoreDropped::queue);
+        false
     }
 
     fn complain_if_slow(&self) {

@@ -5,15 +5,16 @@
 //! something to write, a second later, then after twice as long each time up to five minutes. A store that is damaged
 //! or panics is set aside and written anew from memory; after the second time in one process there is memory only.
 
+mod opening;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 use detour_core::time::SEC;
@@ -22,8 +23,8 @@ use tokio::sync::oneshot;
 
 use super::memory::MemoryStore;
 use super::place::Place;
-use super::value::{self, Unreadable};
-use super::{Entry, Store, StoreError, Tree};
+use super::value;
+use super::{ENTRIES_MAX, Entry, Store, StoreError, Tree};
 use crate::board::Board;
 use crate::metrics::{StoreDropped, StoreFailure, StoreMetrics};
 
@@ -31,13 +32,12 @@ use crate::metrics::{StoreDropped, StoreFailure, StoreMetrics};
 const GATHER_US: u64 = SEC;
 /// First and longest time until a disk that refused is tried again.
 const RETRY_US: (u64, u64) = (SEC, 300 * SEC);
-/// How long a start waits for another process to let go of the store: an earlier one of this node may be stopping, and
-/// takes up to five seconds for it.
-const LOCK_PATIENCE_US: u64 = 6 * SEC;
-/// How often it looks whether it has.
-const LOCK_LOOK: Duration = Duration::from_millis(100);
 /// Damaged stores one process sets aside: a third one means that the disk, or this program, breaks them.
 const SET_ASIDE_MAX: u8 = 2;
+
+/// Keys that wait to be written, at most: every value there may be, and as many removed ones. A further one is counted
+/// as dropped; what memory has of it is written when the store is next opened.
+const CHANGED_MAX: usize = 2 * ENTRIES_MAX;
 
 /// What the board calls the store.
 pub(super) const PART: &str = "store";
@@ -69,7 +69,7 @@ pub(super) struct Activity {
     /// Since when it waits for the disk, microseconds; 0 when it does not.
     waits_since: AtomicU64,
     /// Whether it was asked to close.
-    closing: AtomicU64,
+    closing: AtomicBool,
 }
 
 impl Activity {
@@ -91,11 +91,12 @@ impl Activity {
 
     /// It is being asked to close: it need not wait for anybody.
     pub(super) fn close(&self) {
-        self.closing.store(1, Ordering::Relaxed);
+        self.closing.store(true, Ordering::Relaxed);
     }
 
-    fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed) != 0
+    /// Whether it was asked to close.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -201,7 +202,9 @@ impl Keeper {
     }
 
     fn note_change(&mut self, tree: Tree, key: Vec<u8>) {
-        if self.parts.state.is_some() {
+        if self.changed.len() >= CHANGED_MAX {
+            self.parts.metrics.count_dropped(StoreDropped::full);
+        } else if self.parts.state.is_some() {
             self.changed.insert((tree, key));
             let now = self.now();
             self.changed_since.get_or_insert(now);
@@ -215,109 +218,6 @@ impl Keeper {
             return Some(gathered);
         }
         self.retry.map(|(at, _)| at.max(gathered))
-    }
-
-    /// Waits until no other process has the store, for a while.
-    fn wait_for_place(&mut self) {
-        let Some(state) = self.parts.state.clone() else {
-            return;
-        };
-        let until = self.now().plus(LOCK_PATIENCE_US);
-        loop {
-            match Place::take(&state) {
-                Ok(place) => {
-                    self.place = Some(place);
-                    return;
-                }
-                Err(error @ StoreError::Locked) if self.now() < until && !self.parts.activity.is_closing() => {
-                    self.parts.board.say(PART, &memory_only(&error));
-                    thread::park_timeout(LOCK_LOOK);
-                }
-                // Opening meets it again, and says it.
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Opens the store, or says why there is memory only. A damaged one is set aside, and then it is tried once more.
-    fn open(&mut self) {
-        while self.retry.is_some() && self.disk.is_none() {
-            match self.try_open() {
-                // A disk that can be read need not be one that can be written.
-                Ok(()) if !self.changed.is_empty() => {}
-                Ok(()) => self.note_well(),
-                Err(error @ (StoreError::Damaged(_) | StoreError::Panicked)) => self.replace(&error),
-                Err(error) => {
-                    self.parts.metrics.count_failure(StoreFailure::open);
-                    return self.postpone(&error);
-                }
-            }
-        }
-    }
-
-    fn try_open(&mut self) -> Result<(), StoreError> {
-        let Some(state) = self.parts.state.clone() else {
-            return Ok(());
-        };
-        let place = match self.place.take() {
-            Some(place) => place,
-            None => Place::take(&state)?,
-        };
-        let place = self.place.insert(place);
-        let directory = place.directory()?;
-        if place.note_opening() {
-            place.note_opened();
-            return Err(StoreError::Damaged("processes died while opening it".into()));
-        }
-        self.parts.activity.begin(self.parts.clock.now());
-        let opened = guarded(|| {
-            let store = self.parts.engine.open(&directory)?;
-            let mut found = Vec::new();
-            for tree in Tree::ALL {
-                found.push((tree, store.entries(tree)?));
-            }
-            Ok((store, found))
-        });
-        self.parts.activity.end();
-        place.note_opened();
-        let (store, found) = opened?;
-        self.merge(found);
-        self.disk = Some(store);
-        Ok(())
-    }
-
-    /// Brings memory and what was found on the disk together.
-    fn merge(&mut self, found: Vec<(Tree, Vec<Entry>)>) {
-        if self.is_loaded {
-            // This process has changed what it found, or has begun a new store: memory says what is right.
-            for tree in Tree::ALL {
-                for (key, _) in self.memory.entries(tree).unwrap_or_default() {
-                    self.note_change(tree, key);
-                }
-            }
-        }
-        for (tree, entries) in found {
-            for (key, sealed) in entries {
-                match value::unseal(tree, &key, &sealed) {
-                    // Changed by this process since.
-                    Ok(_) if self.changed.contains(&(tree, key.clone())) => {}
-                    Ok(payload) if !self.is_loaded => {
-                        if self.memory.put(tree, &key, payload).is_err() {
-                            self.parts.metrics.count_dropped(StoreDropped::full);
-                        }
-                    }
-                    // Forgotten by this process.
-                    Ok(_) => self.note_change(tree, key),
-                    // It may be that version's again tomorrow.
-                    Err(Unreadable::Version) => self.parts.metrics.count_dropped(StoreDropped::version),
-                    Err(Unreadable::Checksum) => {
-                        self.parts.metrics.count_dropped(StoreDropped::checksum);
-                        self.note_change(tree, key);
-                    }
-                }
-            }
-        }
-        self.is_loaded = true;
     }
 
     /// Writes what changed.
