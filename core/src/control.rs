@@ -534,8 +534,8 @@ impl Control {
 
     /// Has an endpoint probed.
     fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) {
-        let is_cleartext = |route: &EndpointRoute| route.why == PlaceWhy::Cleartext;
-        let barred = self.routes.endpoint(endpoint).is_some_and(is_cleartext);
+        let is_clear = |own: &Endpoint| !own.transport.is_encrypted();
+        let barred = self.topology.endpoint(endpoint).is_some_and(is_clear) && !self.is_cleartext_allowed(now);
         if barred || self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
             return;
         }

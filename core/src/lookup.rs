@@ -533,7 +533,7 @@ impl Lookup {
                     .topology
                     .provider(step.provider)
                     .is_some_and(|p| p.validates);
-                validates && !asked.contains(&step.provider)
+                validates && !asked.contains(&step.provider) && !is_barred(view.routes, step.endpoint)
             })
         });
         let Some(step) = next.and_then(|offset| {
@@ -558,7 +558,7 @@ impl Lookup {
         view: &mut View<'_>,
     ) -> Option<Slot> {
         let slot = self.attempts.len();
-        if slot >= SLOTS_MAX {
+        if slot >= SLOTS_MAX || is_barred(view.routes, endpoint) {
             return None;
         }
         let timing = view.routes.endpoint(endpoint)?.timing;

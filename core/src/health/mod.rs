@@ -15,6 +15,7 @@ pub mod probe;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -55,9 +56,6 @@ const HOLD_GROWTH: u64 = 4;
 const FALLS_MAX: usize = 16;
 /// Longest hold-down.
 const HOLD_MAX_US: u64 = 60 * SEC;
-/// Unanswered probes of the sixteen that measure loss that mean it lasts. With a third lost, none of them is by
-/// chance in one case of a hundred; with two allowed it was one in ten, and the provider was used again too soon.
-const LOSS_LASTS_AT: usize = 1;
 /// Good answers in a row, begun 100 ms apart, that show a recovery.
 const RECOVERY_ANSWERS: u8 = 3;
 
@@ -223,7 +221,8 @@ impl Health {
             }
             Purpose::Backup => {}
             Purpose::Probe => {
-                if self.loss_watch.is_some() && self.loss_probes.len() < 32 {
+                let is_new = self.loss_probes.iter().all(|(id, _)| *id != begun.id);
+                if self.loss_watch.is_some() && is_new && self.loss_probes.len() < 32 {
                     self.loss_probes.push((begun.id, false));
                 }
             }
@@ -250,7 +249,7 @@ impl Health {
             }
             Finish::Failed(failure) => {
                 // A reset or an ICMP message is also a sign of life of the path, but not of the endpoint.
-                if failure == Failure::NoRoute {
+                if failure == Failure::NoRoute && self.forgiven.is_none_or(|until| until < begun.at) {
                     self.no_route = true;
                     self.probes.no_route(now);
                 }
@@ -394,6 +393,7 @@ impl Health {
     /// The network here has no route to it any more: what is in flight is lost.
     pub fn lost_route(&mut self, now: Time) {
         self.drop_open(now);
+        self.loss_watch = None;
         self.no_route = true;
         self.probes.no_route(now);
     }
@@ -535,6 +535,8 @@ impl Health {
         self.maturing.clear();
         self.lapsed.clear();
         self.unheard.clear();
+        // Their connections may still break, which says nothing about what comes.
+        self.forgiven = self.forgiven.max(Some(now));
         if self.loss_watch.is_some() {
             // Its probes are among them.
             self.measure_loss(now);
@@ -560,23 +562,6 @@ impl Health {
     #[must_use]
     pub fn is_strained(&self) -> bool {
         self.loss.is_strained()
-    }
-
-    /// Sixteen probes from now on show whether it loses.
-    fn measure_loss(&mut self, now: Time) {
-        self.loss_watch = Some(now);
-        self.loss_probes.clear();
-        self.probes.lossy(now);
-    }
-
-    /// What went unanswered says nothing about it any more.
-    fn forget_loss(&mut self, now: Time) {
-        self.loss.clear();
-        self.loss_from = now;
-        self.maturing.clear();
-        self.loss_probes.clear();
-        self.loss_watch = None;
-        self.loss_lasts = false;
     }
 
     /// Does everything that is due at `now`: timeouts, loss, silence, the end of a ramp.
@@ -643,32 +628,6 @@ impl Health {
                 };
                 self.lapsed.insert(id, lapsed);
             }
-        }
-    }
-
-    /// When the last of the probes that measure loss should have been answered.
-    fn loss_due(&self) -> Option<Time> {
-        let timing = self.latencies.timing();
-        let answer_us = timing.p95_us.min(timing.probe_timeout_us);
-        Some(self.loss_watch?.plus(probe::LOSS_WATCH_US).plus(answer_us))
-    }
-
-    /// The probes that measure loss are over: does it last?
-    fn judge_loss(&mut self, now: Time) {
-        let lost = self.loss_probes.iter().filter(|(_, answered)| !answered).count();
-        self.loss_watch = None;
-        if lost < LOSS_LASTS_AT {
-            if self.state == State::Down {
-                self.recover(now);
-            } else {
-                self.clear_doubt(now);
-            }
-        } else if self.loss_lasts {
-            self.recovery = (0, Time::ZERO);
-            self.probes.repeat(now);
-        } else {
-            self.loss_lasts = true;
-            self.fall(now);
         }
     }
 

@@ -590,3 +590,22 @@ fn what_may_not_be_asked_in_the_clear_waits_until_it_may() {
     let (endpoint, ..) = bench.begun.last().unwrap();
     assert_eq!(endpoint % 2, 1);
 }
+
+#[test]
+fn a_second_validator_is_not_asked_in_the_clear() {
+    // Two providers with TLS and a third that has but UDP.
+    let mut topology = with_transports(3, &[Transport::Tls]);
+    topology.endpoints[2].transport = Transport::Udp;
+    let mut bench = bench_of(topology);
+    bench.routes.endpoints[2].why = PlaceWhy::Cleartext;
+    bench.routes.choices = Routes::choose(&bench.routes.topology, &bench.routes.endpoints);
+    let mut bench = bench.start(false);
+    bench.feed(5, |lookup, now, view| {
+        lookup.handle_signal(0, Signal::Answered(Reply::Bogus), now, view)
+    });
+    bench.feed(6, |lookup, now, view| {
+        lookup.handle_signal(1, Signal::Failed(Failure::Reset), now, view)
+    });
+    let asked: Vec<u16> = bench.begun.iter().map(|(endpoint, ..)| *endpoint).collect();
+    assert!(!asked.contains(&2), "{asked:?}");
+}

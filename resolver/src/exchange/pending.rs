@@ -93,6 +93,11 @@ impl PendingQueries {
         std::mem::take(&mut self.queries)
     }
 
+    /// Whether a query waits for longer than `us`.
+    pub(super) fn has_older_than(&self, now: Time, us: u64) -> bool {
+        self.queries.iter().any(|query| now.since(query.begun.at) >= us)
+    }
+
     /// Forgets what is too old; health has judged it long ago.
     pub(super) fn forget_old(&mut self, now: Time) {
         self.queries.retain(|query| now.since(query.begun.at) < FORGET_US);

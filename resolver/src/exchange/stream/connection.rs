@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::Time;
-use detour_core::health::Begun;
+use detour_core::health::{Begun, Purpose};
 use detour_core::outcome::Failure;
 use detour_core::time::SEC;
 use tokio::sync::mpsc;
@@ -24,6 +24,8 @@ use crate::wire::{Expected, Rejected, accept};
 const QUIET_US: u64 = SEC;
 /// With queries in flight and not a byte for this long, another connection takes over what is to come.
 const STALL_US: u64 = 2 * SEC;
+/// With a query in flight for this long and no answer to any meanwhile, likewise: slow as some answers are, one comes.
+const DEAF_US: u64 = 4 * SEC;
 /// Times one query is written.
 const WRITES_MAX: u8 = 2;
 /// How often a connection with queries in flight is looked at.
@@ -46,7 +48,9 @@ pub(super) struct Connection {
     pending: PendingQueries,
     last_read: Time,
     last_used: Time,
-    has_answered: bool,
+    last_answer: Time,
+    /// Queries that the connection takes with it may be written again: it has answered, or stood idle.
+    may_retry: bool,
 }
 
 /// What the task woke up for.
@@ -90,7 +94,8 @@ impl Connection {
             pending: PendingQueries::default(),
             last_read: now,
             last_used: now,
-            has_answered: false,
+            last_answer: now,
+            may_retry: false,
         }
     }
 
@@ -100,11 +105,19 @@ impl Connection {
         loop {
             let opened = self.line.clock.now();
             let token = self.line.tasks.token().child_token();
-            let dialled = self
+            let dial = self
                 .known
                 .dialer
                 .dial(&*self.line.clock, &self.line.tasks, token.clone());
-            let end = match dialled.await {
+            let stop = self.line.tasks.token().clone();
+            let dialled = tokio::select! {
+                biased;
+                // Cancel safe: the token stays cancelled.
+                () = stop.cancelled() => return self.give_up(queue, Failure::Local),
+                // Not cancelled but by a stop.
+                dialled = dial => dialled,
+            };
+            let end = match dialled {
                 Ok(dialled) => {
                     self.known.connected(self.line.clock.now().since(opened));
                     let end = self.carry(dialled, &mut queue).await;
@@ -118,7 +131,7 @@ impl Connection {
             self.sort_out_lost();
             self.number = self.line.next_socket();
             let is_warm = end == End::Idle && lived_us >= SHORT_US && queue.is_some() && self.line.is_kept_warm();
-            if end == End::Stopped {
+            if end == End::Stopped || stop.is_cancelled() {
                 return self.give_up(queue, Failure::Local);
             }
             if self.waiting.is_empty() && !is_warm {
@@ -151,7 +164,7 @@ impl Connection {
 
     /// The connection died: what it carried is written once more if it had answered before, else it failed.
     fn sort_out_lost(&mut self) {
-        let may_retry = std::mem::take(&mut self.has_answered);
+        let may_retry = std::mem::take(&mut self.may_retry);
         for query in self.pending.take_all() {
             if may_retry {
                 self.write_again(query);
@@ -163,7 +176,10 @@ impl Connection {
 
     /// Has a query written once more, unless that was done already.
     fn write_again(&mut self, query: Pending) {
-        if query.writes < WRITES_MAX {
+        let is_wanted = query.attempt.purpose == Purpose::Probe || !query.attempt.reply_to.is_closed();
+        if !is_wanted {
+            self.line.abandoned(&query.attempt, query.begun);
+        } else if query.writes < WRITES_MAX {
             self.line.abandoned(&query.attempt, query.begun);
             self.waiting.push_back((query.attempt, query.writes));
         } else {
@@ -177,6 +193,8 @@ impl Connection {
         let Dialled { mut link, mut arrivals } = dialled;
         let now = self.line.clock.now();
         (self.last_read, self.last_used) = (now, now);
+        // What is written to a connection that stood idle before may meet its end.
+        self.may_retry = self.waiting.is_empty();
         let end = loop {
             if let Some((attempt, writes)) = self.waiting.pop_front() {
                 if self.write(&mut link, attempt, writes).await.is_err() {
@@ -270,7 +288,9 @@ impl Connection {
             return now.since(self.last_used) < self.known.close_after_us(now);
         }
         let quiet_us = now.since(self.last_read);
-        if quiet_us >= STALL_US {
+        // Pings that are answered are no answers.
+        let is_deaf = self.pending.has_older_than(now, DEAF_US) && now.since(self.last_answer) >= DEAF_US;
+        if quiet_us >= STALL_US || is_deaf {
             self.hand_over(queue);
         } else if quiet_us >= QUIET_US {
             link.ping();
@@ -328,9 +348,13 @@ impl Connection {
             attempt,
         });
         // A peer that takes no bytes is as dead as one that sends none.
-        tokio::time::timeout(Duration::from_micros(STALL_US), link.send(key, message))
-            .await
-            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+        let stop = self.line.tasks.token().clone();
+        let sent = tokio::time::timeout(Duration::from_micros(STALL_US), link.send(key, message));
+        tokio::select! {
+            // Cancel safe: the connection is given up.
+            () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
+            sent = sent => sent.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Something came; false ends the connection.
@@ -367,7 +391,8 @@ impl Connection {
         match verdict {
             Some(Ok(mut accepted)) => {
                 accepted.age_s = age_s;
-                self.has_answered = true;
+                self.may_retry = true;
+                self.last_answer = now;
                 if let Some(query) = self.pending.take(own) {
                     self.line
                         .answered(&query.attempt, query.begun, accepted, query.edns_sent, now);

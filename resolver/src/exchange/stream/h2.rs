@@ -156,15 +156,19 @@ async fn receive(key: u16, response: ResponseFuture) -> Option<Arrival> {
             age_s,
         }),
         Err(Refused::Answer(failure)) => Some(Arrival::Failed { key, failure }),
-        Err(Refused::Protocol(error)) if error.reason() == Some(Reason::REFUSED_STREAM) => {
-            Some(Arrival::Unprocessed { key })
-        }
+        Err(Refused::Protocol(error)) if is_unprocessed(&error) => Some(Arrival::Unprocessed { key }),
         Err(Refused::Protocol(error)) if error.is_reset() => {
             let failure = Failure::Reset;
             Some(Arrival::Failed { key, failure })
         }
         Err(Refused::Protocol(_)) => None,
     }
+}
+
+/// Whether the server says that it has not looked at the request (RFC 9113 sections 6.8 and 8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let goes_away = error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+    goes_away || error.reason() == Some(Reason::REFUSED_STREAM)
 }
 
 /// Why a response is no message.
