@@ -5,6 +5,7 @@
 //! An endpoint is condemned here, because only here it is known that another operator answered meanwhile: three
 //! failures while nobody else answers are the uplink's, not the provider's.
 
+pub mod claims;
 mod cleartext;
 mod configuration;
 mod learned;
@@ -75,6 +76,8 @@ pub enum Output {
     },
     /// [`Control::routes`] changed.
     RoutesChanged,
+    /// [`Control::own_report`] changed in a way that peers should hear of at once.
+    OwnReport,
     /// Something an operator cares about.
     Event(Event),
 }

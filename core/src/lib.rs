@@ -24,9 +24,11 @@ pub mod dice;
 pub mod health;
 pub mod idle;
 pub mod lookup;
+pub mod mesh;
 pub mod network;
 pub mod outcome;
 pub mod plan;
+pub mod report;
 pub mod routes;
 #[cfg(test)]
 mod testing;

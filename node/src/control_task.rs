@@ -223,6 +223,7 @@ fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Rout
                 // Readers that are gone need no table.
                 drop(routes.send_replace(Arc::clone(control.routes())));
             }
+            Output::OwnReport => {}
             Output::Event(event) => {
                 let label = |endpoint: EndpointId| {
                     let topology = &control.routes().topology;

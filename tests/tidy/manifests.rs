@@ -3,13 +3,14 @@
 use super::{assert_none, members, read};
 
 /// Who may depend on which other member; who is not here may depend on nobody.
-const EDGES: [(&str, &[&str]); 6] = [
+const EDGES: [(&str, &[&str]); 7] = [
     ("core", &[]),
     ("resolver", &["core"]),
     ("rig", &["core"]),
     ("mesh", &["core", "wire"]),
+    ("mesh/wire", &["core"]),
     ("sim", &["core", "wire"]),
-    ("node", &["core", "resolver", "mesh", "sim"]),
+    ("node", &["core", "resolver", "mesh", "wire", "rig", "sim"]),
 ];
 
 /// Who may use which other member in its tests and examples.

@@ -61,7 +61,7 @@ impl Bench {
             assert_eq!(wakeup, Some((now, "output")));
             match output {
                 Output::Probe { id, endpoint, why } => self.probes.push((ms, id, endpoint.0, why)),
-                Output::RoutesChanged => {}
+                Output::OwnReport | Output::RoutesChanged => {}
                 Output::Event(event) => self.events.push(event),
             }
         }

@@ -691,6 +691,7 @@ impl World {
                     self.log("probe", id & 0xffff, u64::from(endpoint.0));
                     self.begin(id, endpoint, Via::Own, Purpose::Probe, 10 * MS, None);
                 }
+                ControlOutput::OwnReport => {}
                 ControlOutput::RoutesChanged => self.push(now, Event::Routes),
                 ControlOutput::Event(event) => {
                     self.events.push((now, event));
