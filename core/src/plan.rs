@@ -193,14 +193,16 @@ fn first_choice<'r>(
         (Skipped::Rate, &|c, usage| usage.fits(c.provider, c.endpoint, now)),
     ];
     for (reason, wish) in wishes {
-        let kept: Vec<&Choice> = pool.iter().copied().filter(|choice| wish(choice, usage)).collect();
-        if kept.is_empty() {
-            *cap_ignored |= matches!(reason, Skipped::Share | Skipped::Rate);
+        if pool.iter().any(|choice| wish(choice, usage)) {
+            pool.retain(|choice| {
+                let is_kept = wish(choice, usage);
+                if !is_kept {
+                    note(choice.provider, reason);
+                }
+                is_kept
+            });
         } else {
-            for choice in pool.iter().filter(|choice| !kept.contains(choice)) {
-                note(choice.provider, reason);
-            }
-            pool = kept;
+            *cap_ignored |= matches!(reason, Skipped::Share | Skipped::Rate);
         }
     }
     if *cap_ignored {
@@ -228,15 +230,15 @@ fn by_strategy<'r>(
     let is_near = |choice: &Choice| choice.p50_us.is_none_or(|p50| p50 <= near);
     let (chosen, why): (&'r Choice, Chosen) = match routes.settings.strategy {
         Strategy::Balanced => {
-            let fast: Vec<&Choice> = pool.iter().copied().filter(|c| is_near(c)).collect();
-            let slow: Vec<&Choice> = pool.iter().copied().filter(|c| !is_near(c)).collect();
-            explored(routes, question, &slow)
-                .or_else(|| Some((draw(routes, question, Purpose::FirstChoice, &fast)?, Chosen::Balanced)))?
+            let fast = pool.iter().copied().filter(|c| is_near(c));
+            let slow = pool.iter().copied().filter(|c| !is_near(c));
+            explored(routes, question, slow)
+                .or_else(|| Some((draw(routes, question, Purpose::FirstChoice, fast)?, Chosen::Balanced)))?
         }
         Strategy::Fastest => {
             let best = pool.iter().copied().min_by_key(|choice| choice.p50_us.unwrap_or(0))?;
-            let others: Vec<&Choice> = pool.iter().copied().filter(|c| *c != best).collect();
-            explored(routes, question, &others).unwrap_or((best, Chosen::Fastest))
+            let others = pool.iter().copied().filter(|c| *c != best);
+            explored(routes, question, others).unwrap_or((best, Chosen::Fastest))
         }
         // Rendezvous hashing: when a provider leaves, only its own domains move.
         Strategy::Shard => {
@@ -261,7 +263,11 @@ fn near_us(best: Option<u64>) -> u64 {
 }
 
 /// One query in twenty goes to one of `others`, instead of and not in addition to the first choice.
-fn explored<'r>(routes: &Routes, question: Question, others: &[&'r Choice]) -> Option<(&'r Choice, Chosen)> {
+fn explored<'r>(
+    routes: &Routes,
+    question: Question,
+    others: impl Iterator<Item = &'r Choice> + Clone,
+) -> Option<(&'r Choice, Chosen)> {
     if routes.dice.below(EXPLORE_ONE_IN, Purpose::Explore, question.number, 0) != 0 {
         return None;
     }
@@ -269,10 +275,15 @@ fn explored<'r>(routes: &Routes, question: Question, others: &[&'r Choice]) -> O
 }
 
 /// One of `choices` at random.
-fn draw<'r>(routes: &Routes, question: Question, purpose: Purpose, choices: &[&'r Choice]) -> Option<&'r Choice> {
-    let count = u64::try_from(choices.len()).ok()?;
+fn draw<'r>(
+    routes: &Routes,
+    question: Question,
+    purpose: Purpose,
+    mut choices: impl Iterator<Item = &'r Choice> + Clone,
+) -> Option<&'r Choice> {
+    let count = u64::try_from(choices.clone().count()).ok()?;
     let index = routes.dice.below(count, purpose, question.number, 0);
-    choices.get(usize::try_from(index).ok()?).copied()
+    choices.nth(usize::try_from(index).ok()?)
 }
 
 /// Up to two more providers of the same class, as unlike the first as can be had.
@@ -337,8 +348,11 @@ fn shares_jurisdiction(a: &Provider, b: &Provider) -> bool {
 /// Other transports of the providers in the plan, and the first two once more: a lost datagram to the only
 /// provider deserves a second one.
 fn add_second_transports(routes: &Routes, plan: &mut Plan) {
-    let planned = plan.steps.clone();
-    for step in &planned {
+    let planned = plan.steps.len();
+    for index in 0..planned {
+        let Some(step) = plan.steps.get(index).copied() else {
+            continue;
+        };
         let Some(provider) = routes.topology.provider(step.provider) else {
             continue;
         };
@@ -358,17 +372,27 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
         }
     }
     add_cleartext(routes, plan);
-    for step in planned.iter().take(STEPS_MAX.saturating_sub(plan.steps.len()).min(2)) {
-        plan.steps.push(Step {
-            chosen: Chosen::Again,
-            ..*step
-        });
+    for index in 0..STEPS_MAX.saturating_sub(plan.steps.len()).min(2).min(planned) {
+        if let Some(step) = plan.steps.get(index).copied() {
+            plan.steps.push(Step {
+                chosen: Chosen::Again,
+                ..step
+            });
+        }
     }
 }
 
 /// What may be asked in the clear should everything encrypted fail while this query waits: first at the providers of
 /// the plan, then at those of its class that have nothing else.
 fn add_cleartext(routes: &Routes, plan: &mut Plan) {
+    let why = |endpoint| routes.endpoint(endpoint).map(|route| route.why);
+    if !routes
+        .topology
+        .endpoint_ids()
+        .any(|id| why(id) == Some(PlaceWhy::Cleartext))
+    {
+        return;
+    }
     let class_of = |id: ProviderId| routes.topology.provider(id).map(|p| p.class);
     let Some(class) = plan.steps.first().map(|step| class_of(step.provider)) else {
         return;
@@ -385,8 +409,7 @@ fn add_cleartext(routes: &Routes, plan: &mut Plan) {
             continue;
         };
         let barred = |endpoint: &EndpointId| {
-            let why = routes.endpoint(*endpoint).map(|route| route.why);
-            why == Some(PlaceWhy::Cleartext) && plan.steps.iter().all(|step| step.endpoint != *endpoint)
+            why(*endpoint) == Some(PlaceWhy::Cleartext) && plan.steps.iter().all(|step| step.endpoint != *endpoint)
         };
         let endpoint = provider.endpoints.iter().copied().find(barred);
         if let Some(endpoint) = endpoint.filter(|_| plan.steps.len() < STEPS_MAX) {

@@ -43,6 +43,8 @@ pub struct Latencies {
     answers: u64,
     /// What of `counts` is remembered from an earlier process, in the order in which it is forgotten.
     remembered: Vec<u64>,
+    /// What follows from all of that; read far more often than it changes.
+    timing: Timing,
 }
 
 impl Default for Latencies {
@@ -52,6 +54,7 @@ impl Default for Latencies {
             total: 0,
             answers: 0,
             remembered: Vec::new(),
+            timing: Timing::of([None; 5]),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Latencies {
         if self.total >= HALVE_AT {
             self.halve();
         }
+        self.measure();
     }
 
     /// Adds one to a bucket.
@@ -115,6 +119,7 @@ impl Latencies {
                 self.remembered.push(*us);
             }
         }
+        self.measure();
         true
     }
 
@@ -191,31 +196,33 @@ impl Latencies {
         None
     }
 
-    /// A quantile, or `assumed_us` until there is enough to measure by.
-    fn measured_us(&self, permille: u32, assumed_us: u64) -> u64 {
-        if !self.is_measured() {
-            return assumed_us;
-        }
-        self.quantile_us(permille).unwrap_or(assumed_us)
-    }
-
     /// The quantiles that decisions are made with.
     #[must_use]
     pub fn timing(&self) -> Timing {
-        let p95_us = self.measured_us(950, 250 * MS);
-        Timing {
-            p50_us: self.quantile_us(500),
-            p75_us: self.measured_us(750, 250 * MS),
-            p95_us,
-            late_us: self.measured_us(920, 250 * MS),
-            overdue_us: if self.is_measured() {
-                self.measured_us(980, 150 * MS).clamp(10 * MS, OVERDUE_US_MAX)
-            } else {
-                150 * MS
-            },
-            timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
-            probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),
+        self.timing
+    }
+
+    /// Reads them anew, in one pass.
+    fn measure(&mut self) {
+        let mut found = [None; 5];
+        let wanted = [500, 750, 920, 950, 980].map(|permille| self.total.saturating_mul(permille).div_ceil(1_000));
+        let mut open = wanted.iter().zip(&mut found).peekable();
+        let mut seen = 0_u32;
+        for (index, count) in self.counts.iter().enumerate() {
+            seen = seen.saturating_add(u32::from(*count));
+            while let Some((_, place)) = open.next_if(|(wanted, _)| seen >= (**wanted).max(1)) {
+                *place = Some(upper_bound(index));
+            }
+            if open.peek().is_none() {
+                break;
+            }
         }
+        if !self.is_measured() {
+            // The median of a few is better than nothing; everything else is assumed.
+            let [p50, ..] = found;
+            found = [p50, None, None, None, None];
+        }
+        self.timing = Timing::of(found);
     }
 }
 
@@ -239,6 +246,23 @@ pub struct Timing {
     /// endpoint that answers after 1.5 s would soon pass every probe and then fail every client; and with more than
     /// 750 ms a black hole could not be down 2 s after its first lost query (1 s timeout, second probe 250 ms later).
     pub probe_timeout_us: u64,
+}
+
+impl Timing {
+    /// From the median, p75, p92, p95 and p98, as far as they are known.
+    fn of([p50_us, p75_us, p92_us, p95_us, p98_us]: [Option<u64>; 5]) -> Self {
+        let or_assumed = |measured: Option<u64>| measured.unwrap_or(250 * MS);
+        let p95_us = or_assumed(p95_us);
+        Self {
+            p50_us,
+            p75_us: or_assumed(p75_us),
+            p95_us,
+            late_us: or_assumed(p92_us),
+            overdue_us: p98_us.map_or(150 * MS, |p98| p98.clamp(10 * MS, OVERDUE_US_MAX)),
+            timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
+            probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),
+        }
+    }
 }
 
 /// The bucket of an answer time.
