@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use detour_core::Clock;
+use detour_core::{Clock, Time};
 use detour_resolver::forwarder::Shared;
 use detour_resolver::listen::{self, BindError, Bound};
 use detour_resolver::tasks::Tasks;
@@ -116,7 +116,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let (successions, queue) = mpsc::channel(1);
     let metrics = ControlMetrics::register(&mut registry, &topology);
     run_control(planes, queue, metrics, kept.learned(), &tasks);
-    dns.into_iter().for_each(|bound| listen::serve(&shared, bound));
+    listen::serve(&shared, dns);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
         Arc::new(registry),
@@ -198,6 +198,7 @@ fn run_control(
         sleeps: Sleeps::new(now),
         successions,
         token: tasks.token().clone(),
+        rests_until: Time::ZERO,
     };
     // Before the first query: it must not be sent where there is no route.
     control.look_at_network();

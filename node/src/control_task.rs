@@ -25,6 +25,9 @@ use crate::store::Entry;
 
 /// Reports applied per wake-up, so that timers get their turn under load.
 const BATCH: usize = 256;
+/// Rest after reports: a busy node has some for every query, and waking for each costs more than what it says. Nothing
+/// here is decided by a difference of two milliseconds.
+const REST_US: u64 = 2_000;
 
 /// Why the task woke up.
 enum Action {
@@ -65,6 +68,8 @@ pub(crate) struct ControlTask {
     pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
     pub(crate) token: CancellationToken,
+    /// Until when reports wait; zero at the start.
+    pub(crate) rests_until: Time,
 }
 
 impl ControlTask {
@@ -87,11 +92,18 @@ impl ControlTask {
         let now = self.clock.now();
         let due = self.control.poll_timeout(now).map_or(Time::FAR, |(at, _why)| at);
         let due = self.learned.due().map_or(due, |at| at.min(due));
+        let (reports, rest_us) = (&mut self.reports, self.rests_until.since(now));
+        let reported = async {
+            if rest_us > 0 {
+                tokio::time::sleep(Duration::from_micros(rest_us)).await;
+            }
+            reports.recv_many(batch, BATCH).await
+        };
         tokio::select! {
             // Cancel safe: the token stays cancelled.
             () = self.token.cancelled() => Action::Stop,
-            // Cancel safe: recv_many takes messages only when it completes.
-            count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
+            // Cancel safe: a timer, and recv_many takes messages only when it completes.
+            count = reported => if count == 0 { Action::Stop } else { Action::Reports },
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
             // Cancel safe: what arrives stays until it was taken.
@@ -113,8 +125,11 @@ impl ControlTask {
         self.drain();
         match action {
             Action::Reports => {
+                if batch.len() < BATCH {
+                    self.rests_until = now.plus(REST_US);
+                }
                 for report in batch.drain(..) {
-                    self.take(report);
+                    self.take(report, now);
                 }
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
@@ -145,8 +160,7 @@ impl ControlTask {
         }
     }
 
-    fn take(&mut self, report: Report) {
-        let now = self.clock.now();
+    fn take(&mut self, report: Report, now: Time) {
         match report {
             Report::Begun(endpoint, begun) => self.control.handle_begun(endpoint, begun, now),
             Report::Finished(endpoint, begun, finish, at) => {
@@ -172,9 +186,10 @@ impl ControlTask {
         let older = Arc::clone(&self.control.routes().topology);
         if !topology.numbers_endpoints_like(&older) {
             // What was told so far still counts; what is told from here on under the old numbers goes to nobody.
+            let now = self.clock.now();
             for _ in 0..self.reports.len() {
                 if let Ok(report) = self.reports.try_recv() {
-                    self.take(report);
+                    self.take(report, now);
                 }
             }
             let (reporter, reports) = self.reporter.renumbered();

@@ -1,5 +1,7 @@
 //! One question on its way to the providers: what is asked, whatever client asked it.
 
+use std::hash::Hasher;
+
 use detour_core::plan::Question as PlanQuestion;
 
 use crate::wire::name::fingerprint;
@@ -49,6 +51,13 @@ impl Ask {
         }
     }
 
+    /// Whether both ask the same; the domain follows from the name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let kind = |ask: &Self| (ask.key, ask.qtype, ask.qclass, ask.do_bit, ask.cd);
+        kind(self) == kind(other) && self.name == other.name
+    }
+
     /// As plans see it; `number` counts queries.
     #[must_use]
     pub fn for_plan(&self, number: u64) -> PlanQuestion {
@@ -65,4 +74,25 @@ pub fn key_of(name: &NameBuf, qtype: u16, qclass: u16, (do_bit, cd): (bool, bool
     let tail = u64::from(qtype) << 32 | u64::from(qclass) << 16 | u64::from(do_bit) << 1 | u64::from(cd);
     // Two multiplications spread the tail over all bits; the name's hash is keyed already.
     (name.fingerprint_seeded(seed) ^ tail.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
+/// Hashes what is a keyed hash already.
+#[derive(Debug, Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "only for numbers");
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }

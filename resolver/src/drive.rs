@@ -1,26 +1,37 @@
-//! Drives one `detour_core::lookup::Lookup`: attempts out, outcomes in, until it is done.
+//! Drives `detour_core::lookup::Lookup`s: attempts out, outcomes in, until each is done.
 //!
-//! Decides nothing: readiness becomes an [`Action`], the action becomes an input, outputs become attempts.
+//! Decides nothing: what happens becomes an [`Action`], the action becomes an input, outputs become attempts. A lookup is
+//! no task: whoever brings it something to work on does its work, so that an answer is on its way to the client before
+//! the thread that read it reads the next. One task looks after all their timers, and after changes of the routes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::lookup::{Done, GaveUp, Lookup, Output, Slot, Via, View};
 use detour_core::plan::plan;
 use detour_core::routes::Routes;
-use detour_core::{EndpointId, Time};
-use tokio::sync::{mpsc, watch};
+use detour_core::{EndpointId, health::Finish};
+use parking_lot::Mutex;
 
 use crate::ask::Ask;
-use crate::exchange::{Attempt, AttemptEvent};
+use crate::cache::Entry;
+use crate::exchange::{Attempt, AttemptEvent, Listener};
 use crate::forwarder::Shared;
 use crate::generation::Generation;
+use crate::inflight::Waiter;
 use crate::report::Report;
 use crate::wire::Accepted;
 
-/// Events of one lookup that may wait: sixteen attempts with one outcome, one garbage and three mismatches each.
-const EVENTS: usize = 80;
+/// Things that may wait for a lookup while another thread works on it: sixteen attempts with one outcome, one garbage
+/// and three mismatches each, and the table changing meanwhile.
+const WAITING_MAX: usize = 96;
+
+/// Lookups that one task has work before others get their turn.
+const TURN: usize = 32;
 
 /// How a question ended.
 #[derive(Debug)]
@@ -33,48 +44,208 @@ pub(crate) enum Outcome {
     GaveUp(GaveUp),
 }
 
-/// Why the driver woke up.
+/// What there is to work on.
+#[derive(Debug)]
 enum Action {
     Event(AttemptEvent),
     Routes,
     Timeout,
 }
 
-/// Asks the providers.
-pub(crate) async fn drive(shared: &Shared, ask: &Arc<Ask>, positive_known: bool) -> Outcome {
-    let (sender, mut events) = mpsc::channel(EVENTS);
-    let mut driver = Driver::start(shared, ask, positive_known, sender);
-    loop {
-        if let Some(outcome) = driver.carry_out() {
-            return outcome;
-        }
-        let action = driver.select(&mut events).await;
-        driver.apply(action);
+/// A lookup under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    shared: Arc<Shared>,
+    ask: Arc<Ask>,
+    /// The expired answer it is to refresh.
+    stale: Option<Arc<Entry>>,
+    /// Where it is found among those in flight.
+    place: u64,
+    /// Tells it from earlier ones of the same place.
+    number: u64,
+    is_over: AtomicBool,
+    /// What came while somebody else worked on it.
+    waiting: Mutex<Vec<Action>>,
+    /// Until it is over. Never waited for: who cannot have it leaves word in `waiting`.
+    driver: Mutex<Option<Driver>>,
+}
+
+impl Listener for Running {
+    fn hear(self: Arc<Self>, event: AttemptEvent, now: Time) {
+        self.take(Action::Event(event), now);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }
 
-struct Driver<'a> {
-    shared: &'a Shared,
+impl Shared {
+    /// Asks the providers for `waiter`, or has it wait for what somebody else asked.
+    pub(crate) fn ask_providers(
+        self: &Arc<Self>,
+        ask: &Arc<Ask>,
+        stale: Option<&Arc<Entry>>,
+        waiter: Box<dyn Waiter>,
+        now: Time,
+    ) {
+        let number = self.next_number();
+        let running = self.inflight.join(ask, waiter, |place| {
+            Arc::new(Running {
+                shared: Arc::clone(self),
+                ask: Arc::clone(ask),
+                stale: stale.map(Arc::clone),
+                place,
+                number,
+                is_over: AtomicBool::new(false),
+                waiting: Mutex::default(),
+                driver: Mutex::default(),
+            })
+        });
+        if let Some(running) = running {
+            tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
+            running.guarded(|running| running.start(now));
+        }
+    }
+
+    /// Looks after the timers of all lookups, until shutdown; then those left are dropped, and who waits for them helps
+    /// itself.
+    pub(crate) async fn tend_lookups(self: Arc<Self>) {
+        let mut routes = self.generation().watch_routes();
+        loop {
+            let now = self.clock.now();
+            let (due, next) = self.inflight.take_due(now);
+            wake(due, &|| Action::Timeout, now).await;
+            let all = tokio::select! {
+                // Cancel safe: a timer.
+                () = tokio::time::sleep(Duration::from_micros(next.since(now))) => false,
+                // Cancel safe: it says that the timers are to be looked at, which they are after any of these.
+                () = self.inflight.earlier() => false,
+                // Cancel safe: the change stays marked as unseen.
+                changed = routes.changed() => {
+                    if changed.is_err() {
+                        // Another generation: those of the old one go on by its last table.
+                        tokio::select! {
+                            () = self.succeeded.notified() => {}
+                            // Cancel safe: the token stays cancelled.
+                            () = self.tasks.token().cancelled() => {}
+                        }
+                        routes = self.generation().watch_routes();
+                    }
+                    true
+                }
+                // Cancel safe: the token stays cancelled.
+                () = self.tasks.token().cancelled() => break,
+            };
+            if all {
+                wake(self.inflight.all(), &|| Action::Routes, self.clock.now()).await;
+            }
+        }
+        for running in self.inflight.all() {
+            self.inflight.finish(running.place, None);
+        }
+    }
+}
+
+/// Has lookups work, with turns for others in between.
+async fn wake(all: Vec<Arc<Running>>, action: &(dyn Fn() -> Action + Sync), now: Time) {
+    for (count, running) in all.into_iter().enumerate() {
+        running.take(action(), now);
+        if count % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Running {
+    /// What is asked.
+    pub(crate) fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Does something for it; if that panics, it is over without an answer, and nothing else is.
+    fn guarded(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.shared.tasks.note_panic();
+            self.is_over.store(true, Ordering::Relaxed);
+            if let Some(mut driver) = self.driver.try_lock() {
+                *driver = None;
+            }
+            self.shared.inflight.finish(self.place, None);
+        }
+    }
+
+    fn start(self: &Arc<Self>, now: Time) {
+        let started = Driver::start(self, now);
+        *self.driver.lock() = Some(started);
+        self.work(None, now);
+    }
+
+    /// Works on `action`, or leaves it to who works on others.
+    fn take(self: &Arc<Self>, action: Action, now: Time) {
+        self.guarded(|own| own.work(Some(action), now));
+    }
+
+    fn work(self: &Arc<Self>, mut action: Option<Action>, now: Time) {
+        loop {
+            let Some(mut driver) = self.driver.try_lock() else {
+                let Some(action) = action.take() else {
+                    return;
+                };
+                let mut waiting = self.waiting.lock();
+                if waiting.len() < WAITING_MAX {
+                    waiting.push(action);
+                }
+                drop(waiting);
+                // Whoever it was may have looked before this was there.
+                continue;
+            };
+            let Some(own) = driver.as_mut() else {
+                return;
+            };
+            let outcome = own.work(self, action.take(), now);
+            if let Some(outcome) = outcome {
+                *driver = None;
+                drop(driver);
+                self.is_over.store(true, Ordering::Relaxed);
+                let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
+                self.shared.inflight.finish(self.place, Some((&resolved, now)));
+                return;
+            }
+            drop(driver);
+            if self.waiting.lock().is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a lookup under way has.
+#[derive(Debug)]
+struct Driver {
     /// The one it began with, to its end.
     generation: Arc<Generation>,
-    ask: &'a Arc<Ask>,
-    changes: watch::Receiver<Arc<Routes>>,
     routes: Arc<Routes>,
     lookup: Lookup,
-    sender: mpsc::Sender<AttemptEvent>,
     /// Endpoint and, once known, beginning of each attempt.
     attempts: Vec<(EndpointId, Option<Begun>)>,
     /// Answers by attempt; at most one of them leaves.
     answers: Vec<(Slot, Accepted)>,
+    /// When it will be woken.
+    wakes: Time,
 }
 
-impl<'a> Driver<'a> {
-    fn start(shared: &'a Shared, ask: &'a Arc<Ask>, positive_known: bool, sender: mpsc::Sender<AttemptEvent>) -> Self {
+impl Driver {
+    fn start(running: &Running, now: Time) -> Self {
+        let shared = &running.shared;
         let generation = shared.generation();
-        let mut changes = generation.routes.clone();
-        let routes = Arc::clone(&changes.borrow_and_update());
-        let now = shared.clock.now();
-        let question = ask.for_plan(shared.next_number());
+        let routes = generation.routes();
+        let question = running.ask.for_plan(running.number);
+        let positive_known = running.stale.as_ref().is_some_and(|entry| entry.is_positive());
         let lookup = {
             let mut usage = generation.usage.lock();
             let plan = plan(&routes, &mut usage, question, now, &mut |_, _| {});
@@ -86,20 +257,44 @@ impl<'a> Driver<'a> {
             Lookup::start(plan, positive_known, now, &mut view)
         };
         Self {
-            shared,
             generation,
-            ask,
-            changes,
             routes,
             lookup,
-            sender,
-            attempts: Vec::with_capacity(4),
+            attempts: Vec::new(),
             answers: Vec::new(),
+            wakes: Time::FAR,
         }
     }
 
+    /// Works on what there is; the outcome once it is done.
+    fn work(&mut self, running: &Arc<Running>, action: Option<Action>, now: Time) -> Option<Outcome> {
+        let mut actions: Vec<Action> = Vec::new();
+        if let Some(action) = action {
+            self.apply(action, now);
+        }
+        loop {
+            if let Some(outcome) = self.carry_out(running, now) {
+                return Some(outcome);
+            }
+            std::mem::swap(&mut actions, &mut *running.waiting.lock());
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions.drain(..) {
+                self.apply(action, now);
+            }
+        }
+        let due = self.lookup.poll_timeout().map_or(Time::FAR, |(at, _)| at);
+        if due < self.wakes {
+            self.wakes = due;
+            running.shared.inflight.wake_at(due, running.place, running.number);
+        }
+        None
+    }
+
     /// Does what the lookup wants; the outcome once it is done.
-    fn carry_out(&mut self) -> Option<Outcome> {
+    fn carry_out(&mut self, running: &Arc<Running>, now: Time) -> Option<Outcome> {
+        let shared = &running.shared;
         while let Some(output) = self.lookup.poll_output() {
             match output {
                 Output::Begin {
@@ -112,28 +307,28 @@ impl<'a> Driver<'a> {
                     debug_assert_eq!(slot, self.attempts.len(), "slots count up");
                     self.attempts.push((endpoint, None));
                     let attempt = Attempt {
-                        id: self.shared.next_attempt(),
+                        id: shared.next_attempt(),
                         purpose: why.purpose(),
-                        ask: Arc::clone(self.ask),
+                        ask: Arc::clone(&running.ask),
                         slot,
-                        reply_to: self.sender.clone(),
+                        reply_to: Some(Arc::<Running>::clone(running)),
                         without_edns: via == Via::NoEdns,
-                        made: self.shared.clock.now(),
+                        made: now,
                         via,
                     };
                     self.generation.exchanges.begin(endpoint, attempt);
                 }
                 Output::Disagreed { slot, endpoint, rcode } => {
                     if let Some(begun) = self.begun(slot) {
+                        let domain = running.ask.domain;
                         self.generation
                             .reporter
-                            .send(Report::Disagreed(endpoint, begun, self.ask.domain, rcode));
+                            .send(Report::Disagreed(endpoint, begun, domain, rcode));
                     }
                 }
                 Output::Mismatched { slot, endpoint } => {
                     if let Some(begun) = self.begun(slot) {
-                        let now = self.shared.clock.now();
-                        let finish = detour_core::health::Finish::Mismatched;
+                        let finish = Finish::Mismatched;
                         self.generation
                             .reporter
                             .send(Report::Finished(endpoint, begun, finish, now));
@@ -161,24 +356,9 @@ impl<'a> Driver<'a> {
         }
     }
 
-    async fn select(&mut self, events: &mut mpsc::Receiver<AttemptEvent>) -> Action {
-        let now = self.shared.clock.now();
-        let due = self.lookup.poll_timeout().map_or(Time::FAR, |(at, _)| at);
-        tokio::select! {
-            biased;
-            // Cancel safe: recv of a channel. The driver holds a sender, so it never ends.
-            Some(event) = events.recv() => Action::Event(event),
-            // Cancel safe: the change stays marked as unseen. After a reload nobody changes this generation's routes.
-            Ok(()) = self.changes.changed() => Action::Routes,
-            // Cancel safe: a timer.
-            () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
-        }
-    }
-
-    fn apply(&mut self, action: Action) {
-        let now = self.shared.clock.now();
+    fn apply(&mut self, action: Action, now: Time) {
         if matches!(action, Action::Routes) {
-            self.routes = Arc::clone(&self.changes.borrow_and_update());
+            self.routes = self.generation.routes();
         }
         let mut usage = self.generation.usage.lock();
         let mut view = View {
@@ -198,7 +378,12 @@ impl<'a> Driver<'a> {
                 self.lookup.handle_signal(event.slot, event.signal, now, &mut view);
             }
             Action::Routes => self.lookup.handle_routes(now, &mut view),
-            Action::Timeout => self.lookup.handle_timeout(now, &mut view),
+            Action::Timeout => {
+                if now >= self.wakes {
+                    self.wakes = Time::FAR;
+                }
+                self.lookup.handle_timeout(now, &mut view);
+            }
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The data plane put together: everything a query needs, shared by all that serve one.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::acl::Acl;
 use crate::ask::Ask;
@@ -24,6 +23,7 @@ use crate::listen::TcpLimits;
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::wire::NameBuf;
@@ -85,6 +85,10 @@ pub struct Shared {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) local: Arc<Local>,
     pub(crate) inflight: InFlight,
+    /// Told of each new generation.
+    pub(crate) succeeded: Notify,
+    /// What the threads wait for that read datagrams.
+    pub(crate) readers: Arc<Readers>,
     pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
@@ -108,10 +112,14 @@ impl Shared {
     #[must_use]
     pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Arc<Self> {
         let metrics = Metrics::register(registry);
+        let readers = Readers::new(&parts.tasks, &parts.clock);
+        let generation = Generation::new(&settings, &parts, &metrics, &readers, None);
         Arc::new(Self {
-            generation: RwLock::new(Arc::new(Generation::new(&settings, &parts, &metrics, None))),
+            generation: RwLock::new(Arc::new(generation)),
             local: Arc::new(Local::new(settings.local)),
             inflight: InFlight::default(),
+            succeeded: Notify::new(),
+            readers,
             permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
             connections: Places::new(settings.tcp.connections),
@@ -133,8 +141,15 @@ impl Shared {
     /// are the ones of the start. The reporter is the old one exactly where endpoints keep their numbers.
     pub fn succeed(&self, settings: &Settings, parts: &Parts) {
         let older = self.generation();
-        let newer = Arc::new(Generation::new(settings, parts, &self.metrics, Some(&older)));
+        let newer = Arc::new(Generation::new(
+            settings,
+            parts,
+            &self.metrics,
+            &self.readers,
+            Some(&older),
+        ));
         *self.generation.write() = Arc::clone(&newer);
+        self.succeeded.notify_one();
         self.metrics.forget_gone(&older.topology, &newer.topology);
         self.permits.resize(settings.in_flight, &self.tasks);
         self.shares.resize(settings.in_flight);
@@ -153,12 +168,6 @@ impl Shared {
     #[must_use]
     pub fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.generation.read())
-    }
-
-    /// Whether this client may ask, and what keys the cache: one look at the generation for a query that hits.
-    pub(crate) fn admit(&self, client: IpAddr) -> (bool, u64) {
-        let generation = self.generation.read();
-        (generation.allows(client), generation.key_seed)
     }
 
     /// How long a client connection may be silent.
@@ -183,8 +192,6 @@ impl Shared {
             return;
         };
         let generation = self.generation();
-        // Nobody listens: the outcome goes to health alone.
-        let (reply_to, _) = mpsc::channel(1);
         let attempt = Attempt {
             id,
             purpose: Purpose::Probe,
@@ -196,7 +203,8 @@ impl Shared {
                 generation.key_seed,
             )),
             slot: 0,
-            reply_to,
+            // The outcome goes to health alone.
+            reply_to: None,
             without_edns: false,
             made: self.clock.now(),
             via: Via::Own,

@@ -20,6 +20,7 @@ use crate::exchange::{ExchangeParts, Exchanges, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
 use crate::listen::TcpLimits;
 use crate::metrics::{EndpointCounters, Metrics};
+use crate::readers::Readers;
 use crate::report::Reporter;
 
 /// What queries are served by.
@@ -52,7 +53,13 @@ struct Lines {
 
 impl Generation {
     /// The generation of a start, or the one that follows `older`.
-    pub(crate) fn new(settings: &Settings, parts: &Parts, metrics: &Metrics, older: Option<&Self>) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        parts: &Parts,
+        metrics: &Metrics,
+        readers: &Arc<Readers>,
+        older: Option<&Self>,
+    ) -> Self {
         let topology = Arc::clone(&parts.routes.borrow().topology);
         let lines = Lines {
             remotes: parts.remotes.clone(),
@@ -73,7 +80,7 @@ impl Generation {
                 (None, None) => Arc::new(Mutex::new(Usage::new(&topology, now))),
             },
             exchanges: same_lines.map_or_else(
-                || Arc::new(exchanges(&topology, &lines, parts)),
+                || Arc::new(exchanges(&topology, &lines, parts, readers)),
                 |older| Arc::clone(&older.exchanges),
             ),
             counters: same_numbers.map_or_else(
@@ -121,12 +128,13 @@ impl Generation {
 }
 
 /// New lines to all endpoints.
-fn exchanges(topology: &Topology, lines: &Lines, parts: &Parts) -> Exchanges {
+fn exchanges(topology: &Topology, lines: &Lines, parts: &Parts, readers: &Arc<Readers>) -> Exchanges {
     let exchange_parts = ExchangeParts {
         reporter: Arc::clone(&parts.reporter),
         clock: Arc::clone(&parts.clock),
         tasks: parts.tasks.clone(),
         source_ports: lines.source_ports,
+        readers: Arc::clone(readers),
     };
     Exchanges::new(topology, &lines.remotes, &exchange_parts)
 }
@@ -209,13 +217,14 @@ mod tests {
         let (shared, _control) = shared(2);
         let here = "127.0.0.1:9";
         let (inside, outside) = ([127, 0, 0, 1].into(), [192, 0, 2, 1].into());
-        assert!(shared.admit(inside).0 && !shared.admit(outside).0);
+        let allows = |client| shared.generation().allows(client);
+        assert!(allows(inside) && !allows(outside));
         let wider = Settings {
             acl: Acl::new(vec!["192.0.2.0/24".parse().unwrap()]),
             ..settings(3)
         };
         succeed(&shared, &wider, topology(here), here);
-        assert!(!shared.admit(inside).0 && shared.admit(outside).0);
+        assert!(!allows(inside) && allows(outside));
         assert_eq!(shared.permits.free(), 3);
     }
 }

@@ -17,6 +17,7 @@ pub mod listen;
 pub mod local;
 pub mod metrics;
 mod places;
+mod readers;
 pub mod report;
 mod serve;
 pub mod tasks;

@@ -176,20 +176,25 @@ impl Metrics {
         }
     }
 
-    /// A query came.
-    pub fn count_query(&self, transport: Transport) {
+    /// So many queries came.
+    pub fn count_queries(&self, transport: Transport, count: u64) {
         let [udp, tcp] = &self.queries;
         match transport {
-            Transport::udp => udp.inc(),
-            Transport::tcp => tcp.inc(),
+            Transport::udp => udp.inc_by(count),
+            Transport::tcp => tcp.inc_by(count),
         };
     }
 
     /// A reply leaves.
     pub fn count_reply(&self, source: Source) {
+        self.count_replies(source, 1);
+    }
+
+    /// So many replies leave; none is not counted at all, which spares the readers of a busy counter.
+    pub fn count_replies(&self, source: Source, count: u64) {
         let index = SOURCES.iter().position(|s| *s == source);
-        if let Some(counter) = index.and_then(|i| self.replies.get(i)) {
-            counter.inc();
+        if let Some(counter) = index.and_then(|i| self.replies.get(i)).filter(|_| count > 0) {
+            counter.inc_by(count);
         }
     }
 }

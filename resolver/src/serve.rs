@@ -7,16 +7,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use detour_core::Time;
 use detour_core::lookup::GaveUp;
 use detour_core::outcome::Reply;
 use detour_core::time::SEC;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ask::{Ask, key_of};
-use crate::cache::{Entry, Failure, Found};
-use crate::drive::{Outcome, drive};
+use crate::cache::{Entry, Failure, Found, Wanted};
+use crate::drive::Outcome;
 use crate::forwarder::Shared;
-use crate::inflight::Role;
+use crate::generation::Generation;
+use crate::inflight::Waiter;
 use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
 use crate::wire::code::{class, ede, rcode};
@@ -44,7 +46,9 @@ pub(crate) enum Resolved {
 /// What is to be done about a query.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The reply is written.
+    /// The reply is written, from a fresh cache entry; counted by the caller, who may count many at once.
+    Hit,
+    /// The reply is written and counted.
     Replied,
     /// There is no reply.
     Silence,
@@ -61,6 +65,21 @@ pub(crate) struct Miss {
     pub(crate) stale: Option<Arc<Entry>>,
 }
 
+/// A refresh that a client may wait for, or have left.
+struct Refresh {
+    sender: oneshot::Sender<Resolved>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Waiter for Refresh {
+    fn resolved(self: Box<Self>, resolved: &Resolved, _merged: bool, _now: Time) {
+        // The client may have been served already.
+        drop(self.sender.send(resolved.clone()));
+    }
+
+    fn crowded(self: Box<Self>) {}
+}
+
 /// The verdict on a query that takes more than a look.
 fn resolve(query: Query, via: Via, client: IpAddr, stale: Option<Arc<Entry>>) -> Verdict {
     Verdict::Resolve(Box::new(Miss {
@@ -71,10 +90,33 @@ fn resolve(query: Query, via: Via, client: IpAddr, stale: Option<Arc<Entry>>) ->
     }))
 }
 
+/// What queries are judged by that are there at the same time.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    generation: Arc<Generation>,
+    now: Time,
+}
+
 impl Shared {
+    /// This moment. For the queries at hand, not for those to come.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            generation: self.generation(),
+            now: self.clock.now(),
+        }
+    }
+
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
-    pub(crate) fn answer_now(&self, message: &[u8], client: IpAddr, via: Via, out: &mut Vec<u8>) -> Verdict {
-        let (is_allowed, key_seed) = self.admit(client);
+    pub(crate) fn answer_now(
+        &self,
+        moment: &Moment,
+        message: &[u8],
+        client: IpAddr,
+        via: Via,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        let (now, key_seed) = (moment.now, moment.generation.key_seed);
+        let is_allowed = moment.generation.allows(client);
         let query = match parse(message) {
             Parsed::Silence => return Verdict::Silence,
             Parsed::Reject(reject) => {
@@ -93,7 +135,6 @@ impl Shared {
         if self.answer_by_policy(&query, via, out) {
             return Verdict::Replied;
         }
-        let now = self.clock.now();
         self.local.look_if_due(now, &self.tasks);
         if let Some(found) = self.local.find(&query.name, client) {
             // What comes from a file that is being read waits for its end, as a miss does.
@@ -107,16 +148,18 @@ impl Shared {
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let kind = (query.qtype, query.qclass);
         let key = key_of(&query.name, query.qtype, query.qclass, flags, key_seed);
-        let stale = match self.cache.find(key, &query.name, kind, flags, now) {
-            Found::Fresh(entry) => {
-                self.metrics.count_reply(Source::cache);
-                let freshness = Freshness::Fresh {
-                    age_s: entry.age_s(now),
-                };
-                let limit = reply_limit(&query.echo, via);
-                write(&entry.answer, &query.echo, freshness, &[], limit, out);
-                return Verdict::Replied;
-            }
+        let wanted = Wanted {
+            key,
+            name: &query.name,
+            kind,
+            flags,
+        };
+        let found = self.cache.look(&wanted, now, |answer, age_s| {
+            let limit = reply_limit(&query.echo, via);
+            write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, out);
+        });
+        let stale = match found {
+            Found::Fresh(()) => return Verdict::Hit,
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
         };
@@ -200,47 +243,54 @@ impl Shared {
         write_error(&query.echo, rcode::SERVFAIL, &[], out);
     }
 
-    /// Resolves a miss and writes its reply at the end of `out`.
-    pub(crate) async fn answer_miss(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) {
-        let query = &miss.query;
+    /// Whether a miss has to wait for something before providers are asked: a file that is being read, or the refresh of
+    /// a stale answer.
+    pub(crate) fn must_wait(&self, miss: &Miss, now: Time) -> bool {
+        miss.stale.is_some() || self.local.is_being_read(now)
+    }
+
+    /// Waits for it. True: the reply is at the end of `out`. False: providers have to be asked.
+    pub(crate) async fn answer_waiting(self: &Arc<Self>, miss: &Miss, out: &mut Vec<u8>) -> bool {
         // A name that was added to the hosts file a moment ago must not be asked of a provider.
         self.local.settle(self.clock.now()).await;
         if self.answer_locally(miss, out) {
-            return;
+            return true;
         }
-        let ask = Arc::new(Ask::of(query, self.generation().key_seed));
-        tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
-        if let Some(stale) = &miss.stale {
-            return self.answer_with_stale(miss, &ask, stale, out).await;
-        }
-        let now = self.clock.now();
-        if let Some(failure) = self.cache.find_failure(&ask, now) {
-            self.metrics.count_reply(Source::failure_cache);
-            let resolved = match failure {
-                Failure::Agreed(entry) => Resolved::Agreed(entry),
-                Failure::Unreached(why) => Resolved::Unreached(why),
-            };
-            self.write_resolved(&resolved, miss, &[CACHED_ERROR], out);
-            return;
-        }
-        let (resolved, source) = match self.inflight.join(&ask) {
-            Role::Leader(leader) => {
-                let resolved = self.resolve(&ask, None).await;
-                leader.finish(&resolved);
-                (resolved, Source::provider)
-            }
-            Role::Follower(answer) => match answer.await {
-                Ok(resolved) => (resolved, Source::merged),
-                Err(_) => return self.answer_panic(query, out),
-            },
-            Role::Crowded => return self.answer_overload(miss, out),
+        let Some(stale) = &miss.stale else {
+            return false;
         };
-        let source = match resolved {
+        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        self.answer_with_stale(miss, &ask, stale, out).await;
+        true
+    }
+
+    /// Writes the reply of a miss at the end of `out` if what is known has changed since it was one, or a failure is
+    /// remembered; else says what to ask.
+    pub(crate) fn answer_from_memory(&self, miss: &Miss, out: &mut Vec<u8>, now: Time) -> Option<Arc<Ask>> {
+        if self.answer_locally(miss, out) {
+            return None;
+        }
+        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        let Some(failure) = self.cache.find_failure(&ask, now) else {
+            return Some(ask);
+        };
+        self.metrics.count_reply(Source::failure_cache);
+        let resolved = match failure {
+            Failure::Agreed(entry) => Resolved::Agreed(entry),
+            Failure::Unreached(why) => Resolved::Unreached(why),
+        };
+        self.write_resolved(&resolved, miss, &[CACHED_ERROR], out, now);
+        None
+    }
+
+    /// Writes what the providers said at the end of `out`.
+    pub(crate) fn answer_resolved(&self, resolved: &Resolved, miss: &Miss, merged: bool, out: &mut Vec<u8>, now: Time) {
+        self.metrics.count_reply(match resolved {
             Resolved::Unreached(_) => Source::no_answer,
-            Resolved::Answer(_) | Resolved::Agreed(_) => source,
-        };
-        self.metrics.count_reply(source);
-        self.write_resolved(&resolved, miss, &[], out);
+            Resolved::Answer(_) | Resolved::Agreed(_) if merged => Source::merged,
+            Resolved::Answer(_) | Resolved::Agreed(_) => Source::provider,
+        });
+        self.write_resolved(resolved, miss, &[], out, now);
     }
 
     /// A stale answer is at hand: a refresh gets 1.8 s, or no time at all where it would be in vain.
@@ -255,7 +305,7 @@ impl Shared {
             };
             if let Some(resolved @ Resolved::Answer(_)) = resolved {
                 self.metrics.count_reply(Source::provider);
-                return self.write_resolved(&resolved, miss, &[], out);
+                return self.write_resolved(&resolved, miss, &[], out, self.clock.now());
             }
         }
         self.write_stale(stale, miss, out);
@@ -288,39 +338,25 @@ impl Shared {
         write(&stale.answer, &miss.query.echo, freshness, &edes, limit, out);
     }
 
-    /// Refreshes a stale answer in a job that goes on when its client has been served; `None` where a refresh failed
+    /// Refreshes a stale answer, which goes on when its client has been served; `None` where a refresh failed
     /// within 30 s, or where too many queries are being resolved.
     fn refresh(self: &Arc<Self>, ask: &Arc<Ask>, stale: &Arc<Entry>) -> Option<oneshot::Receiver<Resolved>> {
-        if self.cache.refresh_failed_lately(stale, self.clock.now()) {
+        let now = self.clock.now();
+        if self.cache.refresh_failed_lately(stale, now) {
             return None;
         }
         let permit = self.permits.take()?;
         let (sender, refreshed) = oneshot::channel();
-        let (shared, ask, stale) = (Arc::clone(self), Arc::clone(ask), Arc::clone(stale));
-        self.tasks.spawn_job(async move {
-            let resolved = match shared.inflight.join(&ask) {
-                Role::Leader(leader) => {
-                    let resolved = shared.resolve(&ask, Some(&stale)).await;
-                    leader.finish(&resolved);
-                    Some(resolved)
-                }
-                Role::Follower(answer) => answer.await.ok(),
-                Role::Crowded => None,
-            };
-            drop(permit);
-            if let Some(resolved) = resolved {
-                // The client may have been served already.
-                drop(sender.send(resolved));
-            }
+        let refresh = Box::new(Refresh {
+            sender,
+            _permit: permit,
         });
+        self.ask_providers(ask, Some(stale), refresh, now);
         Some(refreshed)
     }
 
-    /// Asks the providers and keeps what may be kept.
-    async fn resolve(&self, ask: &Arc<Ask>, stale: Option<&Arc<Entry>>) -> Resolved {
-        let positive_known = stale.is_some_and(|entry| entry.is_positive());
-        let outcome = drive(self, ask, positive_known).await;
-        let now = self.clock.now();
+    /// Keeps of an outcome what may be kept.
+    pub(crate) fn keep(&self, ask: &Ask, stale: Option<&Arc<Entry>>, outcome: Outcome, now: Time) -> Resolved {
         let came = |age_s: u32| now.minus(u64::from(age_s).saturating_mul(SEC));
         match outcome {
             Outcome::Answer(accepted) => {
@@ -336,38 +372,37 @@ impl Shared {
                     self.cache
                         .replace_by_failure(ask, Failure::Agreed(Arc::clone(&entry)), now);
                 } else {
-                    self.cache.store(ask, &entry);
+                    self.cache.store(ask, &entry, now);
                 }
                 Resolved::Answer(entry)
             }
             Outcome::Agreed(accepted) => {
                 let entry = Arc::new(Entry::new(accepted.answer, ask, now));
-                self.keep_failure(ask, stale, Failure::Agreed(Arc::clone(&entry)));
+                self.keep_failure(ask, stale, Failure::Agreed(Arc::clone(&entry)), now);
                 Resolved::Agreed(entry)
             }
             Outcome::GaveUp(why) => {
-                self.keep_failure(ask, stale, Failure::Unreached(why));
+                self.keep_failure(ask, stale, Failure::Unreached(why), now);
                 Resolved::Unreached(why)
             }
         }
     }
 
     /// Remembers a failure, beside a stale answer or in the failure cache.
-    fn keep_failure(&self, ask: &Ask, stale: Option<&Arc<Entry>>, failure: Failure) {
-        let now = self.clock.now();
+    fn keep_failure(&self, ask: &Ask, stale: Option<&Arc<Entry>>, failure: Failure, now: Time) {
         match stale {
-            Some(entry) => entry.note_refresh_failed(now),
+            Some(_) => self.cache.note_refresh_failed(ask, now),
             None => self.cache.store_failure(ask, failure, now),
         }
     }
 
     /// Writes what a question came to, for one of those who asked it.
-    fn write_resolved(&self, resolved: &Resolved, miss: &Miss, edes: &[Ede], out: &mut Vec<u8>) {
+    fn write_resolved(&self, resolved: &Resolved, miss: &Miss, edes: &[Ede], out: &mut Vec<u8>, now: Time) {
         let echo = &miss.query.echo;
         match resolved {
             Resolved::Answer(entry) | Resolved::Agreed(entry) => {
                 let freshness = Freshness::Fresh {
-                    age_s: entry.age_s(self.clock.now()),
+                    age_s: entry.age_s(now),
                 };
                 let limit = reply_limit(echo, miss.via);
                 write(&entry.answer, echo, freshness, edes, limit, out);

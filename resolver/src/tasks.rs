@@ -1,7 +1,7 @@
 //! The only place that spawns tasks, so that each has an end, a name and somebody who notices its panic.
 //!
 //! Two kinds, and work that blocks. A *pillar* (a listener, the control task) must run until shutdown: if it ends or
-//! panics before, the process cannot do its job and stops. A *job* serves one query or one socket: a panic in it is
+//! panics before, the process cannot do its job and stops; it is a task, or a thread where it waits in the system. A *job* serves one query or one socket: a panic in it is
 //! counted and its drop guards do the rest.
 
 use std::future::Future;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,6 +68,26 @@ impl Tasks {
             future.await;
             drop(guard);
         });
+    }
+
+    /// A pillar that waits in the system: a thread of its own, from which tasks can be spawned as from the runtime's. It
+    /// must end by itself once shutdown begins. Must be called within the runtime.
+    pub fn spawn_thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) {
+        let guard = PillarGuard {
+            name,
+            tasks: self.clone(),
+        };
+        let (runtime, counted) = (Handle::current(), self.tracker.token());
+        let body = move || {
+            let _context = runtime.enter();
+            work();
+            drop(guard);
+            drop(counted);
+        };
+        // On failure the guard goes with what was to be done, and shutdown begins.
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(body) {
+            tracing::error!(%error, thread = name, "cannot start a thread");
+        }
     }
 
     /// A task that ends by itself; a panic in it is counted.

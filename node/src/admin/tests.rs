@@ -640,8 +640,9 @@ async fn explain_tells_what_the_cache_would_answer() {
         encrypted: false,
     };
     let answer = accept(message, &expected).unwrap().answer;
-    let entry = Arc::new(Entry::new(answer, &ask, node.clock.now()));
-    node.shared.cache.store(&ask, &entry);
+    let now = node.clock.now();
+    let entry = Arc::new(Entry::new(answer, &ask, now));
+    node.shared.cache.store(&ask, &entry, now);
     node.advance(20 * SEC);
     let fresh = json!({"state": "fresh", "answer": "positive", "age_s": 20, "ttl_left_s": 40, "expired_s": null});
     assert_eq!(node.json(path).await["cache"], fresh);

@@ -5,11 +5,10 @@
 //! version. It never takes the place of what this process knows. The age an answer had goes with it, and one whose age
 //! is a guess is stale at best (RFC 8767 sections 4 and 5: never longer than the stale time after its expiry).
 
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use detour_core::Time;
+use parking_lot::Mutex;
 
 use super::{Cache, Entry, age_ms};
 use crate::ask::Ask;
@@ -19,7 +18,7 @@ use crate::wire::{Answer, Expected, accept, question_of};
 /// An answer on its way into a file.
 #[derive(Debug)]
 pub struct Exported {
-    entry: Arc<Entry>,
+    entry: Entry,
     /// Microseconds since a provider gave it.
     pub age_us: u64,
 }
@@ -34,13 +33,13 @@ impl Exported {
     /// Whether it was asked with DO.
     #[must_use]
     pub fn do_bit(&self) -> bool {
-        self.entry.do_bit
+        self.entry.stamp.flags.0
     }
 
     /// Whether it was asked with CD.
     #[must_use]
     pub fn cd(&self) -> bool {
-        self.entry.cd
+        self.entry.stamp.flags.1
     }
 }
 
@@ -101,28 +100,29 @@ impl Shared {
         let now = self.clock.now();
         let mut entry = Entry::aged(answer, &ask, import.age_us, now);
         if !import.is_certain {
-            entry.came_at_age_ms = entry.came_at_age_ms.max(age_ms(entry.ttl_us()));
+            entry.stamp.came_at_age_ms = entry.stamp.came_at_age_ms.max(age_ms(entry.ttl_us()));
         }
-        self.cache.take_back(&ask, entry, now)
+        self.cache.take_back(&ask, &entry, now)
     }
 }
 
 impl Cache {
     /// Takes back what an earlier process knew, unless something is known already.
-    fn take_back(&self, ask: &Ask, entry: Entry, now: Time) -> Imported {
+    fn take_back(&self, ask: &Ask, entry: &Entry, now: Time) -> Imported {
         if entry.answer.ttl_s().is_none_or(|ttl| ttl == 0) {
             return Imported::Unkeepable;
         }
-        if self.freshness(&entry, now).is_none() {
+        if self.is_fresh(&entry.stamp, entry.answer.ttl_s(), now).is_none() {
             return Imported::Expired;
         }
-        let mut imported = Imported::Known;
-        // Cannot fail: making the entry does not.
-        drop(self.entries.get_or_insert_with(&ask.key, || {
-            imported = Imported::Taken;
-            Ok::<_, Infallible>(Arc::new(entry))
-        }));
-        imported
+        let Some(mut log) = self.log(ask.key).map(Mutex::lock) else {
+            return Imported::Known;
+        };
+        if log.contains(ask.key) {
+            return Imported::Known;
+        }
+        log.insert(ask.key, &entry.stamp, (&entry.answer).into());
+        Imported::Taken
     }
 
     /// Notes that there is something that was not exported.
@@ -148,11 +148,18 @@ impl Cache {
     /// What is fresh or stale at `now`, each as it is to be kept; holds no lock from one to the next.
     pub fn export(&self, now: Time) -> impl Iterator<Item = Exported> + '_ {
         self.is_changed.store(false, Ordering::Relaxed);
-        self.entries.iter().filter_map(move |(_, entry)| {
-            self.freshness(&entry, now)?;
-            Some(Exported {
-                age_us: entry.age_us(now),
-                entry,
+        self.logs.iter().flat_map(move |log| {
+            let keys = log.lock().keys();
+            keys.into_iter().filter_map(move |key| {
+                let entry = log.lock().read(key, |stamp, answer| {
+                    self.is_fresh(stamp, answer.shape().ttl_s, now)?;
+                    let (answer, stamp) = (answer.to_answer(), *stamp);
+                    Some(Entry { answer, stamp })
+                })?;
+                Some(Exported {
+                    age_us: entry.age_us(now),
+                    entry,
+                })
             })
         })
     }

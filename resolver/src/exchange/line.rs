@@ -91,7 +91,7 @@ impl Line {
         case_bits: Option<[u8; 32]>,
         out: &mut Vec<u8>,
     ) -> (std::ops::Range<usize>, bool) {
-        let with_edns = !attempt.without_edns && !self.lacks_edns(&attempt.ask, self.clock.now());
+        let with_edns = !attempt.without_edns && !self.lacks_edns(&attempt.ask, attempt.made);
         let question = build_query(
             out,
             &QueryOut {
@@ -127,7 +127,7 @@ impl Line {
         let latency_us = now.since(begun.at);
         let finish = Finish::Answered { reply, latency_us };
         self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
-        self.tell(attempt, begun, Signal::Answered(reply), Some(accepted));
+        self.tell(attempt, begun, Signal::Answered(reply), Some(accepted), now);
     }
 
     /// Nothing more will come: tells health and the lookup.
@@ -135,7 +135,7 @@ impl Line {
         let now = self.clock.now();
         let finish = Finish::Failed(failure);
         self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
-        self.tell(attempt, begun, Signal::Failed(failure), None);
+        self.tell(attempt, begun, Signal::Failed(failure), None, now);
     }
 
     /// Given up without a judgement.
@@ -144,16 +144,17 @@ impl Line {
         self.report(attempt, Report::Finished(self.endpoint, begun, Finish::Abandoned, now));
     }
 
-    /// Tells the lookup, if it still listens.
-    pub(crate) fn tell(&self, attempt: &Attempt, begun: Begun, signal: Signal, accepted: Option<Accepted>) {
+    /// Tells the lookup, which goes on at once: no lock may be held.
+    pub(crate) fn tell(&self, attempt: &Attempt, begun: Begun, signal: Signal, accepted: Option<Accepted>, now: Time) {
         let event = AttemptEvent {
             slot: attempt.slot,
             signal,
             begun,
             accepted,
         };
-        // A lookup that is over needs this no more; one that is not has room for all its attempts can send.
-        drop(attempt.reply_to.try_send(event));
+        if let Some(listener) = &attempt.reply_to {
+            Arc::clone(listener).hear(event, now);
+        }
     }
 
     /// The attempt as it stands before anything was written.

@@ -1,4 +1,4 @@
-//! Endpoints as the data plane sees them: give one an attempt, and its outcome comes back by a channel.
+//! Endpoints as the data plane sees them: give one an attempt, and who began it hears its outcome.
 //!
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
@@ -10,6 +10,7 @@ mod stream;
 pub mod tls;
 mod udp;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -17,13 +18,13 @@ use detour_core::health::{Begun, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
 use detour_core::outcome::Signal;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
-use tokio::sync::mpsc;
 
 use self::line::Line;
 pub use self::remote::{Remote, RemoteTls};
 use self::stream::StreamLine;
 use self::udp::UdpLine;
 use crate::ask::Ask;
+use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::wire::Accepted;
@@ -36,6 +37,16 @@ pub enum SourcePorts {
     Pool,
     /// A fresh socket for each query.
     PerQuery,
+}
+
+/// Who began an attempt.
+pub trait Listener: fmt::Debug + Send + Sync {
+    /// Something came of it. Called with no lock held, by whoever found out: a socket's reader, or the caller of
+    /// [`Exchanges::begin`] before that returns.
+    fn hear(self: Arc<Self>, event: AttemptEvent, now: Time);
+
+    /// Whether it needs to hear no more.
+    fn is_over(&self) -> bool;
 }
 
 /// What comes back from an attempt.
@@ -62,8 +73,8 @@ pub struct Attempt {
     pub ask: Arc<Ask>,
     /// Which attempt of its lookup.
     pub slot: Slot,
-    /// Who waits. Full or gone: the outcome still reaches health.
-    pub reply_to: mpsc::Sender<AttemptEvent>,
+    /// Who waits; the outcome reaches health all the same.
+    pub reply_to: Option<Arc<dyn Listener>>,
     /// Without EDNS.
     pub without_edns: bool,
     /// When it was asked for.
@@ -99,6 +110,8 @@ pub struct ExchangeParts {
     pub tasks: Tasks,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
+    /// Who reads datagrams.
+    pub(crate) readers: Arc<Readers>,
 }
 
 impl Exchanges {
@@ -124,7 +137,7 @@ impl Exchanges {
                 });
                 Speaker {
                     udp: (endpoint.transport == Transport::Udp)
-                        .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports)),
+                        .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports, Arc::clone(&parts.readers))),
                     stream: StreamLine::new(Arc::clone(&line), remote),
                     line,
                 }
@@ -151,7 +164,7 @@ impl Exchanges {
         }
     }
 
-    /// Makes an attempt. Its outcome, failure to begin included, comes by `attempt.reply_to`.
+    /// Makes an attempt. Its outcome, failure to begin included, is told to `attempt.reply_to`.
     pub fn begin(&self, endpoint: EndpointId, attempt: Attempt) {
         let Some(speaker) = self.speakers.get(usize::from(endpoint.0)) else {
             return;

@@ -1,15 +1,14 @@
-//! DNS over UDP to one endpoint.
+//! DNS over UDP to one endpoint: a pool of connected sockets on ports the kernel chooses.
 //!
-//! Connected sockets, so that the kernel drops what comes from elsewhere and reports ICMP errors; ports chosen by
-//! the kernel, up to 256 open at once, one of them at random per query, each retired after 100 queries or 10 s
+//! Against forgery: a random socket of up to 256 for each query, each retired after 100 queries or 10 s
 //! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20). What comes is accepted only
 //! by the walk of [`mod@crate::wire::accept`]; what is no answer is counted and waited past.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
 use detour_core::Time;
 use detour_core::health::Begun;
@@ -17,13 +16,11 @@ use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
 use parking_lot::Mutex;
 use rand::RngExt as _;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
 use super::{Attempt, SourcePorts};
+use crate::readers::{Readers, Source};
 use crate::report::Report;
 use crate::wire::{Rejected, accept};
 
@@ -35,24 +32,27 @@ const QUERIES_MAX: u32 = 100;
 const AGE_US: u64 = 10 * SEC;
 /// Wrong answers after which a query takes no datagram any more: whoever sprays ids gets no second hundred tries.
 const MISMATCHES_MAX: u8 = 3;
-/// Largest datagram read; more than 1232 was never asked for.
-const DATAGRAM_BYTES: usize = 4_096;
+
+/// Sockets for new queries; held while one is picked or leaves.
+type Pool = Mutex<Vec<Arc<Socket>>>;
 
 /// The UDP transport of one endpoint.
 #[derive(Debug)]
 pub(super) struct UdpLine {
     line: Arc<Line>,
     source_ports: SourcePorts,
-    /// Sockets for new queries; held while one is picked or leaves.
-    pool: Arc<Mutex<Vec<Arc<Socket>>>>,
-    /// Ends the sockets with this line: when it goes, nobody waits for an answer any more.
-    gone: CancellationToken,
-    _end: DropGuard,
+    pool: Arc<Pool>,
+    readers: Arc<Readers>,
+    /// Of all its sockets.
+    owner: u64,
 }
 
 /// One socket.
 #[derive(Debug)]
 struct Socket {
+    line: Arc<Line>,
+    /// The pool it may be in.
+    pool: Weak<Pool>,
     number: u64,
     socket: UdpSocket,
     opened: Time,
@@ -65,20 +65,28 @@ struct Socket {
 #[derive(Debug, Default)]
 struct State {
     sent: u32,
+    /// Room for a query.
+    query: Vec<u8>,
     pending: PendingQueries,
-    /// The reader has left: what is sent now is answered to nobody.
+    /// Nobody reads it any more: what is sent now is answered to nobody.
     closed: bool,
 }
 
+impl Drop for UdpLine {
+    fn drop(&mut self) {
+        // Nobody waits for an answer any more.
+        self.readers.remove_of(self.owner);
+    }
+}
+
 impl UdpLine {
-    pub(super) fn new(line: Arc<Line>, source_ports: SourcePorts) -> Self {
-        let gone = CancellationToken::new();
+    pub(super) fn new(line: Arc<Line>, source_ports: SourcePorts, readers: Arc<Readers>) -> Self {
         Self {
             line,
             source_ports,
             pool: Arc::default(),
-            _end: gone.clone().drop_guard(),
-            gone,
+            owner: readers.new_owner(),
+            readers,
         }
     }
 
@@ -87,10 +95,10 @@ impl UdpLine {
         if self.source_ports == SourcePorts::PerQuery {
             return self.begin_fresh(attempt);
         }
-        match self.pick() {
+        match self.pick(attempt.made) {
             // A socket may be retired between being picked and being used.
             Ok(socket) => {
-                if let Some(attempt) = self.send(&socket, attempt) {
+                if let Some(attempt) = socket.send(attempt) {
                     self.begin_fresh(attempt);
                 }
             }
@@ -109,7 +117,7 @@ impl UdpLine {
     pub(super) fn begin_fresh(&self, attempt: Attempt) {
         match self.open(true) {
             Ok(socket) => {
-                if let Some(attempt) = self.send(&socket, attempt) {
+                if let Some(attempt) = socket.send(attempt) {
                     self.refuse(&attempt, &io::ErrorKind::NotConnected.into());
                 }
             }
@@ -117,101 +125,47 @@ impl UdpLine {
         }
     }
 
-    /// A new socket while the pool has room, else one at random.
-    fn pick(&self) -> io::Result<Arc<Socket>> {
-        let now = self.line.clock.now();
+    /// A new socket while the pool has room, else one at random, or a new one in the place of one that is retired.
+    fn pick(&self, now: Time) -> io::Result<Arc<Socket>> {
         let mut pool = self.pool.lock();
-        pool.retain(|socket| !socket.retired.load(Ordering::Relaxed) && now.since(socket.opened) < AGE_US);
-        if pool.len() < SOCKETS_MAX {
-            match self.open(false) {
-                Ok(socket) => {
-                    pool.push(Arc::clone(&socket));
-                    return Ok(socket);
+        if pool.len() >= SOCKETS_MAX {
+            let index = rand::rng().random_range(0..pool.len());
+            let socket = pool.get(index).ok_or(io::ErrorKind::NotFound)?;
+            if !socket.is_retired(now) {
+                return Ok(Arc::clone(socket));
+            }
+            pool.swap_remove(index);
+        }
+        match self.open(false) {
+            Ok(socket) => {
+                pool.push(Arc::clone(&socket));
+                Ok(socket)
+            }
+            // Out of descriptors or ports: an open socket is still a random port.
+            Err(error) => {
+                pool.retain(|socket| !socket.is_retired(now));
+                if pool.is_empty() {
+                    return Err(error);
                 }
-                // Out of descriptors or ports: an open socket is still a random port.
-                Err(error) if pool.is_empty() => return Err(error),
-                Err(_) => {}
+                let index = rand::rng().random_range(0..pool.len());
+                Ok(pool.get(index).map(Arc::clone).ok_or(io::ErrorKind::NotFound)?)
             }
         }
-        let index = rand::rng().random_range(0..pool.len());
-        pool.get(index)
-            .map(Arc::clone)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Opens a socket and reads it until it is retired and done; `for_one`: it serves one query only.
+    /// Opens a socket, which is read until it is retired and done; `for_one`: it serves one query only.
     fn open(&self, for_one: bool) -> io::Result<Arc<Socket>> {
-        let socket = connect(self.line.address)?;
         let socket = Arc::new(Socket {
+            line: Arc::clone(&self.line),
+            pool: Arc::downgrade(&self.pool),
             number: self.line.next_socket(),
-            socket,
+            socket: connect(self.line.address)?,
             opened: self.line.clock.now(),
             retired: AtomicBool::new(for_one),
             state: Mutex::new(State::default()),
         });
-        let (line, own, pool) = (Arc::clone(&self.line), Arc::clone(&socket), Arc::clone(&self.pool));
-        let gone = self.gone.clone();
-        self.line.tasks.spawn_job(async move {
-            tokio::select! {
-                () = read(&line, &own) => {}
-                // Cancel safe: nobody waits for what would still be read.
-                () = gone.cancelled() => {}
-            }
-            own.state.lock().closed = true;
-            // Without this an idle node would keep the last sockets open until its next query.
-            pool.lock().retain(|socket| socket.number != own.number);
-        });
+        self.readers.add(Arc::<Socket>::clone(&socket), self.owner)?;
         Ok(socket)
-    }
-
-    /// Writes the query; gives the attempt back if the socket takes none any more.
-    fn send(&self, socket: &Socket, attempt: Attempt) -> Option<Attempt> {
-        let mut state = socket.state.lock();
-        if state.closed {
-            return Some(attempt);
-        }
-        let Some(id) = state.pending.free_id() else {
-            drop(state);
-            self.line
-                .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
-            return None;
-        };
-        let mut query = Vec::with_capacity(300);
-        let case_bits = Some(rand::random());
-        let (question, edns_sent) = self.line.write_query(&attempt, id, case_bits, &mut query);
-        let begun = Begun {
-            id: attempt.id,
-            at: self.line.clock.now(),
-            socket: socket.number,
-            purpose: attempt.purpose,
-        };
-        state.sent = state.sent.saturating_add(1);
-        if state.sent >= QUERIES_MAX {
-            socket.retired.store(true, Ordering::Relaxed);
-        }
-        // Registered before the write: the answer may be there before this thread goes on.
-        state.pending.push(Pending {
-            key: id,
-            id,
-            question: query.get(question).unwrap_or_default().into(),
-            edns_sent,
-            mismatches: 0,
-            garbage_told: false,
-            writes: 1,
-            begun,
-            attempt,
-        });
-        if let Some(pending) = state.pending.find(id) {
-            self.line.begun(&pending.attempt, begun);
-        }
-        // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
-        let sent = socket2::SockRef::from(&socket.socket).send(&query);
-        drop(state);
-        // An ICMP message for an earlier query surfaces here: it is about all of them.
-        if let Err(error) = sent {
-            note_error(&self.line, socket, &error);
-        }
-        None
     }
 
     /// No socket to be had.
@@ -227,116 +181,140 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     socket.connect(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
-/// Reads one socket until it is retired and nothing is pending.
-async fn read(line: &Line, socket: &Socket) {
-    loop {
-        let ready = tokio::select! {
-            // Cancel safe: readiness is not consumed by waiting for it.
-            ready = socket.socket.ready(Interest::READABLE | Interest::ERROR) => Some(ready),
-            // Cancel safe: a timer.
-            () = tokio::time::sleep(Duration::from_micros(socket.wait_us(line.clock.now()))) => None,
-            // Cancel safe: the token stays cancelled.
-            () = line.tasks.token().cancelled() => return,
-        };
-        match ready {
-            Some(Ok(ready)) => {
-                drain(line, socket);
-                if ready.is_error() {
-                    take_error(line, socket);
-                }
-            }
-            Some(Err(_)) => return,
-            None => {}
+impl Source for Socket {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> bool {
+        let received = self.socket.recv(buffer);
+        let now = self.line.clock.now();
+        match received {
+            Ok(size) => self.handle(buffer.get(..size).unwrap_or_default(), now),
+            Err(error) => self.note_error(&error),
         }
-        let now = line.clock.now();
-        let mut state = socket.state.lock();
-        state.pending.forget_old(now);
-        if now.since(socket.opened) >= AGE_US {
-            socket.retired.store(true, Ordering::Relaxed);
+        self.is_needed(now)
+    }
+
+    fn sweep(&self, now: Time) -> bool {
+        self.state.lock().pending.forget_old(now);
+        if now.since(self.opened) >= AGE_US {
+            self.retired.store(true, Ordering::Relaxed);
         }
-        let age = now.since(socket.opened);
-        let is_used = state.sent > 0 || age >= AGE_US;
-        if socket.retired.load(Ordering::Relaxed) && state.pending.is_empty() && is_used {
-            state.closed = true;
-            return;
-        }
+        self.is_needed(now)
     }
 }
 
 impl Socket {
-    /// How long the reader may sleep: to its retirement, then to the end of what is pending.
-    fn wait_us(&self, now: Time) -> u64 {
-        if self.retired.load(Ordering::Relaxed) {
-            SEC
-        } else {
-            AGE_US.saturating_sub(now.since(self.opened)).max(1_000)
+    /// Whether it takes no more queries.
+    fn is_retired(&self, now: Time) -> bool {
+        self.retired.load(Ordering::Relaxed) || now.since(self.opened) >= AGE_US
+    }
+
+    /// Whether it is still read; what is not needed any more takes no query from here on.
+    fn is_needed(&self, now: Time) -> bool {
+        if !self.retired.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut state = self.state.lock();
+        // One that was opened for a query may not have been written to yet.
+        let is_used = state.sent > 0 || now.since(self.opened) >= AGE_US;
+        state.closed |= is_used && state.pending.is_empty();
+        let is_closed = state.closed;
+        drop(state);
+        // Else an idle node would keep the last sockets open until its next query.
+        if is_closed && let Some(pool) = self.pool.upgrade() {
+            pool.lock().retain(|socket| socket.number != self.number);
+        }
+        !is_closed
+    }
+
+    /// Writes the query; gives the attempt back if the socket takes none any more.
+    fn send(&self, attempt: Attempt) -> Option<Attempt> {
+        let line = &self.line;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return Some(attempt);
+        }
+        let Some(id) = state.pending.free_id() else {
+            drop(guard);
+            line.failed(&attempt, line.unwritten(&attempt), Failure::Local);
+            return None;
+        };
+        let query = &mut state.query;
+        query.clear();
+        let case_bits = Some(rand::random());
+        let (question, edns_sent) = line.write_query(&attempt, id, case_bits, query);
+        let begun = Begun {
+            id: attempt.id,
+            at: line.clock.now(),
+            socket: self.number,
+            purpose: attempt.purpose,
+        };
+        state.sent = state.sent.saturating_add(1);
+        if state.sent >= QUERIES_MAX {
+            self.retired.store(true, Ordering::Relaxed);
+        }
+        line.begun(&attempt, begun);
+        // Registered before the write: the answer may be there before this thread goes on.
+        state.pending.push(Pending {
+            key: id,
+            id,
+            question: query.get(question).unwrap_or_default().into(),
+            edns_sent,
+            mismatches: 0,
+            garbage_told: false,
+            writes: 1,
+            begun,
+            attempt,
+        });
+        let sent = self.socket.send(query);
+        drop(guard);
+        // An ICMP message for an earlier query surfaces here: it is about all of them.
+        if let Err(error) = sent {
+            self.note_error(&error);
+        }
+        None
+    }
+
+    /// The socket failed, or ICMP says that a datagram of ours found nobody.
+    fn note_error(&self, error: &io::Error) {
+        let Some(failure) = failure_of(error) else {
+            return;
+        };
+        self.retired.store(true, Ordering::Relaxed);
+        let lost = self.state.lock().pending.take_all();
+        for pending in lost {
+            self.line.failed(&pending.attempt, pending.begun, failure);
         }
     }
-}
 
-/// Takes the error that made the socket ready, and that readiness with it: it would stand for ever.
-fn take_error(line: &Line, socket: &Socket) {
-    let error = socket.socket.take_error();
-    let cleared = socket
-        .socket
-        .try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-    debug_assert!(cleared.is_err(), "clearing readiness is done by failing");
-    if let Ok(Some(error)) = error {
-        note_error(line, socket, &error);
-    }
-}
-
-/// Reads what is there.
-fn drain(line: &Line, socket: &Socket) {
-    let mut buffer = [0_u8; DATAGRAM_BYTES];
-    // Bounded, so that a flood on one port cannot keep a worker.
-    for _ in 0..64 {
-        match socket.socket.try_recv(&mut buffer) {
-            Ok(size) => handle(line, socket, buffer.get(..size).unwrap_or_default()),
-            Err(error) => {
-                note_error(line, socket, &error);
+    /// One datagram from the endpoint's address.
+    fn handle(&self, datagram: &[u8], now: Time) {
+        let line = &self.line;
+        let mut state = self.state.lock();
+        let id = datagram.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        let verdict = state
+            .pending
+            .find(id)
+            .map(|pending| accept(datagram, &pending.expected(true, false)));
+        let about = match verdict {
+            Some(Ok(accepted)) => {
+                let pending = state.pending.take(id);
+                drop(state);
+                if let Some(pending) = pending {
+                    line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
+                }
                 return;
             }
-        }
-    }
-}
-
-/// The socket failed, or ICMP says that a datagram of ours found nobody.
-fn note_error(line: &Line, socket: &Socket, error: &io::Error) {
-    let Some(failure) = failure_of(error) else {
-        return;
-    };
-    socket.retired.store(true, Ordering::Relaxed);
-    let lost = socket.state.lock().pending.take_all();
-    for pending in lost {
-        line.failed(&pending.attempt, pending.begun, failure);
-    }
-}
-
-/// One datagram from the endpoint's address.
-fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
-    let now = line.clock.now();
-    let mut state = socket.state.lock();
-    let id = datagram.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
-    let verdict = state
-        .pending
-        .find(id)
-        .map(|pending| accept(datagram, &pending.expected(true, false)));
-    match verdict {
-        Some(Ok(accepted)) => {
-            if let Some(pending) = state.pending.take(id) {
-                drop(state);
-                line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
-            }
-        }
-        Some(Err(Rejected::Mismatch(_))) => note_mismatch(line, &mut state.pending, id),
-        Some(Err(Rejected::Garbage(_))) => note_garbage(line, &mut state.pending),
-        // An answer to a question that is pending, but under an id that is not: a forger's guess, or a fault.
-        None => {
-            let about = state.pending.iter_mut().find_map(|pending| {
+            Some(Err(Rejected::Mismatch(_))) => Some(Some(id)),
+            Some(Err(Rejected::Garbage(_))) => Some(None),
+            // An answer to a question that is pending, but under an id that is not: a forger's guess, or a fault.
+            None => state.pending.iter_mut().find_map(|pending| {
                 let guessed = crate::wire::Expected {
                     id,
                     ..pending.expected(false, false)
@@ -346,38 +324,49 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
                     Err(Rejected::Mismatch(_)) => None,
                     Err(Rejected::Garbage(_)) => Some(None),
                 }
-            });
-            match about {
-                Some(Some(id)) => note_mismatch(line, &mut state.pending, id),
-                Some(None) => note_garbage(line, &mut state.pending),
-                // A late answer to a question long forgotten.
-                None => {}
-            }
+            }),
+        };
+        let told = match about {
+            Some(Some(id)) => note_mismatch(line, &mut state.pending, id, now),
+            Some(None) => note_garbage(line, &mut state.pending, now),
+            // A late answer to a question long forgotten.
+            None => Told::new(),
+        };
+        drop(state);
+        for (attempt, begun, signal) in told {
+            line.tell(&attempt, begun, signal, None, now);
         }
     }
 }
 
+/// What lookups are to be told once the socket is free again: what they do then may need it.
+type Told = Vec<(Attempt, Begun, Signal)>;
+
 /// A well-formed answer to something else: a stream has to settle it.
-fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16) {
+fn note_mismatch(line: &Line, queries: &mut PendingQueries, id: u16, now: Time) -> Told {
     let Some(pending) = queries.iter_mut().find(|pending| pending.id == id) else {
-        return;
+        return Told::new();
     };
-    line.note_heard(line.clock.now());
+    line.note_heard(now);
     pending.mismatches = pending.mismatches.saturating_add(1);
-    line.tell(&pending.attempt, pending.begun, Signal::Mismatch, None);
+    let told = vec![(pending.attempt.clone(), pending.begun, Signal::Mismatch)];
     if pending.mismatches >= MISMATCHES_MAX
         && let Some(pending) = queries.take(id)
     {
         line.abandoned(&pending.attempt, pending.begun);
     }
+    told
 }
 
 /// Bytes that are no DNS answer: nobody knows to which question, so each lookup may try elsewhere.
-fn note_garbage(line: &Line, queries: &mut PendingQueries) {
-    line.note_heard(line.clock.now());
+fn note_garbage(line: &Line, queries: &mut PendingQueries, now: Time) -> Told {
+    line.note_heard(now);
     line.reporter.send(Report::Garbage(line.endpoint));
-    for pending in queries.iter_mut().filter(|pending| !pending.garbage_told) {
-        pending.garbage_told = true;
-        line.tell(&pending.attempt, pending.begun, Signal::Garbage, None);
-    }
+    let untold = queries.iter_mut().filter(|pending| !pending.garbage_told);
+    untold
+        .map(|pending| {
+            pending.garbage_told = true;
+            (pending.attempt.clone(), pending.begun, Signal::Garbage)
+        })
+        .collect()
 }

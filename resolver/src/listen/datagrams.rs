@@ -3,26 +3,50 @@
 //! A socket bound to one address does that by itself. A wildcard socket has to be told: each datagram comes with the
 //! address it was sent to (IP_PKTINFO, RFC 3542 section 6.1), and its reply goes out with that as source. One socket
 //! so serves addresses that come and go, and those that no interface lists (127.0.0.3, AnyIP routes).
+//!
+//! One thread reads it; replies are sent from any. Neither ever waits.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
-use nix::cmsg_space;
 use nix::libc::{in_pktinfo, in6_pktinfo};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
-};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 
 /// The address a datagram was sent to.
-#[derive(Debug, Clone, Copy)]
-enum Asked {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
     /// The socket's own.
     Own,
     V4(in_pktinfo),
     V6(in6_pktinfo),
+}
+
+impl Asked {
+    /// What a part of a datagram's control data says of it.
+    pub(super) fn of(part: ControlMessageOwned) -> Option<Self> {
+        if let ControlMessageOwned::Ipv4PacketInfo(info) = part {
+            // The route decides the interface; the source is what was asked.
+            return Some(Self::V4(in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: info.ipi_addr,
+                ipi_addr: info.ipi_addr,
+            }));
+        }
+        if let ControlMessageOwned::Ipv6PacketInfo(info) = part {
+            return Some(Self::V6(info));
+        }
+        None
+    }
+
+    /// The control data of a reply from this address.
+    pub(super) fn control(&self) -> Option<ControlMessage<'_>> {
+        match self {
+            Self::Own => None,
+            Self::V4(info) => Some(ControlMessage::Ipv4PacketInfo(info)),
+            Self::V6(info) => Some(ControlMessage::Ipv6PacketInfo(info)),
+        }
+    }
 }
 
 /// Who asked, and where: all a reply needs.
@@ -30,7 +54,7 @@ enum Asked {
 pub(super) struct Peer {
     /// The client.
     pub(super) client: SocketAddr,
-    asked: Asked,
+    pub(super) asked: Asked,
 }
 
 /// A bound socket.
@@ -38,85 +62,57 @@ pub(super) struct Peer {
 pub(super) struct Datagrams {
     socket: UdpSocket,
     is_wildcard: bool,
+    is_ipv4: bool,
+}
+
+impl AsFd for Datagrams {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Datagrams {
     /// Takes a bound socket; one that is bound to a wildcard is told to say where datagrams were sent.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let own = socket.local_addr()?;
-        let is_wildcard = own.ip().is_unspecified();
-        if is_wildcard {
-            if own.is_ipv4() {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-            } else {
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-            }
+        let (is_wildcard, is_ipv4) = (own.ip().is_unspecified(), own.is_ipv4());
+        if is_wildcard && is_ipv4 {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else if is_wildcard {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        Ok(Self { socket, is_wildcard })
-    }
-
-    /// Waits for a datagram.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
-    }
-
-    /// Reads a datagram that is there.
-    pub(super) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
-        if !self.is_wildcard {
-            let (size, client) = self.socket.try_recv_from(buffer)?;
-            let asked = Asked::Own;
-            return Ok((size, Peer { client, asked }));
-        }
-        self.socket.try_io(Interest::READABLE, || {
-            let mut control = cmsg_space!(in6_pktinfo);
-            let mut parts = [IoSliceMut::new(buffer)];
-            let message = recvmsg::<SockaddrStorage>(
-                self.socket.as_raw_fd(),
-                &mut parts,
-                Some(&mut control),
-                MsgFlags::empty(),
-            )?;
-            let client = message
-                .address
-                .as_ref()
-                .and_then(to_std)
-                .ok_or(io::ErrorKind::InvalidData)?;
-            let mut asked = Asked::Own;
-            for part in message.cmsgs()? {
-                if let ControlMessageOwned::Ipv4PacketInfo(info) = part {
-                    asked = Asked::V4(info);
-                } else if let ControlMessageOwned::Ipv6PacketInfo(info) = part {
-                    asked = Asked::V6(info);
-                }
-            }
-            Ok((message.bytes, Peer { client, asked }))
+        Ok(Self {
+            socket,
+            is_wildcard,
+            is_ipv4,
         })
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.is_wildcard
+    }
+
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.is_ipv4
     }
 
     /// Sends a reply now or not at all: a full buffer loses the datagram, and the client asks again.
     pub(super) fn reply(&self, reply: &[u8], peer: &Peer) {
         let client = SockaddrStorage::from(peer.client);
-        let fd = self.socket.as_raw_fd();
         let parts = [IoSlice::new(reply)];
-        let send = |control: &[ControlMessage<'_>]| {
-            if let Err(error) = sendmsg(fd, &parts, control, MsgFlags::MSG_DONTWAIT, Some(&client)) {
-                tracing::trace!(%error, "a reply was not sent");
-            }
-        };
-        match peer.asked {
-            Asked::Own => drop(self.socket.try_send_to(reply, peer.client)),
-            Asked::V4(info) => send(&[ControlMessage::Ipv4PacketInfo(&in_pktinfo {
-                // The route decides the interface; the source is what was asked.
-                ipi_ifindex: 0,
-                ipi_spec_dst: info.ipi_addr,
-                ipi_addr: info.ipi_addr,
-            })]),
-            Asked::V6(info) => send(&[ControlMessage::Ipv6PacketInfo(&info)]),
+        let control = peer.asked.control();
+        if let Err(error) = sendmsg(
+            self.fd(),
+            &parts,
+            control.as_slice(),
+            MsgFlags::MSG_DONTWAIT,
+            Some(&client),
+        ) {
+            tracing::trace!(%error, "a reply was not sent");
         }
     }
-}
-
-fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }

@@ -1,12 +1,15 @@
 //! A query being resolved and the promise that its client hears back.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use detour_core::Time;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fair::Place;
 use crate::forwarder::Shared;
-use crate::serve::Miss;
+use crate::inflight::Waiter;
+use crate::serve::{Miss, Resolved};
 
 /// Where a reply goes, at once and without waiting.
 pub(super) trait ReplyTo: Send + 'static {
@@ -16,25 +19,18 @@ pub(super) trait ReplyTo: Send + 'static {
 
 /// Resolves `miss` in a job of its own, or answers SERVFAIL at once if too many are being resolved.
 pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl ReplyTo) {
-    let share = shared.shares.take(miss.client);
-    let (Some(share), Some(permit)) = (share, shared.permits.take()) else {
-        let mut out = Vec::new();
-        shared.answer_overload(&miss, &mut out);
-        reply_to.send(out);
-        return;
-    };
-    let job = Job {
-        shared: Arc::clone(shared),
-        miss,
-        reply_to: Some(reply_to),
-        _permit: permit,
-        _share: share,
-    };
-    shared.tasks.spawn_job(job.run());
+    match Job::admit(shared, miss, reply_to) {
+        Ok(job) => job.begin(shared.clock.now()),
+        Err((miss, reply_to)) => {
+            let mut out = Vec::new();
+            shared.answer_overload(&miss, &mut out);
+            reply_to.send(out);
+        }
+    }
 }
 
 /// One query; dropped unanswered, it answers SERVFAIL.
-struct Job<R: ReplyTo> {
+pub(super) struct Job<R: ReplyTo> {
     shared: Arc<Shared>,
     miss: Box<Miss>,
     /// Until the reply is sent.
@@ -44,12 +40,79 @@ struct Job<R: ReplyTo> {
 }
 
 impl<R: ReplyTo> Job<R> {
-    async fn run(mut self) {
-        let mut out = Vec::with_capacity(512);
-        self.shared.answer_miss(&self.miss, &mut out).await;
-        if let Some(reply_to) = self.reply_to.take() {
-            reply_to.send(out);
+    /// A job for this query, if there is a place for it and its client has not had its share of them.
+    pub(super) fn admit(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: R) -> Result<Self, (Box<Miss>, R)> {
+        let share = shared.shares.take(miss.client);
+        let (Some(share), Some(permit)) = (share, shared.permits.take()) else {
+            return Err((miss, reply_to));
+        };
+        Ok(Self {
+            shared: Arc::clone(shared),
+            miss,
+            reply_to: Some(reply_to),
+            _permit: permit,
+            _share: share,
+        })
+    }
+
+    pub(super) fn client(&self) -> IpAddr {
+        self.miss.client
+    }
+
+    /// Answers as if there had been no place.
+    pub(super) fn refuse(mut self) {
+        let mut out = Vec::new();
+        self.shared.answer_overload(&self.miss, &mut out);
+        self.reply(out);
+    }
+
+    /// Has it resolved, at once where that means to ask providers; what has to be waited for before goes on in a task.
+    pub(super) fn begin(self, now: Time) {
+        if self.shared.must_wait(&self.miss, now) {
+            let tasks = self.shared.tasks.clone();
+            tasks.spawn_job(self.wait());
+        } else {
+            self.ask(now);
         }
+    }
+
+    async fn wait(mut self) {
+        let mut out = Vec::new();
+        if self.shared.answer_waiting(&self.miss, &mut out).await {
+            self.reply(out);
+        } else {
+            let now = self.shared.clock.now();
+            self.ask(now);
+        }
+    }
+
+    fn ask(mut self, now: Time) {
+        let mut out = Vec::new();
+        match self.shared.answer_from_memory(&self.miss, &mut out, now) {
+            None => self.reply(out),
+            Some(ask) => {
+                let shared = Arc::clone(&self.shared);
+                shared.ask_providers(&ask, None, Box::new(self), now);
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: Vec<u8>) {
+        if let Some(reply_to) = self.reply_to.take() {
+            reply_to.send(reply);
+        }
+    }
+}
+
+impl<R: ReplyTo> Waiter for Job<R> {
+    fn resolved(mut self: Box<Self>, resolved: &Resolved, merged: bool, now: Time) {
+        let mut out = Vec::with_capacity(256);
+        self.shared.answer_resolved(resolved, &self.miss, merged, &mut out, now);
+        self.reply(out);
+    }
+
+    fn crowded(self: Box<Self>) {
+        self.refuse();
     }
 }
 
@@ -96,7 +159,8 @@ mod tests {
                 edns: None,
             },
         );
-        let verdict = shared.answer_now(&query, [127, 0, 0, 1].into(), Via::Udp, &mut Vec::new());
+        let (moment, client) = (shared.moment(), [127, 0, 0, 1].into());
+        let verdict = shared.answer_now(&moment, &query, client, Via::Udp, &mut Vec::new());
         let Verdict::Resolve(miss) = verdict else {
             panic!("an unknown name must be resolved");
         };

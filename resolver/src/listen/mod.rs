@@ -1,22 +1,25 @@
 //! The sockets clients ask at.
 //!
 //! All are bound before anything is served. Replies leave from the address that was asked, at a wildcard too. TCP is
-//! bound first and without sharing, because that is how a busy port is noticed.
+//! bound first and without sharing, because that is how a busy port is noticed; so is the first UDP socket, and only
+//! then it shares its port (SO_REUSEPORT) with the others of this process, one for each thread that reads.
 
+mod batch;
 mod datagrams;
 mod job;
 mod tcp;
-mod udp;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use self::datagrams::Datagrams;
 use crate::forwarder::Shared;
+use crate::readers;
 
 /// Connections the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -95,7 +98,8 @@ pub struct Bound {
     /// The address, with the port the system chose.
     pub address: SocketAddr,
     tcp: TcpListener,
-    udp: Datagrams,
+    /// One for each thread that reads.
+    udp: Vec<Arc<Datagrams>>,
 }
 
 /// Binds one address for UDP and TCP.
@@ -135,12 +139,30 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, bound))
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
+/// Sockets that share one port, as many as there are cores for them.
+fn bind_udp(address: SocketAddr) -> io::Result<Vec<Arc<Datagrams>>> {
+    let first = udp_socket(address)?;
+    // Alone: whoever has the port shows, even one who would share it.
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    let mut sockets = vec![first];
+    for _ in 1..readers::count() {
+        let next = udp_socket(address)?;
+        next.set_reuse_port(true)?;
+        next.bind(&address.into())?;
+        sockets.push(next);
+    }
+    let sockets = sockets.into_iter();
+    sockets
+        .map(|socket| Datagrams::new(socket.into()).map(Arc::new))
+        .collect()
+}
+
+fn udp_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket(address, socket2::Type::DGRAM)?;
     // A smaller buffer than asked for is no reason not to serve.
     drop(socket.set_recv_buffer_size(UDP_BUFFER_BYTES));
-    socket.bind(&address.into())?;
-    Datagrams::new(UdpSocket::from_std(socket.into())?)
+    Ok(socket)
 }
 
 fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socket> {
@@ -152,14 +174,13 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
     Ok(socket)
 }
 
-/// Serves what was bound until shutdown.
-pub fn serve(shared: &Arc<Shared>, bound: Bound) {
-    let own = Arc::clone(shared);
-    shared
-        .tasks
-        .spawn_pillar("udp listener", async move { udp::serve(own, bound.udp).await });
-    let own = Arc::clone(shared);
-    shared.tasks.spawn_pillar("tcp listener", async move {
-        tcp::accept(own, bound.tcp).await;
-    });
+/// Serves all that was bound until shutdown. Must be called within the runtime, and once.
+pub fn serve(shared: &Arc<Shared>, all: Vec<Bound>) {
+    shared.tasks.spawn_pillar("lookups", Arc::clone(shared).tend_lookups());
+    let (sockets, listeners): (Vec<_>, Vec<_>) = all.into_iter().map(|bound| (bound.udp, bound.tcp)).unzip();
+    worker::start(shared, &sockets);
+    for listener in listeners {
+        let own = Arc::clone(shared);
+        shared.tasks.spawn_pillar("tcp listener", tcp::accept(own, listener));
+    }
 }

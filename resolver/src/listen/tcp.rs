@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::job::{ReplyTo, resolve};
 use crate::fair::Place;
 use crate::forwarder::Shared;
-use crate::metrics::Transport;
+use crate::metrics::{Source, Transport};
 use crate::serve::Verdict;
 use crate::wire::Via;
 
@@ -168,9 +168,13 @@ async fn read_queries(
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
-        shared.metrics.count_query(Transport::tcp);
+        shared.metrics.count_queries(Transport::tcp, 1);
         let mut out = Vec::with_capacity(512);
-        match shared.answer_now(&message, client.ip(), Via::Stream, &mut out) {
+        match shared.answer_now(&shared.moment(), &message, client.ip(), Via::Stream, &mut out) {
+            Verdict::Hit => {
+                shared.metrics.count_replies(Source::cache, 1);
+                back.send(out);
+            }
             Verdict::Replied => back.send(out),
             // Nothing can be said to what is no query, and what follows cannot be trusted.
             Verdict::Silence => return,

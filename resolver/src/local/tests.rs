@@ -37,8 +37,8 @@ fn query(name: &str, rtype: RecordType) -> Message {
 fn reply_to(shared: &Shared, message: &Message, client: &str, via: Via) -> Option<Message> {
     let mut out = Vec::new();
     let client: IpAddr = client.parse().unwrap();
-    match shared.answer_now(&message.to_vec().unwrap(), client, via, &mut out) {
-        Verdict::Replied => Some(Message::from_vec(&out).unwrap()),
+    match shared.answer_now(&shared.moment(), &message.to_vec().unwrap(), client, via, &mut out) {
+        Verdict::Hit | Verdict::Replied => Some(Message::from_vec(&out).unwrap()),
         Verdict::Resolve(_) => None,
         Verdict::Silence => panic!("a query gets a reply"),
     }
@@ -316,6 +316,7 @@ async fn a_query_that_a_changing_file_may_answer_waits_for_it() {
     );
     fs::write(node.path(), "10.0.0.7 nas\n").unwrap();
     let Verdict::Resolve(miss) = node.shared.answer_now(
+        &node.shared.moment(),
         &query("nas.", RecordType::A).to_vec().unwrap(),
         HOME.parse().unwrap(),
         Via::Udp,
@@ -330,7 +331,8 @@ async fn a_query_that_a_changing_file_may_answer_waits_for_it() {
         .tasks
         .spawn_job(async move { tasks.blocking(look).await.unwrap() });
     let mut out = Vec::new();
-    node.shared.answer_miss(&miss, &mut out).await;
+    assert!(node.shared.must_wait(&miss, node.shared.clock.now()));
+    assert!(node.shared.answer_waiting(&miss, &mut out).await);
     assert_eq!(words(&Message::from_vec(&out).unwrap()), "NoError; A 10.0.0.7; ");
     // When everything is busy, too.
     out.clear();

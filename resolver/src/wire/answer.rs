@@ -37,18 +37,88 @@ pub enum Kind {
     Truncated,
 }
 
+/// What is known of an answer beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Octets of the packet.
+    pub(crate) wire_len: u16,
+    /// Where its records begin.
+    pub(crate) question_end: u16,
+    /// Where the additional section begins; the end if there is none.
+    pub(crate) additional_at: u16,
+    /// The response code, all twelve bits.
+    pub(crate) rcode: u16,
+    /// What it says about the name.
+    pub(crate) kind: Kind,
+    /// How long it may be kept, seconds.
+    pub(crate) ttl_s: Option<u32>,
+}
+
+/// A provider's answer as it is replied, wherever it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerRef<'a> {
+    /// The packet, and behind it where its TTLs stand: two octets each, ascending.
+    packed: &'a [u8],
+    shape: Shape,
+}
+
+impl<'a> AnswerRef<'a> {
+    /// What was packed, with what is known of it.
+    pub(crate) fn new(packed: &'a [u8], shape: Shape) -> Self {
+        Self { packed, shape }
+    }
+
+    /// The packet and what is behind it.
+    pub(crate) fn packed(&self) -> &'a [u8] {
+        self.packed
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// As [`Answer::wire`].
+    #[must_use]
+    pub fn wire(&self) -> &'a [u8] {
+        self.packed.get(..usize::from(self.shape.wire_len)).unwrap_or_default()
+    }
+
+    /// As [`Answer::question`].
+    #[must_use]
+    pub fn question(&self) -> &'a [u8] {
+        let end = usize::from(self.shape.question_end);
+        self.wire().get(HEADER_BYTES..end).unwrap_or_default()
+    }
+
+    /// Where TTLs stand in the packet, ascending.
+    pub(super) fn ttl_offsets(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let offsets = self.packed.get(usize::from(self.shape.wire_len)..).unwrap_or_default();
+        let (offsets, _) = offsets.as_chunks::<2>();
+        offsets.iter().map(|at| usize::from(u16::from_be_bytes(*at)))
+    }
+
+    /// A copy of one's own.
+    #[must_use]
+    pub fn to_answer(self) -> Answer {
+        Answer {
+            packed: self.packed.into(),
+            shape: self.shape,
+        }
+    }
+}
+
+impl<'a> From<&'a Answer> for AnswerRef<'a> {
+    fn from(answer: &'a Answer) -> Self {
+        Self::new(&answer.packed, answer.shape)
+    }
+}
+
 /// A provider's answer as it is cached and replied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    pub(super) wire: Box<[u8]>,
-    /// Where TTLs stand in `wire`, ascending.
-    pub(super) ttl_offsets: Box<[u16]>,
-    pub(super) question_end: u16,
-    /// Where the additional section begins; the end if there is none.
-    pub(super) additional_at: u16,
-    rcode: u16,
-    kind: Kind,
-    ttl_s: Option<u32>,
+    /// As in [`AnswerRef`].
+    packed: Box<[u8]>,
+    shape: Shape,
 }
 
 impl Answer {
@@ -57,13 +127,13 @@ impl Answer {
     /// Only what OPT said is lost: extended errors and the upper bits of the rcode.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
-        &self.wire
+        AnswerRef::from(self).wire()
     }
 
     /// The same as the authority's own answer (AA): for names that are answered here, never for a provider's.
     #[must_use]
     pub(crate) fn into_authoritative(mut self) -> Self {
-        if let Some(flags) = self.wire.get_mut(2..).and_then(<[u8]>::first_chunk_mut) {
+        if let Some(flags) = self.packed.get_mut(2..).and_then(<[u8]>::first_chunk_mut) {
             *flags = (u16::from_be_bytes(*flags) | AA).to_be_bytes();
         }
         self
@@ -72,46 +142,39 @@ impl Answer {
     /// The question's bytes in the case it was sent.
     #[must_use]
     pub fn question(&self) -> &[u8] {
-        self.wire
-            .get(HEADER_BYTES..usize::from(self.question_end))
-            .unwrap_or_default()
+        AnswerRef::from(self).question()
     }
 
     /// The response code, all twelve bits.
     #[must_use]
     pub fn rcode(&self) -> u16 {
-        self.rcode
+        self.shape.rcode
     }
 
     /// What it says about the name.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.shape.kind
     }
 
     /// How long it may be kept, in seconds; `None` where its records do not say: failures, denials without SOA,
     /// truncated answers.
     #[must_use]
     pub fn ttl_s(&self) -> Option<u32> {
-        self.ttl_s
+        self.shape.ttl_s
     }
 
     /// Whether the provider vouched for it (AD) over an encrypted path.
     #[must_use]
     pub fn is_authentic(&self) -> bool {
-        u16_at(&self.wire, 2).is_some_and(|flags| flags & AD != 0)
-    }
-
-    /// The memory it takes, for a cache that weighs.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + self.wire.len() + size_of_val::<[u16]>(&self.ttl_offsets)
+        u16_at(&self.packed, 2).is_some_and(|flags| flags & AD != 0)
     }
 
     /// The records kept, OPT not among them.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let counts = Header::read(&self.wire).map_or([0; 3], |header| header.record_counts);
-        Records::new(&self.wire, usize::from(self.question_end), counts).map_while(Result::ok)
+        let wire = self.wire();
+        let counts = Header::read(wire).map_or([0; 3], |header| header.record_counts);
+        Records::new(wire, usize::from(self.shape.question_end), counts).map_while(Result::ok)
     }
 
     /// The addresses (A, AAAA) of the answer section.
@@ -167,21 +230,20 @@ pub(super) struct Draft<'a> {
 impl Draft<'_> {
     /// Builds the packet; `None` if it were too long for its offsets, which the walk has ruled out.
     pub(super) fn finish(mut self) -> Option<Answer> {
-        let mut wire = Vec::with_capacity(HEADER_BYTES + self.body.len());
-        wire.extend_from_slice(&self.header.to_bytes());
-        wire.extend_from_slice(self.body);
-        let ttl_offsets = self
-            .kept
-            .iter()
-            .map(|record| u16::try_from(record.ttl_at).ok())
-            .collect::<Option<Box<[u16]>>>()?;
+        let wire_len = HEADER_BYTES + self.body.len();
+        let mut packed = Vec::with_capacity(wire_len + 2 * self.kept.len());
+        packed.extend_from_slice(&self.header.to_bytes());
+        packed.extend_from_slice(self.body);
+        for record in &self.kept {
+            packed.extend_from_slice(&u16::try_from(record.ttl_at).ok()?.to_be_bytes());
+        }
         let cap_s = match (self.kind, self.negative_ttl_s) {
             (Kind::Denial { .. }, Some(negative_ttl_s)) => negative_ttl_s,
             (Kind::Denial { .. } | Kind::Positive | Kind::Failure | Kind::Truncated, _) => TTL_S_MAX,
         };
-        let lowest_s = settle_ttls(&mut self.kept, cap_s, &mut wire);
-        Some(Answer {
-            ttl_offsets,
+        let lowest_s = settle_ttls(&mut self.kept, cap_s, &mut packed);
+        let shape = Shape {
+            wire_len: u16::try_from(wire_len).ok()?,
             question_end: u16::try_from(self.question_end).ok()?,
             additional_at: u16::try_from(self.additional_at).ok()?,
             rcode: self.rcode,
@@ -190,8 +252,9 @@ impl Draft<'_> {
                 Kind::Positive | Kind::Denial { soa: true } => Some(lowest_s),
                 Kind::Denial { soa: false } | Kind::Failure | Kind::Truncated => None,
             },
-            wire: wire.into_boxed_slice(),
-        })
+        };
+        let packed = packed.into_boxed_slice();
+        Some(Answer { packed, shape })
     }
 }
 

@@ -29,7 +29,7 @@ pub mod reply;
 mod tests;
 
 pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
-pub use answer::{Answer, Kind};
+pub use answer::{Answer, AnswerRef, Kind};
 pub use build::{EdnsOut, QueryOut, build_query};
 pub use edns::{Ede, EdeCodes, Edns};
 pub use name::NameBuf;

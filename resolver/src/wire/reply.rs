@@ -5,7 +5,7 @@
 //! sets TC whenever something of answer or authority is missing (RFC 2181 9): first additional records go, without TC,
 //! then everything behind the question. Extended errors take what room is left and never cost a record (RFC 8914 3).
 
-use super::answer::Answer;
+use super::answer::AnswerRef;
 use super::code::{rcode, rtype};
 use super::edns::{Ede, OPT_BYTES, UDP_BYTES_MAX, UDP_BYTES_MIN, push_opt};
 use super::header::{AA, AD, CD, HEADER_BYTES, Header, QR, RA, RD, TC};
@@ -44,26 +44,35 @@ pub fn reply_limit(echo: &Echo, via: Via) -> usize {
 }
 
 /// Appends `answer` as the reply to this client. The question of both must be the same but for case.
-pub fn write(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede], limit_bytes: usize, out: &mut Vec<u8>) {
+pub fn write<'a>(
+    answer: impl Into<AnswerRef<'a>>,
+    echo: &Echo,
+    freshness: Freshness,
+    edes: &[Ede],
+    limit_bytes: usize,
+    out: &mut Vec<u8>,
+) {
+    let answer = answer.into();
+    let (wire, shape) = (answer.wire(), answer.shape());
     let start = out.len();
-    let Some(stored) = Header::read(&answer.wire) else {
+    let Some(stored) = Header::read(wire) else {
         debug_assert!(false, "an answer has a header");
         return write_error(echo, rcode::SERVFAIL, edes, out);
     };
     let room = limit_bytes.saturating_sub(opt_bytes(echo));
     let [answers, authorities, _] = stored.record_counts;
-    let additional_at = usize::from(answer.additional_at);
-    let question_end = usize::from(answer.question_end);
-    let (end, record_counts, tc) = if answer.wire.len() <= room {
-        (answer.wire.len(), stored.record_counts, 0)
-    } else if additional_at <= room && additional_at < answer.wire.len() {
+    let additional_at = usize::from(shape.additional_at);
+    let question_end = usize::from(shape.question_end);
+    let (end, record_counts, tc) = if wire.len() <= room {
+        (wire.len(), stored.record_counts, 0)
+    } else if additional_at <= room && additional_at < wire.len() {
         (additional_at, [answers, authorities, 0], 0)
     } else {
         (question_end, [0; 3], TC)
     };
     let wants_ad = echo.ad || echo.edns.is_some_and(|edns| edns.do_bit);
     let stored_flags = if wants_ad { stored.flags } else { stored.flags & !AD };
-    let code = sendable(answer.rcode(), echo);
+    let code = sendable(shape.rcode, echo);
     let header = Header {
         id: echo.id,
         flags: (stored_flags & (TC | AD | AA)) | QR | RA | tc | client_flags(echo) | (code & 0xF),
@@ -81,10 +90,9 @@ pub fn write(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede], l
     } else {
         out.extend_from_slice(answer.question());
     }
-    out.extend_from_slice(answer.wire.get(question_end..end).unwrap_or_default());
+    out.extend_from_slice(wire.get(question_end..end).unwrap_or_default());
     if let Some(reply) = out.get_mut(start..) {
-        let offsets = answer.ttl_offsets.iter().map(|at| usize::from(*at));
-        for at in offsets.take_while(|at| *at < end) {
+        for at in answer.ttl_offsets().take_while(|at| *at < end) {
             let ttl_s = match freshness {
                 Freshness::Fresh { age_s } => u32_at(reply, at).unwrap_or(0).saturating_sub(age_s),
                 Freshness::Stale { ttl_s } => ttl_s,

@@ -176,7 +176,8 @@ impl Connection {
 
     /// Has a query written once more, unless that was done already.
     fn write_again(&mut self, query: Pending) {
-        let is_wanted = query.attempt.purpose == Purpose::Probe || !query.attempt.reply_to.is_closed();
+        let listener = query.attempt.reply_to.as_ref();
+        let is_wanted = query.attempt.purpose == Purpose::Probe || listener.is_some_and(|listener| !listener.is_over());
         if !is_wanted {
             self.line.abandoned(&query.attempt, query.begun);
         } else if query.writes < WRITES_MAX {

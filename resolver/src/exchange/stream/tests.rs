@@ -15,7 +15,8 @@ use detour_core::{Clock, EndpointId, Time, Transport};
 use tokio::sync::mpsc;
 
 use crate::ask::Ask;
-use crate::exchange::{Attempt, ExchangeParts, Exchanges, SourcePorts};
+use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, SourcePorts};
+use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::testing::topology;
@@ -58,6 +59,20 @@ fn serve(mut stream: TcpStream, number: usize, told: &Sender<usize>) {
     }
 }
 
+/// Passes on what it hears.
+#[derive(Debug)]
+struct Ear(mpsc::Sender<AttemptEvent>);
+
+impl Listener for Ear {
+    fn hear(self: Arc<Self>, event: AttemptEvent, _now: Time) {
+        self.0.try_send(event).unwrap();
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
 /// Lines to one endpoint over TCP.
 struct Bench {
     exchanges: Exchanges,
@@ -72,10 +87,12 @@ impl Bench {
         let mut topology = topology(&address.to_string());
         topology.endpoints[0].transport = Transport::Tcp;
         let clock = Arc::new(Set(AtomicU64::new(1_000_000)));
+        let (tasks, own): (_, Arc<dyn Clock>) = (Tasks::default(), Arc::<Set>::clone(&clock));
         let parts = ExchangeParts {
             reporter: Arc::new(Reporter::new().0),
-            clock: Arc::<Set>::clone(&clock),
-            tasks: Tasks::default(),
+            readers: Readers::new(&tasks, &own),
+            clock: own,
+            tasks,
             source_ports: SourcePorts::Pool,
         };
         Self {
@@ -93,14 +110,14 @@ impl Bench {
     /// Asks, and says on which connection that was.
     async fn ask(&mut self) -> usize {
         let name = NameBuf::from_wire(b"\x01a\x07example\x00").unwrap();
-        let (reply_to, mut replies) = mpsc::channel(4);
+        let (heard, mut replies) = mpsc::channel(4);
         self.next += 1;
         let attempt = Attempt {
             id: self.next,
             purpose: Purpose::Client,
             ask: Arc::new(Ask::new(&name, rtype::A, class::IN, (false, false), 1)),
             slot: 0,
-            reply_to,
+            reply_to: Some(Arc::new(Ear(heard))),
             without_edns: false,
             made: self.clock.now(),
             via: Via::Own,

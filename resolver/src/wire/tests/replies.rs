@@ -1,6 +1,6 @@
 //! Replies: what is patched, what goes when room is short, and that others can read them.
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, AnswerRef};
 use super::super::code::{class, rcode, rtype};
 use super::super::edns::Ede;
 use super::super::query::{Echo, Via};
@@ -132,8 +132,8 @@ fn limits_follow_client_and_transport() {
 fn errors_go_first_then_additional_records_then_all() {
     let answer = answer();
     let whole = answer.wire().len();
-    let cut = usize::from(answer.additional_at);
-    let question_end = usize::from(answer.question_end);
+    let cut = usize::from(AnswerRef::from(&answer).shape().additional_at);
+    let question_end = usize::from(AnswerRef::from(&answer).shape().question_end);
     let shape = |limit: usize, echo: &Echo| {
         let reply = written(&answer, echo, FRESH, &[STALE_EDE], limit);
         assert!(reply.len() <= limit.max(question_end + 11), "limit {limit}");
