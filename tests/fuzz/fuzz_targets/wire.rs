@@ -1,7 +1,7 @@
-//! Any bytes, as everything that they could be on the mesh.
+//! Any bytes, as everything that they could be on the mesh. From the root of the repository:
 //!
 //! ```console
-//! $ cd tests && cargo +nightly fuzz run wire -- -max_len=4096
+//! $ cargo +nightly fuzz run --fuzz-dir tests/fuzz wire -- -max_len=4096
 //! ```
 
 #![no_main]
