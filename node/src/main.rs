@@ -18,6 +18,7 @@ mod leash;
 mod metrics;
 mod network;
 mod output;
+mod peer_id;
 mod planes;
 mod query;
 mod reload;

@@ -95,6 +95,12 @@ pub enum Refusal {
     OwnKey,
     /// Too much at once.
     TooMuch,
+    /// A kind or version of message that this build does not know.
+    Unsupported,
+    /// Bytes that are no message.
+    Malformed,
+    /// A reason of a later version that this build does not know; told, never given.
+    Other,
 }
 
 impl Refusal {
@@ -108,6 +114,9 @@ impl Refusal {
             Self::NoHello => "no-hello",
             Self::OwnKey => "own-key",
             Self::TooMuch => "too-much",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+            Self::Other => "other",
         }
     }
 }
