@@ -16,6 +16,7 @@ mod learned;
 mod metrics;
 mod network;
 mod output;
+mod peer_id;
 mod planes;
 mod query;
 mod reload;
