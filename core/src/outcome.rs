@@ -141,6 +141,8 @@ pub enum Cause {
     Forgiven,
     /// Route change or resume: what was known of the path is void.
     NewPath,
+    /// A peer's, of a later version, that this one does not know: never credible. Nothing here has it.
+    Other,
 }
 
 impl Cause {
@@ -163,7 +165,8 @@ impl Cause {
             | Self::Refused
             | Self::Rcode
             | Self::Forgiven
-            | Self::NewPath => false,
+            | Self::NewPath
+            | Self::Other => false,
         }
     }
 
@@ -226,6 +229,7 @@ impl Cause {
             Self::Rcode => "rcode",
             Self::Forgiven => "forgiven",
             Self::NewPath => "new-path",
+            Self::Other => "other",
         }
     }
 }

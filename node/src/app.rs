@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::board::Board;
@@ -29,6 +30,7 @@ use crate::config::{Admin, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
+use crate::leash;
 use crate::metrics::ControlMetrics;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
@@ -93,7 +95,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let level = telemetry::install(&config.log);
     raise_descriptor_limit();
     let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
-    let mut stop = StopSignals::new().map_err(StartError::System)?;
+    let mut stop = StopSignals::new(args.stop_with_stdin).map_err(StartError::System)?;
     // From here on a SIGHUP ends nothing; it is acted on once the node runs.
     let hang_up = signal(SignalKind::hangup()).map_err(StartError::System)?;
 
@@ -316,17 +318,23 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGINT and SIGTERM end the node.
+/// SIGINT and SIGTERM end the node, and the end of standard input if that was asked for.
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    stdin_ended: CancellationToken,
 }
 
 impl StopSignals {
-    fn new() -> io::Result<Self> {
+    fn new(with_stdin: bool) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            stdin_ended: if with_stdin {
+                leash::stdin_ended()?
+            } else {
+                CancellationToken::new()
+            },
         })
     }
 
@@ -336,6 +344,8 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
             // Cancel safe: as above.
             _ = self.terminate.recv() => {}
+            // Cancel safe: the token stays cancelled.
+            () = self.stdin_ended.cancelled() => {}
         }
     }
 }

@@ -3,13 +3,14 @@
 //! `select` turns readiness into an [`Action`]; `apply` is the whole rest and never waits. If this task falls behind,
 //! reports are dropped and counted at their queue; queries never wait for it.
 
+mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
-use detour_core::health::state::State;
 use detour_core::network;
-use detour_core::routes::{PlaceWhy, Routes};
+use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time};
 use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
@@ -206,104 +207,40 @@ impl ControlTask {
     }
 
     fn drain(&mut self) {
-        drain(&mut self.control, &self.shared, &self.routes, &mut self.metrics);
+        while let Some(output) = self.control.poll_output() {
+            self.carry_out(output);
+        }
     }
-}
 
-/// Carries out everything the control plane wants.
-fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &mut ControlMetrics) {
-    while let Some(output) = control.poll_output() {
+    /// Does what the control plane wants.
+    fn carry_out(&mut self, output: Output) {
         match output {
             Output::Probe { id, endpoint, why } => {
-                metrics.count_probe(endpoint, why);
-                shared.probe(endpoint, id);
+                self.metrics.count_probe(endpoint, why);
+                self.shared.probe(endpoint, id);
             }
             Output::RoutesChanged => {
-                shared.note_routes(control.routes());
+                self.shared.note_routes(self.control.routes());
                 // Readers that are gone need no table.
-                drop(routes.send_replace(Arc::clone(control.routes())));
+                drop(self.routes.send_replace(Arc::clone(self.control.routes())));
             }
             Output::OwnReport => {}
-            Output::Event(event) => {
-                let label = |endpoint: EndpointId| {
-                    let topology = &control.routes().topology;
-                    topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned()
-                };
-                metrics.count_event(&event);
-                if matches!(event, Event::Resumed { .. }) {
-                    let all: Vec<EndpointId> = control.routes().topology.endpoint_ids().collect();
-                    shared.renew(&all);
-                }
-                if is_return(&event) {
-                    shared.forget_failures();
-                }
-                log(&event, label);
-            }
+            Output::Event(event) => self.tell(&event),
         }
     }
-}
 
-/// Whether something answers that did not: remembered failures may be wrong from here on.
-fn is_return(event: &Event) -> bool {
-    match event {
-        Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
-        Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
-        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
-        Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
-        Event::InTheClear | Event::EncryptedAgain => false,
-    }
-}
-
-/// One line per event: what an operator cares about at info, what needs somebody at warn.
-fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
-    match *event {
-        Event::StateChanged {
-            endpoint,
-            from,
-            to,
-            cause,
-        } => {
-            let endpoint = label(endpoint);
-            let (from, to, cause) = (from.word(), to.word(), cause.word());
-            if to == State::Down.word() {
-                tracing::warn!(%endpoint, from, to, cause, "endpoint state changed");
-            } else if from == State::Unknown.word() && to == State::Up.word() {
-                tracing::debug!(%endpoint, from, to, cause, "endpoint state changed");
-            } else {
-                tracing::info!(%endpoint, from, to, cause, "endpoint state changed");
-            }
+    /// Something happened that an operator cares about.
+    fn tell(&mut self, event: &Event) {
+        self.metrics.count_event(event);
+        if matches!(event, Event::Resumed { .. }) {
+            let all: Vec<EndpointId> = self.control.routes().topology.endpoint_ids().collect();
+            self.shared.renew(&all);
         }
-        Event::PlaceChanged { endpoint, from, to } => {
-            let endpoint = label(endpoint);
-            let is_company =
-                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
-            let quiet = is_company(from) || is_company(to);
-            let (place, from, why) = (to.place().word(), from.word(), to.word());
-            if quiet {
-                // Nothing happened to it: it follows others, of which there was a line.
-                tracing::debug!(%endpoint, place, from, why, "endpoint place changed");
-            } else {
-                tracing::info!(%endpoint, place, from, why, "endpoint place changed");
-            }
+        if events::is_return(event) {
+            self.shared.forget_failures();
         }
-        Event::Claimed { endpoint, claim } => {
-            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
-            tracing::info!(endpoint = label(endpoint), ?peer, %cause, claim, "a peer says that an endpoint fails");
-        }
-        Event::ClaimDecided { endpoint, claim } => {
-            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
-            tracing::info!(endpoint = label(endpoint), ?peer, %cause, claim, "own evidence decided on a peer's word");
-        }
-        Event::UplinkSuspect(path) => {
-            tracing::warn!(%path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
-        }
-        Event::UplinkReturned(path) => tracing::info!(%path, "providers answer on this path again"),
-        Event::Resumed { gap_us } => {
-            tracing::info!(gap_ms = gap_us / 1_000, "the machine slept: paths are judged anew");
-        }
-        Event::NothingUp => tracing::warn!("no endpoint is usable: stale answers are served at once"),
-        Event::SomethingUp => tracing::info!("an endpoint is usable again"),
-        Event::InTheClear => tracing::warn!("nothing encrypted answers: queries travel in the clear"),
-        Event::EncryptedAgain => tracing::info!("queries travel encrypted again"),
+        let topology = &self.control.routes().topology;
+        let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned();
+        events::log(event, self.clock.now(), label);
     }
 }

@@ -8,14 +8,17 @@ mod cli;
 mod clock;
 mod config;
 mod control_task;
+mod demo;
 mod durable;
 mod explain;
 mod kept;
 mod last_good;
 mod learned;
+mod leash;
 mod metrics;
 mod network;
 mod output;
+mod peer_id;
 mod planes;
 mod query;
 mod reload;
@@ -39,6 +42,8 @@ use self::start::{Refused, Start};
 
 /// Worker threads: more than four do not make a forwarder faster.
 const WORKERS_MAX: usize = 4;
+/// Of the demo: fakes and load beside what looks at nodes.
+const DEMO_WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
@@ -62,6 +67,7 @@ fn carry_out(command: Command) -> u8 {
         Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
+        Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
     }
 }
 

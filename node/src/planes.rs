@@ -42,6 +42,7 @@ impl Plan {
             state_dir: _,
             reload: _,
             local_zones: LocalZones { off, hosts },
+            mesh: _,
             listen:
                 Listen {
                     dns: _,

@@ -41,6 +41,7 @@ mod schedule;
 pub(crate) mod sockets;
 mod stats;
 mod streams;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
@@ -207,6 +208,18 @@ impl Fake {
             stats.set(side.transport, side.counters.read());
         }
         stats
+    }
+
+    /// How many queries of the load with this seed reached it; a node's own (probes, canaries) are in none.
+    #[must_use]
+    pub fn asked(&self, seed: u64) -> u64 {
+        self.sides.iter().map(|side| side.counters.tally.asked(seed)).sum()
+    }
+
+    /// How many queries of any load reached it.
+    #[must_use]
+    pub fn asked_by_clients(&self) -> u64 {
+        self.sides.iter().map(|side| side.counters.tally.total()).sum()
     }
 
     /// The name that the last client to complete a handshake over this transport asked for (RFC 6066 section 3).

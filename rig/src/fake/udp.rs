@@ -112,10 +112,10 @@ impl Server {
                 Err(_) => continue,
             };
             let counters = &self.shared.counters;
-            add(&counters.queries, 1);
+            let query = buffer.get(..count).unwrap_or_default();
+            counters.query(query);
             let now = clock::now();
             let fault = self.shared.fault(now);
-            let query = buffer.get(..count).unwrap_or_default();
             let delayed = if fault.loses_udp_query(&mut self.random) {
                 None
             } else {
