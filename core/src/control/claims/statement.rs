@@ -120,7 +120,8 @@ fn is_credible(cause: Cause) -> bool {
     match cause {
         Cause::Timeout | Cause::Silence | Cause::Unreachable | Cause::Connect | Cause::Reset => true,
         Cause::Garbage | Cause::Http | Cause::Servfail | Cause::Refused | Cause::Rcode => true,
-        Cause::Loss | Cause::Mismatch | Cause::Untried | Cause::Answering | Cause::Forgiven | Cause::NewPath => false,
+        Cause::Loss | Cause::Mismatch | Cause::Other | Cause::Untried | Cause::Answering => false,
+        Cause::Forgiven | Cause::NewPath => false,
         Cause::TlsExpired | Cause::TlsWrongName | Cause::TlsUntrusted | Cause::TlsStalled | Cause::Tls => false,
         Cause::Other => false,
     }
