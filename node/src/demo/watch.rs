@@ -141,9 +141,9 @@ fn row(node: &str, provider: &ProviderView) -> Row {
     if let Some(endpoint) = provider.endpoints.first() {
         row.state.clone_from(&endpoint.state);
         row.place.clone_from(&endpoint.place);
-        row.verdict = match &endpoint.verdict_source {
-            Some(source) => format!("{} ({source})", endpoint.verdict),
-            None => endpoint.verdict.clone(),
+        row.verdict = match &endpoint.said.verdict_source {
+            Some(source) => format!("{} ({source})", endpoint.said.verdict),
+            None => endpoint.said.verdict.clone(),
         };
         row.why = match (endpoint.place_why.as_str(), endpoint.reason.as_str()) {
             ("healthy", reason) => reason.to_owned(),
