@@ -90,7 +90,8 @@ enum Action {
     Time,
 }
 
-pub(crate) use self::swarm_events::chain;
+pub use self::hello::explain;
+pub(crate) use self::swarm_events::{chain, dial_error};
 
 /// One life.
 struct Driver {
@@ -141,7 +142,11 @@ pub(crate) async fn live(config: MeshConfig, around: Surroundings) -> Result<End
             break Ended::Stopped;
         }
     };
-    // Whatever the swarm still has to say is for nobody; its connections' last packets are for the peers.
+    // A peer that dials again at once must not get a connection that nobody will serve or close. What the swarm still
+    // has to say is for nobody; the last packets of its connections are for the peers.
+    for listener in driver.listeners.ids() {
+        driver.swarm.remove_listener(listener);
+    }
     let packets = async { while driver.swarm.next().await.is_some() {} };
     drop(tokio::time::timeout(LAST_PACKETS, packets).await);
     Ok(ended)

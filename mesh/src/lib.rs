@@ -18,12 +18,17 @@ mod life;
 mod metrics;
 mod news;
 mod pinned;
+mod stages;
 mod status;
 mod swarm;
+#[cfg(test)]
+mod tests;
 
 pub use address::{AddressError, ListenAddress, PeerAddress, peer_line};
 pub use config::{Member, MeshConfig, News};
+pub use driver::explain;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError, name_of};
 pub use life::{Handle, start};
 pub use metrics::{Metrics, state_word};
+pub use stages::{Stage, StageError, Tester, test_peer};
 pub use status::{Condition, ListenStatus, MeshStatus, MissingLine, PeerError, PeerStatus};

@@ -172,12 +172,7 @@ impl ControlMetrics {
 
     /// A probe is sent.
     pub(crate) fn count_probe(&mut self, endpoint: EndpointId, why: ProbeWhy) {
-        let why = match why {
-            ProbeWhy::Schedule => "schedule",
-            ProbeWhy::Reference => "reference",
-            ProbeWhy::Standby => "standby",
-            ProbeWhy::Start => "start",
-        };
+        let why = why.word();
         let endpoint = self.label(endpoint);
         self.probes.count(ProbeLabels { endpoint, why });
     }
@@ -219,6 +214,7 @@ impl ControlMetrics {
             }
             Event::UplinkReturned(_) | Event::NothingUp | Event::SomethingUp => {}
             Event::InTheClear | Event::EncryptedAgain => {}
+            Event::Claimed { .. } | Event::ClaimDecided { .. } => {}
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::events::EventLog;
 use crate::http;
 use crate::process::{LOG_FILE, NodeProcess, STATE_DIRECTORY, StartNodeError, node_config};
+use crate::relay::Relay;
 
 /// How long an admin interface may take to answer.
 const GET_PATIENCE: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ pub struct ClusterConfig<'a> {
     pub influence: Option<&'a str>,
     /// Multiaddresses of peers besides the nodes, which all of them admit.
     pub strangers: Vec<String>,
+    /// Nodes dial each other through relays that count what passes.
+    pub is_relayed: bool,
 }
 
 /// Why there is no cluster. Nothing is left running.
@@ -167,6 +170,8 @@ impl ClusterNode {
 pub struct Cluster {
     /// In order.
     pub nodes: Vec<ClusterNode>,
+    /// One for each node and peer, if there are any.
+    relays: Vec<Relay>,
     /// The last to go.
     _directory: TempDir,
 }
@@ -189,10 +194,14 @@ impl Cluster {
         };
         let mut cluster = Self {
             nodes: Vec::with_capacity(config.nodes),
+            relays: Vec::new(),
             _directory: directory,
         };
         for (index, (name, home)) in names.iter().zip(homes).enumerate() {
-            let text = node_text(config, name, index, &addresses);
+            let mut peers: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            let own = (index < peers.len()).then(|| peers.remove(index));
+            let peers = cluster.ways_to(&peers, config.is_relayed).await?;
+            let text = node_text(config, name, own, &peers);
             fs::create_dir_all(&home).map_err(StartClusterError::Prepare)?;
             let (process, events) = start(name, config.binary, &text, &home).await?;
             cluster.nodes.push(ClusterNode {
@@ -206,6 +215,28 @@ impl Cluster {
             });
         }
         Ok(cluster)
+    }
+
+    /// Where peers at these addresses are dialled.
+    async fn ways_to(&mut self, peers: &[&str], is_relayed: bool) -> Result<Vec<String>, StartClusterError> {
+        let mut ways = Vec::with_capacity(peers.len());
+        for peer in peers {
+            let Some((port, id)) = port_and_id(peer).filter(|_| is_relayed) else {
+                ways.push((*peer).to_owned());
+                continue;
+            };
+            let relay = Relay::start(([127, 0, 0, 1], port).into()).await;
+            let relay = relay.map_err(StartClusterError::Prepare)?;
+            ways.push(format!("{}/p2p/{id}", listen_address(relay.address().port())));
+            self.relays.push(relay);
+        }
+        Ok(ways)
+    }
+
+    /// Bytes that passed between nodes through relays so far, both ways, headers of IP and UDP included.
+    #[must_use]
+    pub fn mesh_bytes(&self) -> u64 {
+        self.relays.iter().map(Relay::bytes).sum()
     }
 
     /// Waits until every node is connected to every other.
@@ -299,20 +330,24 @@ fn identity(binary: &Path, state: &Path) -> Result<String, StartClusterError> {
     })
 }
 
-/// The config of the node with this index.
-fn node_text(config: &ClusterConfig<'_>, name: &str, index: usize, addresses: &[String]) -> String {
+/// The port and the peer id of an address that [`listen_address`] began.
+fn port_and_id(address: &str) -> Option<(u16, &str)> {
+    let (listen, id) = address.split_once("/p2p/")?;
+    let port = listen.split('/').nth(4)?;
+    Some((port.parse().ok()?, id))
+}
+
+/// The config of a node that peers reach at `own` and that dials `peers`.
+fn node_text(config: &ClusterConfig<'_>, name: &str, own: Option<&str>, peers: &[String]) -> String {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut text = node_config(any, any, &config.providers);
     text.push_str("\n[log]\nformat = \"json\"\n");
-    let (Some(influence), Some(own)) = (config.influence, addresses.get(index)) else {
+    let (Some(influence), Some(own)) = (config.influence, own) else {
         return text;
     };
     let listen = own.split("/p2p/").next().unwrap_or_default();
-    let others = addresses.iter().filter(|address| *address != own);
-    let peers: Vec<String> = others
-        .chain(&config.strangers)
-        .map(|address| format!("    \"{address}\",\n"))
-        .collect();
+    let peers = peers.iter().chain(&config.strangers);
+    let peers: Vec<String> = peers.map(|address| format!("    \"{address}\",\n")).collect();
     text.push_str(&format!(
         "\n[mesh]\ncluster = \"rig\"\nsite = \"site-of-{name}\"\ninfluence = \"{influence}\"\n\
          listen = [\"{listen}\"]\npeers = [\n{}]\n",
@@ -340,19 +375,21 @@ mod tests {
             providers: vec!["[[provider]]\nname = \"a\"\n".to_owned()],
             influence,
             strangers: vec!["/ip4/127.0.0.1/udp/9/quic-v1/p2p/X".to_owned()],
+            is_relayed: true,
         }
     }
 
     #[test]
     fn each_config_names_the_others() {
         let config = config(Path::new("/bin/false"), Some("full"));
-        let addresses = [1, 2].map(|port| format!("{}/p2p/P{port}", listen_address(port)));
-        let text = node_text(&config, "node2", 1, &addresses);
+        let [other, own] = [1, 2].map(|port| format!("{}/p2p/P{port}", listen_address(port)));
+        assert_eq!(port_and_id(&own), Some((2, "P2")));
+        let text = node_text(&config, "node2", Some(&own), &[other]);
         let mesh = "[mesh]\ncluster = \"rig\"\nsite = \"site-of-node2\"\ninfluence = \"full\"\n\
                     listen = [\"/ip4/127.0.0.1/udp/2/quic-v1\"]\npeers = [\n    \"/ip4/127.0.0.1/udp/1/quic-v1/p2p/P1\",\n    \
                     \"/ip4/127.0.0.1/udp/9/quic-v1/p2p/X\",\n]\n";
         assert!(text.ends_with(mesh), "{text}");
-        assert!(!node_text(&config, "node2", 1, &[]).contains("[mesh]"));
+        assert!(!node_text(&config, "node2", None, &[]).contains("[mesh]"));
     }
 
     #[test]

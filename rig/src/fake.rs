@@ -36,6 +36,7 @@ mod config;
 mod doh;
 mod framed;
 mod gate;
+mod owner;
 pub(crate) mod reply;
 mod schedule;
 pub(crate) mod sockets;
@@ -187,6 +188,17 @@ impl Fake {
     pub fn set_fault(&self, transports: TransportSel, fault: Fault) {
         let now = clock::now();
         self.modify(transports, |transport, conduct| conduct.switch(transport, fault, now));
+        for side in self.sides.iter().filter(|side| transports.includes(side.transport)) {
+            side.counters.tally.mark();
+        }
+    }
+
+    /// Swallows what comes over UDP from this process of this machine, and answers all others: its way here is broken,
+    /// and nobody else's.
+    pub fn cut_off(&self, process: Option<u32>) {
+        self.modify(TransportSel::Only(Transport::Udp), |_, conduct| {
+            conduct.cut_off = process
+        });
     }
 
     /// Closes the connections that are open on these transports.
@@ -220,6 +232,15 @@ impl Fake {
     #[must_use]
     pub fn asked_by_clients(&self) -> u64 {
         self.sides.iter().map(|side| side.counters.tally.total()).sum()
+    }
+
+    /// When the first query of a load reached it since its fault was set last, in microseconds of CLOCK_BOOTTIME.
+    #[must_use]
+    pub fn first_asked_us(&self) -> Option<u64> {
+        self.sides
+            .iter()
+            .filter_map(|side| side.counters.tally.first_us())
+            .min()
     }
 
     /// The name that the last client to complete a handshake over this transport asked for (RFC 6066 section 3).

@@ -2,11 +2,14 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
+mod claims;
 mod configuration;
 mod network;
 
+use super::probes::PROBES_MAX;
 use super::*;
-use crate::outcome::Failure;
+use crate::Encryption;
+use crate::outcome::{Failure, Reply};
 use crate::routes::Place;
 use crate::testing::{providers, with_transports};
 use crate::topology::{Family, Transport};
@@ -19,6 +22,10 @@ struct Bench {
     next: u64,
     probes: Vec<(u64, u64, u16, ProbeWhy)>,
     events: Vec<Event>,
+    /// Probes from this number on are begun by [`Bench::wait`], also those sent before; `None`: only those sent in it.
+    unbegun: Option<u64>,
+    /// Their answers to come.
+    pending: Vec<(u64, u64, u16, Reply)>,
 }
 
 impl Bench {
@@ -29,6 +36,8 @@ impl Bench {
             next: 1,
             probes: Vec::new(),
             events: Vec::new(),
+            unbegun: None,
+            pending: Vec::new(),
         }
     }
 
@@ -106,13 +115,15 @@ impl Bench {
 
     /// Fires timers up to `ms`; probes are answered by `reply` 10 ms later, `None` is silence.
     fn wait(&mut self, ms: u64, reply: impl Fn(u16) -> Option<Reply>) {
-        let mut answered = self.probes.len();
-        let mut pending: Vec<(u64, u64, u16, Reply)> = Vec::new();
+        let before = |probe: &&(u64, u64, u16, ProbeWhy)| self.unbegun.is_none_or(|first| probe.1 < first);
+        let mut answered = self.probes.iter().take_while(before).count();
+        let mut pending = std::mem::take(&mut self.pending);
         for _ in 0..100_000 {
             let fresh: Vec<_> = self.probes.get(answered..).unwrap_or_default().to_vec();
             answered = self.probes.len();
             for (at, id, endpoint, _) in fresh {
                 let begun = probe_begun(id, at);
+                self.unbegun = self.unbegun.map(|_| id + 1);
                 self.control.handle_begun(EndpointId(endpoint), begun, Time::at_ms(at));
                 self.drain(at);
                 if let Some(reply) = reply(endpoint) {
@@ -133,7 +144,12 @@ impl Bench {
                     self.control.handle_timeout(Time::at_ms(timer));
                     self.drain(timer);
                 }
-                (None | Some(_), None | Some(_)) => return,
+                (None | Some(_), None | Some(_)) => {
+                    if self.unbegun.is_some() {
+                        self.pending = pending;
+                    }
+                    return;
+                }
             }
         }
         panic!("timers without end");
@@ -540,7 +556,7 @@ mod laws {
 
     fn input() -> impl Strategy<Value = Input> {
         let time = || prop_oneof![12 => 0..60_000_u64, 1 => any::<u64>()];
-        (0..12_u8, 0..9_u16, 0..40_u64, time(), any::<u8>(), time())
+        (0..14_u8, 0..9_u16, 0..40_u64, time(), any::<u8>(), time())
     }
 
     fn apply(control: &mut Control, (kind, endpoint, attempt, at, what, now): Input) {
@@ -590,6 +606,7 @@ mod laws {
                 }
                 control.handle_configuration(Arc::new(topology), Settings::default(), now);
             }
+            12 => claims::say_anything(control, endpoint.0, what, begun.at, now),
             _ => {
                 control.note_client(now);
                 control.handle_timeout(now);
@@ -631,7 +648,7 @@ mod laws {
             let all: Vec<EndpointId> = control.topology.endpoint_ids().collect();
             control.handle_new_path(&all, Time::at_ms(120_000));
             while control.poll_output().is_some() {}
-            let mut bench = Bench { control, last: 120_000, next: 1_000_000, probes: Vec::new(), events: Vec::new() };
+            let mut bench = Bench { control, last: 120_000, next: 1_000_000, probes: Vec::new(), events: Vec::new(), unbegun: None, pending: Vec::new() };
             let count = bench.count();
             let usable = |bench: &Bench| (0..count).all(|e| {
                 bench.control.routes().endpoint(EndpointId(e)).is_some_and(|route| route.place() == Place::Normal)

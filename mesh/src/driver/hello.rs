@@ -140,7 +140,8 @@ fn seen_as(link: &Link) -> String {
 }
 
 /// What a refusal means to who was refused.
-pub(crate) fn explain(refusal: Refusal) -> &'static str {
+#[must_use]
+pub fn explain(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::UnknownNode => "this node is not in its list of peers",
         Refusal::OtherCluster => "its cluster has another name",

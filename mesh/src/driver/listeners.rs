@@ -110,6 +110,10 @@ impl Listeners {
             .unwrap_or(0)
     }
 
+    pub(crate) fn ids(&self) -> Vec<ListenerId> {
+        self.all.iter().filter_map(|listener| listener.id).collect()
+    }
+
     pub(crate) fn status(&self) -> Vec<ListenStatus> {
         let all = self.all.iter().map(|listener| ListenStatus {
             address: listener.address.to_string(),

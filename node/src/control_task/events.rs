@@ -14,6 +14,7 @@ pub(super) fn is_return(event: &Event) -> bool {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
         Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
         Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
         Event::InTheClear | Event::EncryptedAgain => false,
     }
 }
@@ -40,7 +41,8 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
         }
         Event::PlaceChanged { endpoint, from, to } => {
             let endpoint = label(endpoint);
-            let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::Cleartext);
+            let is_company =
+                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
             let quiet = is_company(from) || is_company(to);
             let (place, from, why) = (to.place().word(), from.word(), to.word());
             if quiet {
@@ -49,6 +51,14 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
             } else {
                 tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
             }
+        }
+        Event::Claimed { endpoint, claim } => {
+            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
+            tracing::info!(at_us, endpoint = label(endpoint), ?peer, %cause, claim, "a peer says that an endpoint fails");
+        }
+        Event::ClaimDecided { endpoint, claim } => {
+            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
+            tracing::info!(at_us, endpoint = label(endpoint), ?peer, %cause, claim, "own evidence decided on a peer's word");
         }
         Event::UplinkSuspect(path) => {
             tracing::warn!(at_us, %path, "no provider answers on this path: the uplink is suspect, nobody is condemned");

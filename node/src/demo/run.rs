@@ -110,6 +110,7 @@ pub(super) async fn run(
         providers: fakes.iter().map(block).collect(),
         influence: scenario.has_mesh.then_some("full"),
         strangers: Vec::new(),
+        is_relayed: false,
     };
     let mut cluster = tokio::select! {
         biased;

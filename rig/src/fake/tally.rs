@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::clock;
+
 /// Loads told apart; what is asked by more of them is counted as a query and for no load.
 const SEEDS_MAX: usize = 4_096;
 /// Where the first label of a message's question begins (RFC 1035 section 4.1.1).
@@ -15,32 +17,52 @@ const QUESTION_AT: usize = 12;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Held for one look-up, never over an await.
-    by_seed: Mutex<BTreeMap<u64, u64>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    by_seed: BTreeMap<u64, u64>,
+    /// When the first client's query came since [`Tally::mark`].
+    first_us: Option<u64>,
 }
 
 impl Tally {
     /// Counts a query, if it is a client's.
     pub(super) fn count(&self, message: &[u8]) {
         let Some(seed) = seed_of(message) else { return };
-        let mut by_seed = self.by_seed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = by_seed.len() >= SEEDS_MAX;
-        match by_seed.get_mut(&seed) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.first_us.is_none() {
+            counts.first_us = Some(clock::boot_us());
+        }
+        let is_full = counts.by_seed.len() >= SEEDS_MAX;
+        match counts.by_seed.get_mut(&seed) {
             Some(count) => *count = count.saturating_add(1),
             None if is_full => {}
-            None => drop(by_seed.insert(seed, 1)),
+            None => drop(counts.by_seed.insert(seed, 1)),
         }
+    }
+
+    /// From here on the next query is the first.
+    pub(super) fn mark(&self) {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).first_us = None;
+    }
+
+    /// When the first client's query came since the mark, in microseconds of CLOCK_BOOTTIME.
+    pub(super) fn first_us(&self) -> Option<u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).first_us
     }
 
     /// Queries of this load so far.
     pub(super) fn asked(&self, seed: u64) -> u64 {
-        let by_seed = self.by_seed.lock().unwrap_or_else(PoisonError::into_inner);
-        by_seed.get(&seed).copied().unwrap_or(0)
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.by_seed.get(&seed).copied().unwrap_or(0)
     }
 
     /// Queries of all loads so far.
     pub(super) fn total(&self) -> u64 {
-        let by_seed = self.by_seed.lock().unwrap_or_else(PoisonError::into_inner);
-        by_seed.values().sum()
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.by_seed.values().sum()
     }
 }
 
@@ -82,6 +104,10 @@ mod tests {
         tally.count(&[0xff; 14]);
         assert_eq!([0xbeef, 1, 2].map(|seed| tally.asked(seed)), [3, 1, 0]);
         assert_eq!(tally.total(), 4);
+        assert!(tally.first_us().is_some_and(|at_us| at_us <= clock::boot_us()));
+        tally.mark();
+        tally.count(&query("a.root-servers.net"));
+        assert_eq!(tally.first_us(), None);
     }
 
     #[test]

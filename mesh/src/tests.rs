@@ -1,0 +1,7 @@
+//! Real nodes over real QUIC on loopback: what the parts do together.
+
+mod hostile;
+mod life;
+mod nodes;
+mod refusals;
+mod stages;
