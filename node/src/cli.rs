@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Send one query and show the answer
     Query(QueryArgs),
+    /// Show who this node is to its peers, and the line that lists it there
+    Id(IdArgs),
     /// See a provider fail: fake providers, real nodes, this machine alone
     Demo(DemoArgs),
 }
@@ -129,6 +131,26 @@ pub(crate) struct StatusArgs {
     /// Admin interface of the node to ask
     #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
     pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour id`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Makes the node's key in its state directory, if there is none. A node needs one once its configuration has [mesh].
+
+Examples:
+  detour id -c /etc/detour.toml
+  detour id --state-dir /var/lib/detour --json")]
+pub(crate) struct IdArgs {
+    /// The node's configuration file, to read state-dir and mesh.listen from
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Write JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -451,6 +473,7 @@ mod tests {
               status   Show how a running node does, what is wrong first
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
+              id       Show who this node is to its peers, and the line that lists it there
               demo     See a provider fail: fake providers, real nodes, this machine alone
               help     Print this message or the help of the given subcommand(s)
 

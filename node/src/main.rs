@@ -11,10 +11,12 @@ mod control_task;
 mod demo;
 mod durable;
 mod explain;
+mod id;
 mod kept;
 mod last_good;
 mod learned;
 mod leash;
+mod mesh;
 mod metrics;
 mod network;
 mod output;
@@ -36,7 +38,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{Command, ExplainArgs, IdArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
@@ -68,6 +70,7 @@ fn carry_out(command: Command) -> u8 {
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
         Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
+        Command::Id(args) => id(&args),
     }
 }
 
@@ -125,6 +128,16 @@ fn query(mut args: QueryArgs) -> u8 {
         }
     }
     with_runtime(1, query::query(&args))
+}
+
+fn id(args: &IdArgs) -> u8 {
+    match load(args.config.as_deref()) {
+        Ok(config) => id::id(args, &config),
+        Err(error) => {
+            output::complain("", &error);
+            exit_code::CONFIG
+        }
+    }
 }
 
 /// The file has mistakes; the node that runs may be asked all the same.

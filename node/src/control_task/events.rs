@@ -7,6 +7,7 @@ use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::routes::PlaceWhy;
 use detour_core::{EndpointId, Time};
+use detour_mesh::name_of;
 
 /// Whether something answers that did not: remembered failures may be wrong from here on.
 pub(super) fn is_return(event: &Event) -> bool {
@@ -53,12 +54,18 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
             }
         }
         Event::Claimed { endpoint, claim } => {
-            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
-            tracing::info!(at_us, endpoint = label(endpoint), ?peer, %cause, claim, "a peer says that an endpoint fails");
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(at_us, %endpoint, peer, cause, claim, "a peer says that an endpoint fails");
         }
         Event::ClaimDecided { endpoint, claim } => {
-            let (peer, cause, claim) = (claim.by, claim.cause, claim.state.word());
-            tracing::info!(at_us, endpoint = label(endpoint), ?peer, %cause, claim, "own evidence decided on a peer's word");
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let us = |at: Option<Time>| at.map(Time::as_micros);
+            let (arrived_us, probed_us) = (claim.arrived.as_micros(), us(claim.probed));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(
+                at_us, %endpoint, peer, cause, claim, arrived_us, probed_us, "own evidence decided on a peer's word"
+            );
         }
         Event::UplinkSuspect(path) => {
             tracing::warn!(at_us, %path, "no provider answers on this path: the uplink is suspect, nobody is condemned");

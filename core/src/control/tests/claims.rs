@@ -799,6 +799,40 @@ fn whose_trouble_it_is_needs_a_view_from_elsewhere() {
 }
 
 #[test]
+fn what_is_only_said_again_changes_no_table() {
+    let mut bench = Bench::meshed(providers(4));
+    bench.wait(10_000, all_well);
+    bench.begin(3, 10_000);
+    bench.wait(11_000, all_but(3));
+    let say = |bench: &mut Bench, ms: u64| {
+        for number in 7..10 {
+            // Their clocks are a little off, and they go on failing and answering.
+            let jitter = u64::from(number) * 3 + ms % 7;
+            let opinions = [
+                up(0, ms - jitter),
+                down(1, 1_900 + jitter, ms - 300),
+                down(3, 10_000 + jitter, ms - 300),
+                opinion(2, State::Unknown, Cause::Untried),
+            ];
+            bench.hear(report(number, &opinions, ms));
+        }
+    };
+    say(&mut bench, 12_000);
+    bench.wait(12_900, all_but(3));
+    assert_eq!(
+        [bench.claim(1), bench.claim(3)],
+        [Some((7, "refuted")), Some((7, "known"))]
+    );
+    let version = bench.control.routes().version;
+    for ms in [13_000, 15_000, 18_000, 21_001, 30_003] {
+        bench.wait(ms, all_but(3));
+        say(&mut bench, ms);
+        bench.wait(ms + 500, all_but(3));
+    }
+    assert_eq!(bench.control.routes().version, version);
+}
+
+#[test]
 fn an_endpoint_that_only_peers_speak_against_is_not_asked_in_pairs() {
     let mut bench = Bench::meshed(providers(3));
     bench.wait(100_000, all_well);

@@ -81,17 +81,16 @@ impl Case {
     pub(super) fn verdict(&self, rules: &Rules<'_>, now: Time) -> (Verdict, Option<(VerdictSource, NodeId)>) {
         let has_say = |node: NodeId| self.key.is_none_or(|key| rules.mutes.until(node, key, now).is_none());
         let own = || self.statements.iter().filter(|(_, s)| s.circle == Circle::Own);
+        // One of them, but the same each time: mere times do not change the table.
+        let followed = self.said.claim.map(|claim| claim.by);
         let down = own()
             .filter(|(node, s)| s.shortcoming(now).is_none() && has_say(**node))
             .filter(|(node, s)| self.contested_by(**node, s).is_none())
-            .min_by_key(|(node, s)| (s.first_failure, **node));
+            .min_by_key(|(node, _)| (Some(**node) != followed, **node));
         if let Some((node, _)) = down {
             return (Verdict::Down, Some((VerdictSource::Own, *node)));
         }
-        let up = own()
-            .filter(|(_, s)| s.is_up())
-            .max_by_key(|(node, s)| (s.last_success, **node));
-        match up {
+        match own().find(|(_, s)| s.is_up()) {
             Some((node, _)) => (Verdict::Up, Some((VerdictSource::Own, *node))),
             None => (Verdict::None, None),
         }
