@@ -123,6 +123,5 @@ fn is_credible(cause: Cause) -> bool {
         Cause::Loss | Cause::Mismatch | Cause::Other | Cause::Untried | Cause::Answering => false,
         Cause::Forgiven | Cause::NewPath => false,
         Cause::TlsExpired | Cause::TlsWrongName | Cause::TlsUntrusted | Cause::TlsStalled | Cause::Tls => false,
-        Cause::Other => false,
     }
 }
