@@ -12,6 +12,7 @@ use detour_core::control::{Control, Event, Output};
 use detour_core::network;
 use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time};
+use detour_mesh::News;
 use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
 use crate::learned::LearnedKeeper;
+use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
 use crate::network::NetworkWatch;
 use crate::planes::Plan;
@@ -39,6 +41,10 @@ enum Action {
     Succeed(Box<Succession>),
     /// What an earlier process learned is there.
     Learned(Vec<Entry>),
+    /// The mesh runs from here on.
+    Joined(Box<MeshLink>),
+    /// A peer says something.
+    News(Box<News>),
     /// Shutdown.
     Stop,
 }
@@ -65,6 +71,9 @@ pub(crate) struct ControlTask {
     pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
+    /// Where the mesh's side comes from once it runs.
+    pub(crate) links: mpsc::Receiver<MeshLink>,
+    pub(crate) mesh: Option<MeshLink>,
     pub(crate) token: CancellationToken,
 }
 
@@ -95,6 +104,10 @@ impl ControlTask {
             count = self.reports.recv_many(batch, BATCH) => if count == 0 { Action::Stop } else { Action::Reports },
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
+            // Cancel safe: as above.
+            Some(link) = self.links.recv() => Action::Joined(Box::new(link)),
+            // Cancel safe: as above.
+            news = MeshLink::next(&mut self.mesh) => Action::News(Box::new(news)),
             // Cancel safe: what arrives stays until it was taken.
             entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer, or what stays in its socket.
@@ -122,9 +135,22 @@ impl ControlTask {
             Action::Network => self.look_at_network(),
             Action::Succeed(succession) => self.succeed(*succession),
             Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
+            Action::Joined(link) => {
+                self.mesh = Some(*link);
+                self.tell_peers();
+            }
+            Action::News(news) => {
+                if let Some(mesh) = &self.mesh {
+                    mesh.take(*news, &mut self.control, self.clock.now());
+                }
+            }
             Action::Stop => {}
         }
         self.drain();
+        if let Some(mesh) = &mut self.mesh {
+            // Not with new tables only: a probe that fails once more changes none, and keeps this node's word alive.
+            mesh.tell_times(&self.control, self.clock.now());
+        }
         self.learned.look(&self.control, &*self.clock);
     }
 
@@ -168,6 +194,7 @@ impl ControlTask {
             topology,
             remotes,
             routes,
+            mesh,
             settings,
         } = plan;
         let older = Arc::clone(&self.control.routes().topology);
@@ -183,6 +210,8 @@ impl ControlTask {
         }
         self.control
             .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
+        // Without a mesh it has nothing to say and there is nothing to tell.
+        self.control.handle_mesh(mesh, self.clock.now());
         let addresses = remotes.iter().map(|remote| remote.address).collect();
         let known = topology.endpoints_known_from(&older);
         self.network.follow(addresses, &known, self.clock.now());
@@ -201,6 +230,7 @@ impl ControlTask {
         self.shared.succeed(&settings, &parts);
         self.metrics.follow(&topology);
         self.drain();
+        self.tell_peers();
         if done.send(()).is_err() {
             tracing::debug!("nobody waits for the configuration any more");
         }
@@ -224,8 +254,15 @@ impl ControlTask {
                 // Readers that are gone need no table.
                 drop(self.routes.send_replace(Arc::clone(self.control.routes())));
             }
-            Output::OwnReport => {}
+            Output::OwnReport => self.tell_peers(),
             Output::Event(event) => self.tell(&event),
+        }
+    }
+
+    /// Says to peers what this node sees, as it changed.
+    fn tell_peers(&mut self) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.tell(&self.control, self.clock.now());
         }
     }
 

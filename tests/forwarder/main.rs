@@ -17,6 +17,7 @@ mod acl;
 mod answers;
 mod client;
 mod command;
+mod demo;
 mod encrypted;
 mod faults;
 mod home;

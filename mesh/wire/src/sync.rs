@@ -70,11 +70,11 @@ pub enum Receipt {
     Known,
     /// Not taken, and why.
     Rejected(RejectedSnapshot),
-    /// No snapshot of this cluster and version.
+    /// No snapshot of this cluster.
     Unreadable,
     /// Its signature is wrong.
     BadSignature,
-    /// Something that this version does not know.
+    /// None of these, such as a snapshot of a later version; or a number that this version does not know.
     Other,
 }
 

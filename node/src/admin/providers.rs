@@ -7,6 +7,7 @@ use detour_core::{EndpointId, Provider, Time};
 use serde::{Deserialize, Serialize};
 
 use super::AdminState;
+use super::claims::SaidView;
 use super::configuration::Told;
 
 /// One provider; `detour status` reads it back.
@@ -37,9 +38,9 @@ pub(crate) struct EndpointView {
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p95_ms: Option<f64>,
     pub(crate) ok_permille: u32,
-    /// What other nodes say: none, as there is no mesh.
-    pub(crate) verdict: String,
-    pub(crate) verdict_source: Option<String>,
+    /// What other nodes say.
+    #[serde(flatten)]
+    pub(crate) said: SaidView,
 }
 
 /// Tells of all, in the order of the configuration.
@@ -83,8 +84,7 @@ fn endpoint_view(routes: &Routes, id: EndpointId, now: Time) -> Option<EndpointV
         // Until an answer came it is a mere assumption.
         p95_ms: route.timing.p50_us.map(|_| as_ms(route.timing.p95_us)),
         ok_permille: route.ok_permille,
-        verdict: "none".to_owned(),
-        verdict_source: None,
+        said: SaidView::of(&routes.said(id), now),
     })
 }
 

@@ -7,6 +7,7 @@ use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::routes::PlaceWhy;
 use detour_core::{EndpointId, Time};
+use detour_mesh::name_of;
 
 /// Whether something answers that did not: remembered failures may be wrong from here on.
 pub(super) fn is_return(event: &Event) -> bool {
@@ -14,6 +15,7 @@ pub(super) fn is_return(event: &Event) -> bool {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
         Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
         Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
         Event::InTheClear | Event::EncryptedAgain => false,
     }
 }
@@ -40,7 +42,8 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
         }
         Event::PlaceChanged { endpoint, from, to } => {
             let endpoint = label(endpoint);
-            let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::Cleartext);
+            let is_company =
+                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
             let quiet = is_company(from) || is_company(to);
             let (place, from, why) = (to.place().word(), from.word(), to.word());
             if quiet {
@@ -49,6 +52,20 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
             } else {
                 tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
             }
+        }
+        Event::Claimed { endpoint, claim } => {
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(at_us, %endpoint, peer, cause, claim, "a peer says that an endpoint fails");
+        }
+        Event::ClaimDecided { endpoint, claim } => {
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let us = |at: Option<Time>| at.map(Time::as_micros);
+            let (arrived_us, probed_us) = (claim.arrived.as_micros(), us(claim.probed));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(
+                at_us, %endpoint, peer, cause, claim, arrived_us, probed_us, "own evidence decided on a peer's word"
+            );
         }
         Event::UplinkSuspect(path) => {
             tracing::warn!(at_us, %path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
