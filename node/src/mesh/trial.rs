@@ -305,6 +305,7 @@ mod tests {
                 "/ip4/192.0.2.9/udp/4853/quic-v1/p2p/12D3Koo",
             snapshots   20000.0 ms  FAILED: nothing more within 20 s
             Packets may get lost on the way: try again, and compare from another machine.
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 }
