@@ -25,6 +25,12 @@ const BACKOFF_MAX_US: u64 = 30 * SEC;
 const STOOD_US: u64 = 60 * SEC;
 /// Dials under way at once: a start with 500 members is no burst.
 const AT_ONCE_MAX: usize = 16;
+/// Failures of a peer after which its return means that a network came back.
+const CAME_BACK_AFTER: u32 = 3;
+/// Then the others are dialled within this time,
+const HURRY_US: u64 = SEC;
+/// at most once in this time.
+const HURRY_AGAIN_US: u64 = 10 * SEC;
 /// A dial of which the shell never told the end.
 const LOST_US: u64 = 30 * SEC;
 
@@ -91,9 +97,9 @@ impl Cluster {
             CloseWhy::Refused(_) | CloseWhy::RefusedByPeer(_) if refused => self.dice_shortened(BACKOFF_MAX_US),
             // The operator added the line meanwhile.
             CloseWhy::Refused(_) | CloseWhy::RefusedByPeer(_) => return self.dial_new(node, now),
-            CloseWhy::Admitted | CloseWhy::NewBoot | CloseWhy::TooMany if !dialled => OTHER_SIDE_US,
+            CloseWhy::Admitted | CloseWhy::NewBoot | CloseWhy::Ghost | CloseWhy::TooMany if !dialled => OTHER_SIDE_US,
             CloseWhy::Admitted | CloseWhy::TooMany => self.soon_us(),
-            CloseWhy::NewBoot | CloseWhy::HelloLate => {
+            CloseWhy::NewBoot | CloseWhy::Ghost | CloseWhy::HelloLate => {
                 let step = self.take_step(node);
                 if step == 0 {
                     self.soon_us()
@@ -153,6 +159,20 @@ impl Cluster {
             peer.dial.under_way = Some(now);
             self.output(Output::Dial { node, address });
             self.settle(node, now);
+        }
+    }
+
+    /// A peer is there again that had not been for a while: so may be all the others.
+    pub(super) fn hurry(&mut self, failed: u32, now: Time) {
+        if failed < CAME_BACK_AFTER || self.hurried.is_some_and(|last| now.since(last) < HURRY_AGAIN_US) {
+            return;
+        }
+        self.hurried = Some(now);
+        let soon = now.plus(HURRY_US);
+        let waits = |peer: &Peer| peer.refusal.is_none() && peer.next_dial().is_some_and(|at| at > soon);
+        for node in self.ids_where(waits) {
+            let at = now.plus(self.draw(HURRY_US));
+            self.dial_at(node, at);
         }
     }
 

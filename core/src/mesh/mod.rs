@@ -62,6 +62,8 @@ pub struct Cluster {
     own: Own,
     /// When the next round of pulls begins.
     next_round: Time,
+    /// When all were last dialled because one came back.
+    hurried: Option<Time>,
     /// Events of refusals.
     refusals: Bucket,
     /// The node stops; then connections are closed.
@@ -90,6 +92,7 @@ impl Cluster {
             connections: BTreeMap::new(),
             own,
             next_round: now,
+            hurried: None,
             refusals: Bucket::new(REFUSALS_TOLD, now),
             stopping: None,
             dice,

@@ -138,3 +138,72 @@ fn what_is_not_up_goes_first_then_what_was_used_last_and_no_more_than_fit() {
     assert_eq!(said.len(), 32);
     assert_eq!(said[..5], [5, 7, 20, 30, 0].map(key), "{said:?}");
 }
+
+/// What this node says, as a peer hears it at `ms`: through whole milliseconds of age.
+fn heard(bench: &Bench, ms: u64) -> PeerReport {
+    let (says, now) = (bench.says(), Time::at_ms(ms));
+    let snapshot = crate::report::Snapshot {
+        node: node(1),
+        boot: crate::report::BootId(1),
+        edition: Edition::default(),
+        issued_wall_ms: 0,
+        period_s: 10,
+        site: HERE,
+        uplink_suspect: says.uplink_suspect,
+        leaving: false,
+        entries: says.opinions.iter().map(|opinion| opinion.entry(now)).collect(),
+    };
+    PeerReport {
+        uplink_suspect: says.uplink_suspect,
+        opinions: snapshot.opinions(now),
+        issued: now,
+        ..report(1, &[], ms)
+    }
+}
+
+#[test]
+fn what_one_node_found_moves_the_place_at_an_idle_one_that_was_never_asked() {
+    let mut first = Bench::meshed(providers(3));
+    let mut idle = Bench::new(providers(3));
+    idle.unbegun = Some(0);
+    idle.influence(Influence::Full, 0);
+    first.wait(10_000, all_well);
+    first.begin(0, 10_000);
+    first.wait(10_999, all_but(0));
+    idle.wait(11_000, all_well);
+    idle.hear(heard(&first, 10_999));
+    assert_eq!(idle.place(0), PlaceWhy::Healthy, "mere suspicion");
+    first.wait(11_000, all_but(0));
+    idle.hear(heard(&first, 11_000));
+    assert_eq!(
+        (idle.place(0), idle.claim(0)),
+        (PlaceWhy::Reported, Some((1, "pending")))
+    );
+    idle.wait(12_250, all_but(0));
+    assert_eq!((idle.state(0), idle.claim(0)), (State::Down, Some((1, "confirmed"))));
+    // Both find it again; the first to do so hurries the other one.
+    first.wait(20_000, all_well);
+    idle.wait(20_000, all_well);
+    assert_eq!(idle.state(0), State::Down, "nobody asks there");
+    idle.hear(heard(&first, 20_000));
+    idle.wait(21_000, all_well);
+    assert_eq!((idle.place(0), idle.claim(0)), (PlaceWhy::Ramp, None));
+}
+
+#[test]
+fn a_node_whose_own_uplink_dies_moves_no_place_elsewhere() {
+    let mut cut = Bench::meshed(providers(3));
+    let mut peer = Bench::meshed(providers(3));
+    cut.wait(10_000, all_well);
+    for ms in (10_000..20_000).step_by(100) {
+        for endpoint in 0..3 {
+            cut.begin(endpoint, ms);
+        }
+        cut.wait(ms + 100, silence);
+        peer.wait(ms + 100, all_well);
+        peer.hear(heard(&cut, ms + 100));
+        assert!((0..3).all(|endpoint| peer.place(endpoint) == PlaceWhy::Healthy));
+    }
+    assert!(cut.says().uplink_suspect);
+    assert!(peer.probes.is_empty(), "{:?}", peer.probes);
+}
