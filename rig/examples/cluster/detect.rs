@@ -59,7 +59,8 @@ impl Detect {
             seen: format!("{}; from the fault max {} ms", from_lost.text(), ms(from_fault.max_us)),
             json: json!({ "from_first_lost": from_lost.json(), "from_fault": from_fault.json() }),
             goal,
-            is_reached: Some(from_lost.max_us <= limit_us),
+            // To the hundredth of a second: both ends are stamped by different processes.
+            is_reached: Some(from_lost.max_us < limit_us + 10_000),
         })
     }
 }

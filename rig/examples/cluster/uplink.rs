@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use detour_rig::clock;
 use detour_rig::events::What;
+use detour_rig::stall::StallMeter;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, micros, ms};
 use crate::world::{Setup, World, WorldError};
 
 /// Nodes; the last one's way breaks.
 const NODES: usize = 3;
 /// Names per second at each node.
-const RATE: u32 = 100;
+const RATE: u32 = 30;
 /// Before the way breaks.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long it is broken.
@@ -42,6 +43,7 @@ struct Seen {
     known: usize,
     /// `down` states of the node itself: what it would tell others.
     downs: usize,
+    stall_us: u64,
 }
 
 impl Uplink {
@@ -56,6 +58,7 @@ impl Uplink {
             hurt,
             known,
             downs,
+            stall_us,
         } = seen;
         let manner = if self.is_gradual {
             "one after the other"
@@ -66,10 +69,12 @@ impl Uplink {
             figure: "uplink",
             setting: format!("{NODES} nodes, {manner}"),
             seen: format!(
-                "{} runs: {moved} changes at peers, {hurt} hurt there; the node knew in {known}, and called {downs} down",
-                self.runs
+                "{} runs: {moved} changes at peers, {hurt} hurt there; the node knew in {known}, and called {downs} down; \
+                 stall {} ms",
+                self.runs,
+                ms(stall_us)
             ),
-            json: json!({ "runs": self.runs, "moved": moved, "hurt": hurt, "known": known, "downs": downs }),
+            json: json!({ "runs": self.runs, "moved": moved, "hurt": hurt, "known": known, "downs": downs, "stall_us": stall_us }),
             goal: "no peer changes any place",
             is_reached: Some(moved == 0),
         })
@@ -84,7 +89,7 @@ impl Uplink {
         world.until_all_well(WARM_UP).await?;
         let last = world.cluster.nodes.last();
         let process = last.and_then(|node| Some(node.process()?.id()));
-        let since_us = clock::boot_us();
+        let (since_us, stall) = (clock::boot_us(), StallMeter::start());
         for fake in &world.fakes {
             fake.cut_off(process);
             if self.is_gradual {
@@ -100,6 +105,7 @@ impl Uplink {
         seen.known += usize::from(is_known.is_some_and(|paths| !paths.is_empty()));
         world.fakes.iter().for_each(|fake| fake.cut_off(None));
         sleep(AFTER).await;
+        seen.stall_us = seen.stall_us.max(micros(stall.finish().await));
         for node in 0..NODES - 1 {
             seen.moved += world.events_since(node, since_us).count();
         }
