@@ -144,10 +144,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
         if let FromSwarm::ConnectionEstablished(established) = event
             && self.has_passed(established.connection_id)
         {
-            // Each connection counts as the first: gossipsub then says its subscriptions again. To a process that took
-            // over from a crashed one, whose connection still stands here, it would never say them
-            // (https://github.com/libp2p/rust-libp2p/issues/5097).
-            let other_established = 0;
+            let passed = self.passed_count(&established.peer_id);
+            let other_established = passed.saturating_sub(1);
             self.inner
                 .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
                     other_established,

@@ -21,8 +21,14 @@ pub(crate) type Gossip = Behaviour<IdentityTransform, MaxCountSubscriptionFilter
 const PROTOCOL_PREFIX: &str = "/detour/gossip";
 /// A snapshot has at most 999 bytes; the rest is envelope.
 const MESSAGE_MAX: usize = 2_048;
-/// Lists of message ids: 20 bytes each, a few dozen at most.
-const CONTROL_MAX: usize = 8 * 1_024;
+/// The library (0.50.1) holds this against everything that it has read so far, not against one message: up to 8 KiB at
+/// once, and what was left of the read before. With [`MESSAGE_MAX`] in its place three snapshots in a row would end the
+/// stream, and five such ends all gossip with that peer.
+const READ_MAX: usize = 64 * 1_024;
+/// Lists of message ids, 22 bytes each with their envelope: twice what is sent.
+const CONTROL_MAX: usize = 2 * 22 * IDS_MAX;
+/// Ids in one list: all snapshots of a heartbeat in which 256 nodes have something to say.
+const IDS_MAX: usize = 256;
 /// Messages waiting for one peer; what is older than a second or two is worth nothing.
 const QUEUE_MAX: usize = 256;
 /// Longer than any snapshot is fresh, so that a replay dies here.
@@ -59,7 +65,7 @@ pub(crate) fn new(cluster: ClusterKey) -> Result<Gossip, GossipError> {
         max_subscribed_topics: 1,
         max_subscriptions_per_request: 4,
     };
-    let config = config().map_err(GossipError)?;
+    let config = config(topic.hash()).map_err(GossipError)?;
     let mut gossip = Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
         .map_err(|error| GossipError(error.to_owned()))?;
     gossip
@@ -71,13 +77,15 @@ pub(crate) fn new(cluster: ClusterKey) -> Result<Gossip, GossipError> {
     Ok(gossip)
 }
 
-fn config() -> Result<Config, String> {
+fn config(topic: TopicHash) -> Result<Config, String> {
     ConfigBuilder::default()
         .protocol_id_prefix(PROTOCOL_PREFIX)
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message: &Message| MessageId::new(&keys::message_id(&message.data)))
-        .max_transmit_size(MESSAGE_MAX)
+        .max_transmit_size(READ_MAX)
+        .max_transmit_size_for_topic(MESSAGE_MAX, topic)
+        .max_control_messages_sent(IDS_MAX)
         .max_control_message_size(CONTROL_MAX)
         .max_publish_messages(64)
         .mesh_n(6)
@@ -151,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_message_is_known_by_its_content() {
-        let config = config().unwrap();
+        let config = config(topic(ClusterKey([0; 8])).hash()).unwrap();
         let id = |data: &[u8]| {
             config.message_id(&Message {
                 source: None,

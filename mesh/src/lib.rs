@@ -30,5 +30,5 @@ pub use driver::explain;
 pub use identity::{IDENTITY_FILE, Identity, IdentityError, name_of};
 pub use life::{Handle, start};
 pub use metrics::{Metrics, state_word};
-pub use stages::{Stage, StageError, Tester, test_peer};
+pub use stages::{Stage, StageError, Tester, try_peer};
 pub use status::{Condition, ListenStatus, MeshStatus, MissingLine, PeerError, PeerStatus};

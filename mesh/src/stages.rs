@@ -169,7 +169,7 @@ impl StageError {
 ///
 /// # Errors
 /// The first stage that is not passed, and why.
-pub async fn test_peer(tester: Tester, address: &str, mut passed: impl FnMut(Stage)) -> Result<(), StageError> {
+pub async fn try_peer(tester: Tester, address: &str, mut passed: impl FnMut(Stage)) -> Result<(), StageError> {
     let address: PeerAddress = address.parse()?;
     let peer_id = address.peer().to_base58();
     passed(Stage::Address { peer_id });

@@ -35,16 +35,18 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// hostile peers hold 750 MB.
 const STREAM_WINDOW: u32 = 256 * 1_024;
 const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
-/// Streams that a peer may have open on one connection.
+/// Streams that a peer may have open on one connection. Nothing below has a lower limit: streams beyond it would be
+/// dropped, which gives them back at once, and the peer opens the next ones; those that are taken and kept waiting hold
+/// it back.
 const STREAMS: u32 = 64;
 /// libp2p closes a connection that nobody uses after this long; whether one is used is ours to say, so it is long.
 const UNUSED: Duration = Duration::from_secs(600);
-/// Requests of a peer, or by us, at once on one connection.
-const SYNC_STREAMS: usize = 32;
-const HELLO_STREAMS: usize = 4;
-/// Requests by us alone.
+/// Requests by us under way on one connection.
 const SYNC_ASKING_MAX: usize = 8;
 const HELLO_ASKING_MAX: usize = 1;
+/// Requests of the peer, of which there may be as many as streams, and by us.
+const SYNC_STREAMS: usize = STREAMS as usize + SYNC_ASKING_MAX;
+const HELLO_STREAMS: usize = STREAMS as usize + HELLO_ASKING_MAX;
 /// A request without an answer for this long has none.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 
@@ -94,7 +96,7 @@ pub(crate) fn build(
         swarm::Config::with_executor(executor)
             .with_idle_connection_timeout(UNUSED)
             .with_per_connection_event_buffer_size(16)
-            .with_max_negotiating_inbound_streams(SYNC_STREAMS)
+            .with_max_negotiating_inbound_streams(STREAMS as usize)
     });
     Ok(configured.with_connection_timeout(HANDSHAKE).build())
 }

@@ -3,5 +3,6 @@
 mod hostile;
 mod life;
 mod nodes;
+mod raw;
 mod refusals;
 mod stages;

@@ -65,6 +65,9 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Show who this node is to its peers, and the line that lists it there
     Id(IdArgs),
+    /// Find out what keeps a peer from this node
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     /// See a provider fail: fake providers, real nodes, this machine alone
     Demo(DemoArgs),
 }
@@ -146,6 +149,34 @@ Examples:
   detour id --state-dir /var/lib/detour --json")]
 pub(crate) struct IdArgs {
     /// The node's configuration file, to read state-dir and mesh.listen from
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What there is to be done with peers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Dial a peer, and show how far it gets and what to do
+    Test(MeshTestArgs),
+}
+
+/// Arguments of `detour mesh test`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The address is a line of mesh.peers. Tried with this node's identity, whether the node runs or not.
+
+Examples:
+  detour mesh test -c /etc/detour.toml /ip4/192.0.2.2/udp/4853/quic-v1/p2p/12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq")]
+pub(crate) struct MeshTestArgs {
+    /// Where the peer is, and its id
+    pub(crate) address: String,
+    /// The node's configuration file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The node's state directory
@@ -474,6 +505,7 @@ mod tests {
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
               id       Show who this node is to its peers, and the line that lists it there
+              mesh     Find out what keeps a peer from this node
               demo     See a provider fail: fake providers, real nodes, this machine alone
               help     Print this message or the help of the given subcommand(s)
 

@@ -147,6 +147,10 @@ impl ControlTask {
             Action::Stop => {}
         }
         self.drain();
+        if let Some(mesh) = &mut self.mesh {
+            // Not with new tables only: a probe that fails once more changes none, and keeps this node's word alive.
+            mesh.tell_times(&self.control, self.clock.now());
+        }
         self.learned.look(&self.control, &*self.clock);
     }
 
@@ -249,9 +253,6 @@ impl ControlTask {
                 self.shared.note_routes(self.control.routes());
                 // Readers that are gone need no table.
                 drop(self.routes.send_replace(Arc::clone(self.control.routes())));
-                if let Some(mesh) = &mut self.mesh {
-                    mesh.tell_times(&self.control, self.clock.now());
-                }
             }
             Output::OwnReport => self.tell_peers(),
             Output::Event(event) => self.tell(&event),

@@ -216,34 +216,35 @@ mod tests {
 
     fn at(addresses: &[&str], made: bool) -> Shown {
         let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        shown(NodeId([255; 32]), &addresses, "/var/lib/detour/identity".into(), made)
+        let node = peer_id::parse("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X").unwrap();
+        shown(node, &addresses, "/var/lib/detour/identity".into(), made)
     }
 
     #[test]
     fn the_first_line_is_the_id_and_the_second_part_is_to_be_pasted() {
         expect![[r#"
-            12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC
+            12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X
 
             for mesh.peers of the other nodes:
-                "/ip4/192.0.2.7/udp/4853/quic-v1/p2p/12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC",
+                "/ip4/192.0.2.7/udp/4853/quic-v1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
             or, where they reach it at another address of this machine:
-                "/ip6/2001:db8::7/udp/4853/quic-v1/p2p/12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC",
+                "/ip6/2001:db8::7/udp/4853/quic-v1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
 
             made and kept in /var/lib/detour/identity
         "#]]
         .assert_eq(&words(&at(&["192.0.2.7:4853", "[2001:db8::7]:4853"], true)));
         expect![[r#"
-            12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC
+            12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X
 
             for mesh.peers of the other nodes:
-                "/p2p/12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC",
+                "/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
             without an address, so this node has to dial them: none of this machine's is known
 
             kept in /var/lib/detour/identity
         "#]]
         .assert_eq(&words(&at(&[], false)));
         expect![[r#"
-            {"peer_id":"12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC","line":"/ip4/192.0.2.7/udp/1/quic-v1/p2p/12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC","lines":["/ip4/192.0.2.7/udp/1/quic-v1/p2p/12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC"],"file":"/var/lib/detour/identity","made":false}
+            {"peer_id":"12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X","line":"/ip4/192.0.2.7/udp/1/quic-v1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X","lines":["/ip4/192.0.2.7/udp/1/quic-v1/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"],"file":"/var/lib/detour/identity","made":false}
         "#]]
         .assert_eq(&json(&at(&["192.0.2.7:1"], false)));
     }

@@ -38,7 +38,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, IdArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
@@ -70,7 +70,10 @@ fn carry_out(command: Command) -> u8 {
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
         Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
-        Command::Id(args) => id(&args),
+        Command::Id(args) => on_config(args.config.as_deref(), |config| id::id(&args, config)),
+        Command::Mesh(MeshCommand::Test(args)) => on_config(args.config.as_deref(), |config| {
+            with_runtime(1, mesh::trial(&args, config))
+        }),
     }
 }
 
@@ -130,9 +133,10 @@ fn query(mut args: QueryArgs) -> u8 {
     with_runtime(1, query::query(&args))
 }
 
-fn id(args: &IdArgs) -> u8 {
-    match load(args.config.as_deref()) {
-        Ok(config) => id::id(args, &config),
+/// Carries out what needs a sound configuration.
+fn on_config(path: Option<&Path>, work: impl FnOnce(&Config) -> u8) -> u8 {
+    match load(path) {
+        Ok(config) => work(&config),
         Err(error) => {
             output::complain("", &error);
             exit_code::CONFIG

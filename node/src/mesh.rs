@@ -8,8 +8,10 @@ mod link;
 mod notes;
 mod part;
 mod settings;
+mod trial;
 
 pub(crate) use self::link::MeshLink;
 pub(crate) use self::notes::{MeshNotes, Phase};
 pub(crate) use self::part::{MeshPart, MeshParts};
 pub(crate) use self::settings::{Setup, of_control};
+pub(crate) use self::trial::trial;

@@ -1,140 +1,13 @@
 //! Peers made by hand that say what no node says.
 
-use std::time::Duration;
+use detour_core::health::state::State;
+use detour_core::outcome::Cause;
+use detour_core::report::{BootId, Circle, Edition, EndpointKey, Entry, SiteKey, Snapshot};
+use detour_wire::{hello, snapshot, sync};
 
-use detour_core::mesh::{Hello, VERSIONS};
-use detour_core::report::{BootId, Circle, SiteKey};
-use detour_wire::hello;
-use detour_wire::sync;
-use futures::StreamExt as _;
-use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Swarm, SwarmBuilder};
-
-use super::nodes::{Node, SOON, cluster, introduce, report, wall_ms};
-use crate::frames::Frames;
-use crate::pinned::{Exchange, Pinned};
-use crate::swarm::{HELLO_PROTOCOL, SYNC_PROTOCOL};
-use crate::{Identity, Member, PeerAddress};
-
-/// Both protocols without any limit on what is sent.
-#[derive(NetworkBehaviour)]
-struct Raw {
-    hello: Pinned,
-    sync: Pinned,
-}
-
-struct RawPeer {
-    identity: Identity,
-    swarm: Swarm<Raw>,
-}
-
-impl RawPeer {
-    fn new() -> Self {
-        let identity = Identity::generate().unwrap();
-        let protocol = |name| {
-            let frames = Frames {
-                request_max: usize::MAX,
-                answer_max: usize::MAX,
-            };
-            Pinned::new(name, frames, Duration::from_secs(5), 100, 100)
-        };
-        let raw = Raw {
-            hello: protocol(HELLO_PROTOCOL),
-            sync: protocol(SYNC_PROTOCOL),
-        };
-        let swarm = SwarmBuilder::with_existing_identity(identity.keypair().clone())
-            .with_tokio()
-            .with_quic()
-            .with_behaviour(|_key| raw)
-            .unwrap()
-            .build();
-        Self { identity, swarm }
-    }
-
-    /// A connection; whether it was kept.
-    async fn connect(&mut self, to: PeerAddress) -> ConnectionId {
-        let dial = DialOpts::peer_id(to.peer())
-            .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
-            .addresses(vec![to.multiaddr()])
-            .allocate_new_port()
-            .build();
-        let id = dial.connection_id();
-        self.swarm.dial(dial).unwrap();
-        loop {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open")]
-            match self.next().await {
-                SwarmEvent::ConnectionEstablished { connection_id, .. } if connection_id == id => return id,
-                SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
-                _ => {}
-            }
-        }
-    }
-
-    async fn next(&mut self) -> SwarmEvent<RawEvent> {
-        tokio::time::timeout(SOON, self.swarm.select_next_some()).await.unwrap()
-    }
-
-    /// What comes back on a request, or why nothing does.
-    async fn answer(&mut self) -> Result<Vec<u8>, String> {
-        loop {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open")]
-            match self.next().await {
-                SwarmEvent::Behaviour(RawEvent::Hello(exchange) | RawEvent::Sync(exchange)) => match exchange {
-                    Exchange::Answered { answer, .. } => return Ok(answer),
-                    Exchange::Unanswered { why, .. } => return Err(why.to_string()),
-                    Exchange::Asked { .. } | Exchange::AnswerDone { .. } => {}
-                },
-                SwarmEvent::ConnectionClosed { .. } => return Err("closed".to_owned()),
-                _ => {}
-            }
-        }
-    }
-
-    async fn hello(&mut self, connection: ConnectionId, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        self.swarm.behaviour_mut().hello.ask(connection, bytes).unwrap();
-        self.answer().await
-    }
-
-    async fn sync(&mut self, connection: ConnectionId, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-        self.swarm.behaviour_mut().sync.ask(connection, bytes).unwrap();
-        self.answer().await
-    }
-
-    fn good_hello() -> Vec<u8> {
-        let hello = Hello {
-            cluster: cluster(),
-            versions: VERSIONS,
-            boot: BootId(1),
-            wall_ms: wall_ms(),
-            site: SiteKey([0; 4]),
-            port: 1,
-            software: "raw".to_owned(),
-            yours: None,
-        };
-        hello::encode_request(&hello).unwrap()
-    }
-
-    fn member(&self) -> Member {
-        Member {
-            node: self.identity.node(),
-            circle: Circle::Own,
-            addresses: Vec::new(),
-        }
-    }
-
-    /// A connection that carries everything.
-    async fn admitted(&mut self, to: PeerAddress) -> ConnectionId {
-        let first = self.connect(to).await;
-        let answer = self.hello(first, Self::good_hello()).await.unwrap();
-        assert!(matches!(hello::decode_answer(&answer), Ok(hello::Answer::Hello(_))));
-        // The first carries the hello only.
-        assert!(self.answer().await.is_err());
-        let second = self.connect(to).await;
-        self.hello(second, Self::good_hello()).await.unwrap();
-        second
-    }
-}
+use super::nodes::{Node, cluster, introduce, report, wall_ms};
+use super::raw::RawPeer;
+use crate::{Identity, Member};
 
 /// Two nodes that know each other go on as if nothing had been.
 async fn is_well(first: &mut Node, second: &mut Node, mark: u8) {
@@ -223,4 +96,58 @@ async fn garbage_is_answered_with_no_and_harms_nobody() {
     let answer = raw.hello(again, vec![1; hello::HELLO_MAX + 1]).await;
     assert_eq!(answer.unwrap_or_default(), [0; 0]);
     is_well(&mut host, &mut other, 50).await;
+}
+
+/// As long as a snapshot can be.
+fn long_snapshot(identity: &Identity, sequence: u32) -> Vec<u8> {
+    let entries = (0..32).map(|number| Entry {
+        endpoint: EndpointKey([number; 8]),
+        state: State::Up,
+        cause: Cause::Timeout,
+        witnessed: false,
+        stalled: false,
+        first_failure_age_ms: None,
+        last_failure_age_ms: None,
+        last_success_age_ms: Some(1),
+    });
+    let said = Snapshot {
+        node: identity.node(),
+        boot: BootId(1),
+        edition: Edition {
+            incarnation: 1,
+            sequence,
+        },
+        issued_wall_ms: wall_ms(),
+        period_s: 10,
+        site: SiteKey([0; 4]),
+        uplink_suspect: false,
+        leaving: false,
+        entries: entries.collect(),
+    };
+    let signed = snapshot::signed_part(&said, cluster()).unwrap();
+    let signature = identity.sign(&signed);
+    snapshot::seal(signed, signature)
+}
+
+#[tokio::test]
+async fn gossip_survives_many_messages_at_once() {
+    const BURST: u32 = 40;
+    let (mut host, mut other) = pair().await;
+    let mut raw = RawPeer::new();
+    let mut members = Member::of(&[other.address().await], Circle::Own);
+    members.push(raw.member());
+    host.handle.set_members(members);
+    let address = host.address().await;
+    raw.admitted(address).await;
+    let messages = (1..=BURST)
+        .map(|sequence| long_snapshot(&raw.identity, sequence))
+        .collect();
+    raw.gossip(messages).await;
+    // All of them came, in one stream that was never reset; those of the other node besides.
+    let all = host.until("all came", |_| host.gossiped() >= BURST);
+    tokio::select! {
+        _ = all => {}
+        () = raw.idle() => {}
+    }
+    is_well(&mut host, &mut other, 60).await;
 }

@@ -95,6 +95,17 @@ async fn a_node_killed_twice_is_heard_and_hears_each_time() {
         first.own.send_replace(report(1));
         second.hears_mark(first.id(), 1).await;
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        // Gossip too has met the new process (https://github.com/libp2p/rust-libp2p/issues/5097).
+        let before = first.gossiped();
+        for change in 3..=5 {
+            first.own.send_replace(report(mark + change));
+            second.own.send_replace(report(mark + change));
+            second.hears_mark(first.id(), mark + change).await;
+            first.hears_mark(id, mark + change).await;
+        }
+        second.until("gossip there", |_| second.gossiped() > 0).await;
+        first.until("gossip back", |_| first.gossiped() > before).await;
+        first.own.send_replace(report(1));
         directory = second.kill();
     }
 }

@@ -224,6 +224,13 @@ impl Node {
             .map(str::to_owned)
             .collect()
     }
+
+    /// Snapshots that came by gossip, whatever became of them.
+    pub(super) fn gossiped(&self) -> u32 {
+        let lines = self.counted("mesh_snapshots_total{via=\"gossip\"");
+        let counts = lines.iter().filter_map(|line| line.rsplit(' ').next());
+        counts.filter_map(|count| count.parse::<u32>().ok()).sum()
+    }
 }
 
 /// Makes each of them a member of each other.

@@ -8,7 +8,7 @@ use detour_core::report::{BootId, Circle, SiteKey};
 use detour_wire::keys;
 
 use super::nodes::{Node, TestClock, cluster, wall_ms};
-use crate::{Identity, Member, Stage, StageError, Tester, peer_line, test_peer};
+use crate::{Identity, Member, Stage, StageError, Tester, peer_line, try_peer};
 
 fn tester(identity: &Identity) -> Tester {
     Tester {
@@ -25,7 +25,7 @@ fn tester(identity: &Identity) -> Tester {
 
 async fn test(tester: Tester, address: &str) -> (Vec<&'static str>, Result<Stage, StageError>) {
     let mut stages = Vec::new();
-    let result = test_peer(tester, address, |stage| stages.push(stage)).await;
+    let result = try_peer(tester, address, |stage| stages.push(stage)).await;
     let words = stages.iter().map(Stage::word).collect();
     (words, result.map(|()| stages.pop().unwrap()))
 }

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn id() -> String {
-        peer_id::text(NodeId([7; 32]))
+        "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq".to_owned()
     }
 
     #[test]
@@ -198,7 +198,10 @@ mod tests {
             assert_eq!(super::text(address), text);
             let line = format!("{text}/p2p/{}", id());
             let listed = parse_peer(&line).unwrap();
-            assert_eq!((listed.node, listed.address), (NodeId([7; 32]), Some(address)));
+            assert_eq!(
+                (listed.node, listed.address),
+                (peer_id::parse(&id()).unwrap(), Some(address))
+            );
         }
         assert_eq!(
             parse_listen("/ip4/0.0.0.0/udp/0/quic-v1"),

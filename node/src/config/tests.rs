@@ -239,7 +239,11 @@ fn reference_shows_the_defaults_of_the_mesh() {
 
 #[test]
 fn peers_reach_the_configuration_each_once() {
-    let (one, other) = (NodeId([1; 32]), NodeId([2; 32]));
+    let [one, other] = [
+        "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
+        "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
+    ]
+    .map(|id| peer_id::parse(id).unwrap());
     let address = |last: u8| Some(SocketAddr::from(([192, 0, 2, last], 4853)));
     let line = |(node, at): (NodeId, Option<SocketAddr>)| {
         let address = at.map(multiaddr_text).unwrap_or_default();

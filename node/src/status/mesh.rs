@@ -154,7 +154,7 @@ mod tests {
             site: Some("vienna".to_owned()),
             influence: Some("hint".to_owned()),
             own: Some(OwnView {
-                peer_id: "12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC".to_owned(),
+                peer_id: "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X".to_owned(),
                 boot: "1".to_owned(),
                 since_ms: 100_000,
                 incarnation: Some(1),
@@ -167,7 +167,7 @@ mod tests {
         };
         expect![[r#"
 
-            mesh: office, site vienna, up, 1 of 3 peers connected; this node is 12D3KooWT3gYEvLJyx1FyyHqrmvdy1tMjpgxmu9aSeKMEuafQtyC
+            mesh: office, site vienna, up, 1 of 3 peers connected; this node is 12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X
               mesh.influence = "hint": reports of peers move no place here
               …faqUm2 at /ip4/192.0.2.2/udp/4853/quic-v1: refused for 90 s, turns this node away (unknown-node)
                 missing in mesh.peers there: "/ip4/192.0.2.9/udp/4853/quic-v1/p2p/12D3Koo"
