@@ -23,6 +23,8 @@ const PROTOCOL_PREFIX: &str = "/detour/gossip";
 const MESSAGE_MAX: usize = 2_048;
 /// Lists of message ids: 20 bytes each, a few dozen at most.
 const CONTROL_MAX: usize = 8 * 1_024;
+/// Messages in one packet of gossip; nodes write one.
+const MESSAGES_MAX: usize = 2;
 /// Messages waiting for one peer; what is older than a second or two is worth nothing.
 const QUEUE_MAX: usize = 256;
 /// Longer than any snapshot is fresh, so that a replay dies here.
@@ -79,7 +81,7 @@ fn config() -> Result<Config, String> {
         .message_id_fn(|message: &Message| MessageId::new(&keys::message_id(&message.data)))
         .max_transmit_size(MESSAGE_MAX)
         .max_control_message_size(CONTROL_MAX)
-        .max_publish_messages(64)
+        .max_publish_messages(MESSAGES_MAX)
         .mesh_n(6)
         .mesh_n_low(4)
         .mesh_n_high(12)
