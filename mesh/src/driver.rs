@@ -121,6 +121,8 @@ struct Driver {
     busy: Busy,
     panicked: CancellationToken,
     stopping: Option<Time>,
+    /// When peers' gossip was counted from.
+    second: Time,
     status_due: Time,
     is_status_old: bool,
 }
@@ -197,6 +199,7 @@ impl Driver {
             busy: Busy::default(),
             panicked,
             stopping: None,
+            second: now,
             status_due: now,
             is_status_old: true,
             members,
@@ -299,6 +302,10 @@ impl Driver {
         }
         while let Some(output) = self.cluster.poll_output() {
             self.apply_output(output, now);
+        }
+        if now.since(self.second) >= SEC {
+            self.second = now;
+            self.swarm.behaviour_mut().gate.begin_second();
         }
         let swarm = &mut self.swarm;
         self.listeners
