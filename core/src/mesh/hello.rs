@@ -17,8 +17,6 @@ use super::{Cluster, SOFTWARE_MAX};
 const HELLO_US: u64 = 5 * SEC;
 /// A refusal, or an answer, gets out within this time before its connection is closed.
 const GRACE_US: u64 = 250 * MS;
-/// Two connections that were made within this time may have been dialled by both sides at once.
-const BOTH_DIALLED_US: u64 = 10 * SEC;
 /// Strangers that are remembered for display.
 const STRANGERS_MAX: usize = 16;
 /// Connections of one stranger.
@@ -117,22 +115,8 @@ impl Cluster {
                 self.dial_after_loss(node, entry.dialled, now.since(entry.since), now);
             }
         }
-        self.close_after_ghost(node, entry, now);
         self.settle(node, now);
         self.advance(now);
-    }
-
-    /// What was lost may have been a ghost already when a newer connection was made: gossip did not meet the peer on it.
-    fn close_after_ghost(&mut self, node: NodeId, lost: Connection, now: Time) {
-        for connection in self.live_connections(node) {
-            let newer = self.connections.get(&connection).filter(|newer| {
-                let made_meanwhile = newer.since >= lost.since && now.since(newer.since) < BOTH_DIALLED_US;
-                newer.greeted && newer.full && lost.greeted && made_meanwhile
-            });
-            if let Some(dialled) = newer.map(|newer| newer.dialled) {
-                self.close_after(connection, dialled, CloseWhy::Ghost, now);
-            }
-        }
     }
 
     /// A hello came on this connection; with a `sample` it answers ours. `Ok` is the hello to answer a request with; to
@@ -224,32 +208,15 @@ impl Cluster {
             .into_iter()
             .filter(|other| *other != connection);
         let others: Vec<ConnectionId> = others.collect();
-        let why = if rebooted {
-            Some(CloseWhy::NewBoot)
-        } else {
-            let ghost = others.iter().any(|other| self.is_ghost(*other, entry));
-            ghost.then_some(CloseWhy::Ghost)
-        };
-        if let Some(why) = why
-            && !others.is_empty()
-        {
-            // The old ones first; this one carries our answer, unless it brought one.
+        if rebooted && !others.is_empty() {
+            // Those of its former life first; this one carries our answer, unless it brought one.
             for other in others {
-                self.close(other, why, now);
+                self.close(other, CloseWhy::NewBoot, now);
             }
-            self.close_after(connection, entry.dialled, why, now);
+            self.close_after(connection, entry.dialled, CloseWhy::NewBoot, now);
         } else if !entry.full {
             self.close_after(connection, entry.dialled, CloseWhy::Admitted, now);
         }
-    }
-
-    /// Whether the peer had given up this connection when it dialled the new one: who has a connection does not dial,
-    /// and only for the time of a dial can both sides have begun without knowing.
-    fn is_ghost(&self, older: ConnectionId, new: Connection) -> bool {
-        let Some(older) = self.connections.get(&older) else {
-            return false;
-        };
-        !new.dialled && (!older.dialled || new.since.since(older.since) >= BOTH_DIALLED_US)
     }
 
     /// Turns a node away.

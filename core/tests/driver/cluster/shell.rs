@@ -107,7 +107,6 @@ impl World {
                 self.env
                     .log("report", u64::from(who.node), u64::from(report.edition.sequence));
                 let machine = &mut self.machines[index];
-                machine.taken.push((now, report.node));
                 machine.node.control.handle_report(report, now);
                 machine.node.drain_control(&mut self.env);
             }
@@ -128,9 +127,9 @@ impl World {
         let node = u16::try_from(index_of(to)).unwrap();
         let links = self.net.open_links(who).into_iter();
         let links = links.filter(|(_, other)| other.who.node == node);
-        let full = |link: &u64| self.net.links[link].of(who).is_some_and(|(own, _)| own.full);
-        let links: Vec<u64> = links.map(|(link, _)| link).filter(full).collect();
-        let link = (!links.is_empty()).then(|| self.net.random.pick(&links));
+        // The newest: an older one may be a ghost.
+        let links = links.map(|(link, _)| link).filter(|link| self.net.is_full(*link, who));
+        let link = links.max();
         self.ask(who, node, link, request);
     }
 
@@ -171,7 +170,7 @@ impl World {
     fn gossip(&mut self, from: Who, bytes: &[u8], but: Option<Who>) {
         let mut told = vec![but.unwrap_or(from)];
         for (link, other) in self.net.open_links(from) {
-            let full = self.net.links[&link].of(from).is_some_and(|(own, _)| own.full);
+            let full = self.net.is_full(link, from);
             let listens = self.net.listening.contains(&(other.who, from));
             if full && listens && !told.contains(&other.who) {
                 told.push(other.who);
@@ -219,13 +218,9 @@ impl World {
         }
         let [a, b] = ends.map(|end| end.who);
         let other = if a == who { b } else { a };
-        let any = self
-            .net
-            .open_links(who)
-            .iter()
-            .any(|(_, end)| end.who.node == other.node);
-        if !any {
-            self.net.listening.retain(|(a, b)| !(*b == who && a.node == other.node));
+        let mut left = self.net.open_links(who).into_iter();
+        if !left.any(|(link, end)| end.who == other && self.net.is_full(link, who)) {
+            self.net.listening.remove(&(other, who));
         }
         self.mesh(who).handle_disconnected(ConnectionId(link), now);
     }
@@ -280,19 +275,32 @@ impl World {
                     self.mesh(who).handle_unanswered(id_of(pending.to), now);
                 }
             }
-            Parcel::Gossip { link, bytes } => {
+            Parcel::Listens { link } => {
                 let ends = self.net.links.get(&link).and_then(|link| link.of(who));
-                let Some((_, other)) = ends.filter(|(own, _)| own.open && own.full) else {
-                    return;
-                };
-                if self.machines[index].seen.insert(bytes.clone())
-                    && let Some(sealed) = self.notary.open(&bytes)
-                {
-                    let via = Via::Gossip(id_of(other.who.node));
-                    if self.mesh(who).handle_snapshot(sealed, via, None, now) == Ok(Merged::Newest) {
-                        self.gossip(who, &bytes, Some(other.who));
+                match ends {
+                    Some((own, _)) if !own.came => self.send(who, HANDSHAKE_ORDER_US, Parcel::Listens { link }),
+                    Some((own, other)) if own.open && own.full => {
+                        self.net.listening.insert((other.who, who));
                     }
+                    Some(_) | None => {}
                 }
+            }
+            Parcel::Gossip { link, bytes } => self.hear_gossip(who, link, bytes),
+        }
+    }
+
+    fn hear_gossip(&mut self, who: Who, link: u64, bytes: Vec<u8>) {
+        let (now, index) = (self.env.now, usize::from(who.node));
+        let ends = self.net.links.get(&link).and_then(|link| link.of(who));
+        let Some((_, other)) = ends.filter(|(own, _)| own.open && own.full) else {
+            return;
+        };
+        if self.machines[index].seen.insert(bytes.clone())
+            && let Some(sealed) = self.notary.open(&bytes)
+        {
+            let via = Via::Gossip(id_of(other.who.node));
+            if self.mesh(who).handle_snapshot(sealed, via, None, now) == Ok(Merged::Newest) {
+                self.gossip(who, &bytes, Some(other.who));
             }
         }
     }
@@ -333,7 +341,6 @@ impl World {
         };
         let node = id_of(other.who.node);
         let full = self.mesh(who).is_admitted(node);
-        let others = self.net.open_links(who);
         let Some(end) = self.net.links.get_mut(&link).and_then(|link| link.end_mut(who)) else {
             return;
         };
@@ -342,9 +349,10 @@ impl World {
         }
         end.open = true;
         end.full = full;
-        // What rust-libp2p does (issue 5097): it tells what it listens to on a peer's first connection only.
-        if !others.iter().any(|(_, end)| end.who.node == other.who.node) {
-            self.net.listening.insert((who, other.who));
+        // Gossip says on every connection that passed the gate what it listens to.
+        if full {
+            let after = self.net.delay_us(who.node, other.who.node);
+            self.send(other.who, after, Parcel::Listens { link });
         }
         self.mesh(who).handle_connected(ConnectionId(link), node, dialled, now);
         let lives = self.machines[usize::from(other.who.node)].node.who == other.who;
