@@ -148,7 +148,7 @@ impl Stage<'_> {
         let scenario = self.scenario;
         let (busy, silent) = (scenario.busy_words(), scenario.silent_name());
         self.say(&format!(
-            "{busy}: 300 new names a second. {silent}: 30 names, then nothing."
+            "{busy}: 300 new names a second. {silent}: 30 names, then none."
         ));
         let loads = self.start_loads()?;
         self.until(self.started + FEW_AT).await?;
@@ -209,7 +209,7 @@ impl Stage<'_> {
         };
         victim.set(&self.fakes, fault.fault());
         let (name, happens) = (victim.name, fault.happens());
-        self.say(&format!("{name}, the busiest ({asked} queries in 2 s), {happens}."));
+        self.say(&format!("{name} (the busiest: {asked} queries in 2 s) {happens}."));
         Ok(victim)
     }
 

@@ -90,6 +90,6 @@ fn explained(words: &Words, victim: &str) -> Option<String> {
     let is_own = |entry: &&Value| entry.get("provider").and_then(Value::as_str) == Some(victim);
     let reason = skipped.iter().find(is_own)?.get("reason")?.as_str()?;
     Some(format!(
-        "`detour explain {NAME}` there: {victim} is not the first choice: {reason}."
+        "`detour explain` there: {victim} is not the first choice: {reason}."
     ))
 }
