@@ -209,7 +209,7 @@ impl Stage<'_> {
         };
         victim.set(&self.fakes, fault.fault());
         let (name, happens) = (victim.name, fault.happens());
-        self.say(&format!("{name} (the busiest: {asked} queries in 2 s) {happens}."));
+        self.say(&format!("{name} (busiest: {asked} queries in 2 s) {happens}."));
         Ok(victim)
     }
 
