@@ -118,6 +118,8 @@ struct Driver {
     /// Pulls and pushes that had no connection to go out on.
     unasked: Vec<NodeId>,
     complaint: Option<String>,
+    /// When another process was last found to have this node's identity.
+    duplicate: Option<Time>,
     busy: Busy,
     panicked: CancellationToken,
     stopping: Option<Time>,
@@ -196,6 +198,7 @@ impl Driver {
             asked: HashMap::new(),
             unasked: Vec::new(),
             complaint,
+            duplicate: None,
             busy: Busy::default(),
             panicked,
             stopping: None,

@@ -106,7 +106,7 @@ pub(crate) struct RunArgs {
 /// Arguments of `detour check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints nothing but mistakes, all of them, one line each: FILE:LINE: key: what is wrong.
+Prints one line if all is well, else all mistakes, one line each: FILE:LINE: key: what is wrong.
 
 Examples:
   detour check /etc/detour.toml

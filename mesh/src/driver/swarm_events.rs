@@ -165,7 +165,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     while let Some(next) = cause {
         let said = next.to_string();
         if !text.contains(&said) {
-            text.push_str(": ");
+            // Some say nothing themselves.
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&said);
         }
         cause = next.source();
