@@ -160,6 +160,7 @@ fn what_was_held_back_on_the_way_is_as_old_as_it_is_whatever_it_says() {
     bench.give(|cluster, now| cluster.handle_answered(node(120), sample, now));
     // Signed and sent five seconds ago, "just now" as it says itself.
     let wall_ms = bench.wall_ms() - 5_000;
+    bench.give(|cluster, now| cluster.handle_unanswered(node(120), now));
     bench.take();
     let result = bench.bring(snapshot(120, 5, 1, wall_ms), PUSH, Some(0));
     assert_eq!(result, Ok(Merged::Newest));
