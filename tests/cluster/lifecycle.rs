@@ -4,6 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use detour_rig::{Cluster, NodeProcess};
 use serde_json::Value;
@@ -124,7 +125,10 @@ async fn where_nothing_is_kept_there_is_no_mesh() {
         .args(["run", "-c"])
         .arg(node.file())
         .arg("--state-dir")
-        .arg(file.join("state"));
+        .arg(file.join("state"))
+        // So that it ends with this process, however that ends.
+        .arg("--stop-with-stdin")
+        .stdin(Stdio::piped());
     child.stdout(fs::File::create(node.file().with_file_name("stdout")).unwrap());
     child.stderr(fs::File::create(node.file().with_file_name("node.log")).unwrap());
     let mut child = child.spawn().unwrap();
@@ -150,6 +154,26 @@ async fn where_nothing_is_kept_there_is_no_mesh() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_under_one_identity_are_not_both_in_the_mesh() {
+    let fakes = fakes();
+    let mut first = Lone::new();
+    first.start(&first.config(&fakes, &[])).await;
+    until("the mesh is up", async || first.peers().await["state"] == "up").await;
+    let mut second = Lone::new();
+    second.port = 0;
+    let config = second.config(&fakes, &[]);
+    fs::remove_dir_all(second.state()).unwrap();
+    std::os::unix::fs::symlink(first.state(), second.state()).unwrap();
+    second.start(&config).await;
+    is_off_and_says(&second, "another node runs with this state directory").await;
+    assert_eq!(second.peers().await["state"], "off");
+    // It takes over when the other one has ended.
+    assert!(first.stop().await);
+    until("the mesh is up", async || second.peers().await["state"] == "up").await;
+    assert!(second.stop().await);
 }
 
 /// The life of a peer as another node knows it: boot id and incarnation, once its report counts.
