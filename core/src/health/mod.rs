@@ -479,11 +479,9 @@ impl Health {
 
     /// Another operator answered meanwhile: the failures are the endpoint's.
     pub fn condemn(&mut self, now: Time) {
-        let cause = match self.doubt.map_or(self.cause, |doubt| doubt.cause) {
-            // Loss was the first sign; what condemns are three failures in a row, and peers believe those.
-            Cause::Loss => self.failed_by,
-            cause => cause,
-        };
+        let doubted = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        // Loss was the first sign; what condemns are three failures in a row, and peers believe those.
+        let cause = if doubted == Cause::Loss { self.failed_by } else { doubted };
         self.transition(Event::Condemned, cause, now);
         self.fall(now);
     }
