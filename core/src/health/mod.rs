@@ -481,7 +481,11 @@ impl Health {
     pub fn condemn(&mut self, now: Time) {
         let doubted = self.doubt.map_or(self.cause, |doubt| doubt.cause);
         // Loss was the first sign; what condemns are three failures in a row, and peers believe those.
-        let cause = if doubted == Cause::Loss { self.failed_by } else { doubted };
+        let cause = if doubted == Cause::Loss {
+            self.failed_by
+        } else {
+            doubted
+        };
         self.transition(Event::Condemned, cause, now);
         self.fall(now);
     }
