@@ -264,9 +264,6 @@ pub enum CloseWhy {
     HelloLate,
     /// The peer began another life: gossip must meet it anew (rust-libp2p issue 5097).
     NewBoot,
-    /// The other side gave up an older connection that still stood here, or it would not have dialled: gossip must meet
-    /// it anew (rust-libp2p issue 5097).
-    Ghost,
     /// More connections than a peer may have.
     TooMany,
     /// The node stops.

@@ -97,9 +97,9 @@ impl Cluster {
             CloseWhy::Refused(_) | CloseWhy::RefusedByPeer(_) if refused => self.dice_shortened(BACKOFF_MAX_US),
             // The operator added the line meanwhile.
             CloseWhy::Refused(_) | CloseWhy::RefusedByPeer(_) => return self.dial_new(node, now),
-            CloseWhy::Admitted | CloseWhy::NewBoot | CloseWhy::Ghost | CloseWhy::TooMany if !dialled => OTHER_SIDE_US,
+            CloseWhy::Admitted | CloseWhy::NewBoot | CloseWhy::TooMany if !dialled => OTHER_SIDE_US,
             CloseWhy::Admitted | CloseWhy::TooMany => self.soon_us(),
-            CloseWhy::NewBoot | CloseWhy::Ghost | CloseWhy::HelloLate => {
+            CloseWhy::NewBoot | CloseWhy::HelloLate => {
                 let step = self.take_step(node);
                 if step == 0 {
                     self.soon_us()

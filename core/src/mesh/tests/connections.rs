@@ -380,63 +380,6 @@ fn clocks_that_are_off_are_told_of_once_and_when_they_are_right_again() {
 }
 
 #[test]
-fn an_older_connection_that_the_other_side_gave_up_is_a_ghost_but_two_dials_at_once_are_none() {
-    let mut bench = Bench::of(&[90]);
-    let first = bench.join(90);
-    let second = bench.connect(90, false);
-    let greet = |bench: &mut Bench, connection| {
-        let answer = bench.give(|cluster, now| cluster.handle_hello(connection, &hello(90), None, now));
-        assert!(answer.is_ok());
-    };
-    bench.take();
-    greet(&mut bench, second);
-    bench.pass(1_000);
-    assert_eq!(closes(&bench.take()), [], "both dialled");
-    // It dialled again: it has neither of them any more.
-    let third = bench.connect(90, false);
-    greet(&mut bench, third);
-    let ghosts = [(first.0, CloseWhy::Ghost), (second.0, CloseWhy::Ghost)];
-    assert_eq!(closes(&bench.take()), ghosts);
-    bench.pass(250);
-    assert_eq!(closes(&bench.take()), [(third.0, CloseWhy::Ghost)]);
-    // One that we dialled is a ghost once it is older than any dial.
-    let fourth = bench.connect(90, true);
-    bench.answer_hello(fourth, 90);
-    bench.pass(10_000);
-    bench.take();
-    let fifth = bench.connect(90, false);
-    greet(&mut bench, fifth);
-    assert_eq!(closes(&bench.take()), [(fourth.0, CloseWhy::Ghost)]);
-}
-
-#[test]
-fn a_connection_that_was_lost_just_after_another_was_made_may_have_been_a_ghost_then() {
-    let mut bench = Bench::of(&[90]);
-    let first = bench.join(90);
-    bench.pass(3_000);
-    let second = bench.connect(90, false);
-    let answer = bench.give(|cluster, now| cluster.handle_hello(second, &hello(90), None, now));
-    assert!(answer.is_ok());
-    bench.pass(1_000);
-    bench.take();
-    bench.give(|cluster, now| cluster.handle_disconnected(first, now));
-    bench.pass(250);
-    assert_eq!(closes(&bench.take()), [(second.0, CloseWhy::Ghost)]);
-    // Long after, it was not.
-    let third = bench.connect(90, true);
-    bench.answer_hello(third, 90);
-    let fourth = bench.connect(90, false);
-    let answer = bench.give(|cluster, now| cluster.handle_hello(fourth, &hello(90), None, now));
-    assert!(answer.is_ok());
-    bench.pass(10_000);
-    bench.take();
-    bench.give(|cluster, now| cluster.handle_disconnected(third, now));
-    bench.pass(1_000);
-    assert_eq!(closes(&bench.take()), []);
-    assert_eq!(bench.state(90), PeerState::Connected);
-}
-
-#[test]
 fn when_one_peer_is_back_the_others_are_not_waited_for() {
     let others: Vec<u8> = (101..=110).collect();
     let mut bench = Bench::of(&others);

@@ -41,12 +41,11 @@ pub(crate) struct Machine {
     pub(super) running: bool,
     /// The stored incarnation.
     pub(super) disk: u64,
-    skew_ms: i64,
+    /// How far its wall clock is off.
+    pub(super) skew_ms: i64,
     pub(crate) events: Vec<(Time, MeshEvent)>,
     /// Gossip that was seen.
     pub(super) seen: BTreeSet<Vec<u8>>,
-    /// When it last took a snapshot of each node, and how old that was.
-    pub(crate) taken: Vec<(Time, NodeId)>,
     /// When it asked for signatures.
     pub(super) signed: Option<Time>,
     lied: u64,
@@ -97,7 +96,6 @@ impl Machine {
             skew_ms,
             events: Vec::new(),
             seen: BTreeSet::new(),
-            taken: Vec::new(),
             signed: None,
             lied: 0,
         };

@@ -89,6 +89,10 @@ pub(super) enum Parcel {
     Late {
         number: u64,
     },
+    /// The other end listens to gossip.
+    Listens {
+        link: u64,
+    },
     Gossip {
         link: u64,
         bytes: Vec<u8>,
@@ -202,6 +206,12 @@ impl Net {
         } else {
             1
         }
+    }
+
+    /// Whether a connection carries every protocol at this process's end.
+    pub(super) fn is_full(&self, link: u64, who: Who) -> bool {
+        let own = self.links.get(&link).and_then(|link| link.of(who));
+        own.is_some_and(|(own, _)| own.full)
     }
 
     /// The open connections of a process, by the other one.

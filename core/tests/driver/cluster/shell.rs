@@ -5,9 +5,7 @@ use detour_core::report::NodeId;
 use detour_core::time::{MS, SEC};
 
 use super::machine::{id_of, index_of};
-use super::net::{
-    Answer, DIAL_US, End, HANDSHAKE_AGAIN_US, IDLE_US, KEEP_ALIVE_US, Link, Parcel, Pending, REQUEST_US, Request,
-};
+use super::net::{Answer, End, Parcel, Pending, REQUEST_US, Request};
 use super::world::World;
 use crate::env::{Event, Who};
 
@@ -19,7 +17,7 @@ const HANDSHAKE_ORDER_US: u64 = 2 * MS;
 const DISK_US: u64 = 3 * MS;
 
 impl World {
-    fn mesh(&mut self, who: Who) -> &mut Cluster {
+    pub(super) fn mesh(&mut self, who: Who) -> &mut Cluster {
         &mut self.machines[usize::from(who.node)].mesh
     }
 
@@ -107,7 +105,6 @@ impl World {
                 self.env
                     .log("report", u64::from(who.node), u64::from(report.edition.sequence));
                 let machine = &mut self.machines[index];
-                machine.taken.push((now, report.node));
                 machine.node.control.handle_report(report, now);
                 machine.node.drain_control(&mut self.env);
             }
@@ -128,9 +125,9 @@ impl World {
         let node = u16::try_from(index_of(to)).unwrap();
         let links = self.net.open_links(who).into_iter();
         let links = links.filter(|(_, other)| other.who.node == node);
-        let full = |link: &u64| self.net.links[link].of(who).is_some_and(|(own, _)| own.full);
-        let links: Vec<u64> = links.map(|(link, _)| link).filter(full).collect();
-        let link = (!links.is_empty()).then(|| self.net.random.pick(&links));
+        // The newest: an older one may be a ghost.
+        let links = links.map(|(link, _)| link).filter(|link| self.net.is_full(*link, who));
+        let link = links.max();
         self.ask(who, node, link, request);
     }
 
@@ -154,7 +151,7 @@ impl World {
     }
 
     /// Puts something on a connection: it arrives if the path lets it.
-    fn over(&mut self, from: Who, link: u64, parcel: Parcel) {
+    pub(super) fn over(&mut self, from: Who, link: u64, parcel: Parcel) {
         let Some((_, other)) = self.net.links.get(&link).and_then(|link| link.of(from)) else {
             return;
         };
@@ -171,7 +168,7 @@ impl World {
     fn gossip(&mut self, from: Who, bytes: &[u8], but: Option<Who>) {
         let mut told = vec![but.unwrap_or(from)];
         for (link, other) in self.net.open_links(from) {
-            let full = self.net.links[&link].of(from).is_some_and(|(own, _)| own.full);
+            let full = self.net.is_full(link, from);
             let listens = self.net.listening.contains(&(other.who, from));
             if full && listens && !told.contains(&other.who) {
                 told.push(other.who);
@@ -179,55 +176,6 @@ impl World {
                 self.over(from, link, Parcel::Gossip { link, bytes });
             }
         }
-    }
-
-    /// Closes this process's end; the other one hears of it, or finds out.
-    fn close(&mut self, who: Who, link: u64) {
-        let Some(entry) = self.net.links.get_mut(&link) else {
-            return;
-        };
-        let Some((_, other)) = entry.of(who) else {
-            return;
-        };
-        self.over(who, link, Parcel::Closed { link });
-        if !self.net.is_cut(who.node, other.who.node) {
-            // If that was lost, the next packet on a connection that is no more is answered with a reset.
-            self.send(other.who, KEEP_ALIVE_US, Parcel::Closed { link });
-        }
-        self.send(who, 0, Parcel::Closed { link });
-        self.send(other.who, IDLE_US, Parcel::Idle { link });
-    }
-
-    /// This end is closed.
-    fn end_closed(&mut self, who: Who, link: u64) {
-        let Some(end) = self.net.links.get_mut(&link).and_then(|link| link.end_mut(who)) else {
-            return;
-        };
-        end.came = true;
-        if !std::mem::take(&mut end.open) {
-            return;
-        }
-        let (now, ends) = (self.env.now, self.net.links[&link].ends);
-        if ends.iter().all(|end| !end.open) {
-            self.net.links.remove(&link);
-        }
-        let pending = self.net.pending.iter();
-        let failed = pending.filter(|(_, pending)| pending.link == link && pending.from == who);
-        let failed: Vec<u64> = failed.map(|(number, _)| *number).collect();
-        for number in failed {
-            self.send(who, 0, Parcel::Late { number });
-        }
-        let [a, b] = ends.map(|end| end.who);
-        let other = if a == who { b } else { a };
-        let any = self
-            .net
-            .open_links(who)
-            .iter()
-            .any(|(_, end)| end.who.node == other.node);
-        if !any {
-            self.net.listening.retain(|(a, b)| !(*b == who && a.node == other.node));
-        }
-        self.mesh(who).handle_disconnected(ConnectionId(link), now);
     }
 
     /// Something reaches a process.
@@ -280,76 +228,33 @@ impl World {
                     self.mesh(who).handle_unanswered(id_of(pending.to), now);
                 }
             }
-            Parcel::Gossip { link, bytes } => {
+            Parcel::Listens { link } => {
                 let ends = self.net.links.get(&link).and_then(|link| link.of(who));
-                let Some((_, other)) = ends.filter(|(own, _)| own.open && own.full) else {
-                    return;
-                };
-                if self.machines[index].seen.insert(bytes.clone())
-                    && let Some(sealed) = self.notary.open(&bytes)
-                {
-                    let via = Via::Gossip(id_of(other.who.node));
-                    if self.mesh(who).handle_snapshot(sealed, via, None, now) == Ok(Merged::Newest) {
-                        self.gossip(who, &bytes, Some(other.who));
+                match ends {
+                    Some((own, _)) if !own.came => self.send(who, HANDSHAKE_ORDER_US, Parcel::Listens { link }),
+                    Some((own, other)) if own.open && own.full => {
+                        self.net.listening.insert((other.who, who));
                     }
+                    Some(_) | None => {}
                 }
             }
+            Parcel::Gossip { link, bytes } => self.hear_gossip(who, link, bytes),
         }
     }
 
-    /// Handshake packets reach the other host, or are sent again.
-    fn handshake(&mut self, who: Who, to: u16, address: u8, since: detour_core::Time) {
-        let now = self.env.now;
-        let other = &self.machines[usize::from(to)];
-        let other_who = other.node.who;
-        let passes = !self.net.is_cut(who.node, to) && !self.net.is_cut(to, who.node);
-        if other.running && passes {
-            let link = self.env.number();
-            let end = |who| End {
-                who,
-                came: false,
-                open: false,
-                full: false,
-            };
-            let ends = [end(who), end(other_who)];
-            self.net.links.insert(link, Link { ends });
-            let back = self.net.delay_us(to, who.node);
-            let forth = self.net.delay_us(who.node, to);
-            self.send(who, back, Parcel::Established { link, dialled: true });
-            let parcel = Parcel::Established { link, dialled: false };
-            self.send(other_who, back + forth, parcel);
-        } else if now.since(since) >= DIAL_US {
-            self.mesh(who).handle_dial_failed(id_of(to), address, now);
-        } else {
-            self.send(who, HANDSHAKE_AGAIN_US, Parcel::Handshake { to, address, since });
-        }
-    }
-
-    /// A connection stands at this end.
-    fn established(&mut self, who: Who, link: u64, dialled: bool) {
-        let now = self.env.now;
-        let Some((_, other)) = self.net.links.get(&link).and_then(|link| link.of(who)) else {
+    fn hear_gossip(&mut self, who: Who, link: u64, bytes: Vec<u8>) {
+        let (now, index) = (self.env.now, usize::from(who.node));
+        let ends = self.net.links.get(&link).and_then(|link| link.of(who));
+        let Some((_, other)) = ends.filter(|(own, _)| own.open && own.full) else {
             return;
         };
-        let node = id_of(other.who.node);
-        let full = self.mesh(who).is_admitted(node);
-        let others = self.net.open_links(who);
-        let Some(end) = self.net.links.get_mut(&link).and_then(|link| link.end_mut(who)) else {
-            return;
-        };
-        if std::mem::replace(&mut end.came, true) {
-            return;
-        }
-        end.open = true;
-        end.full = full;
-        // What rust-libp2p does (issue 5097): it tells what it listens to on a peer's first connection only.
-        if !others.iter().any(|(_, end)| end.who.node == other.who.node) {
-            self.net.listening.insert((who, other.who));
-        }
-        self.mesh(who).handle_connected(ConnectionId(link), node, dialled, now);
-        let lives = self.machines[usize::from(other.who.node)].node.who == other.who;
-        if !lives || self.net.is_cut(who.node, other.who.node) || self.net.is_cut(other.who.node, who.node) {
-            self.send(who, IDLE_US, Parcel::Idle { link });
+        if self.machines[index].seen.insert(bytes.clone())
+            && let Some(sealed) = self.notary.open(&bytes)
+        {
+            let via = Via::Gossip(id_of(other.who.node));
+            if self.mesh(who).handle_snapshot(sealed, via, None, now) == Ok(Merged::Newest) {
+                self.gossip(who, &bytes, Some(other.who));
+            }
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use detour_core::control::claims::Influence;
 use detour_core::mesh::PeerState;
+use detour_core::report::Edition;
 use detour_core::routes::Place;
 use detour_core::time::{MS, SEC, Time};
 use detour_core::topology::{EndpointId, Transport};
 
-use super::machine::{Lie, Machine};
+use super::machine::{Lie, Machine, index_of};
 use super::net::{IDLE_US, Net, Parcel, Weather};
 use super::notary::Notary;
 use crate::env::{Env, Event, Who};
@@ -98,10 +99,6 @@ impl World {
         &self.machines[usize::from(node)].node
     }
 
-    pub(crate) fn machine(&self, node: u16) -> &Machine {
-        &self.machines[usize::from(node)]
-    }
-
     /// Runs until `us` from here.
     pub(crate) fn run(&mut self, us: u64) {
         let end = self.env.now.plus(us);
@@ -118,7 +115,7 @@ impl World {
             if done(self) {
                 return true;
             }
-            self.run(5 * MS);
+            self.run(20 * MS);
         }
         done(self)
     }
@@ -250,10 +247,11 @@ impl World {
         self.net.listening.retain(|(a, b)| *a != before && *b != before);
         self.env.log("restart", u64::from(node), down_us);
         let config = self.config.clone();
-        let disk = self.machines[usize::from(node)].disk;
+        let Machine { disk, skew_ms, .. } = self.machines[usize::from(node)];
         let begin = self.env.now.plus(down_us);
         let mut machine = Machine::new(who, &config, begin, &mut self.env);
         machine.disk = disk;
+        machine.skew_ms = skew_ms;
         self.machines[usize::from(node)] = machine;
         self.send(who, down_us, Parcel::Start);
     }
@@ -278,21 +276,54 @@ impl World {
         })
     }
 
-    /// Whether every node holds every other's newest snapshot, or one that was signed within `within_us`.
-    pub(crate) fn all_hold_the_newest(&self, within_us: u64) -> bool {
+    /// What every node said last.
+    pub(crate) fn editions(&self) -> Vec<Option<Edition>> {
+        self.machines.iter().map(|machine| machine.mesh.own_edition()).collect()
+    }
+
+    /// Whether every node holds what every other one had said then, or what it said later.
+    pub(crate) fn all_hold(&self, editions: &[Option<Edition>]) -> bool {
         self.machines.iter().all(|machine| {
             let peers = machine.mesh.peers(0, self.env.now);
-            peers.iter().all(|peer| {
-                let signer = &self.machines[super::machine::index_of(peer.node)];
-                let newest = signer.mesh.own_edition();
-                let known = peer.edition == newest;
-                let lately = peer
-                    .issued
-                    .is_some_and(|issued| self.env.now.since(issued) <= within_us);
-                let same_life = peer.edition.map(|e| e.incarnation) == newest.map(|e| e.incarnation);
-                peer.edition.is_some() && (known || (lately && same_life))
-            })
+            peers
+                .iter()
+                .all(|peer| peer.edition.is_some() && peer.edition >= editions[index_of(peer.node)])
         })
+    }
+
+    /// Whether reports flow between a node's present life and everybody.
+    pub(crate) fn flows(&self, node: u16) -> bool {
+        let one = &self.machines[usize::from(node)];
+        let hears = one
+            .mesh
+            .peers(0, self.env.now)
+            .iter()
+            .all(|peer| peer.edition.is_some());
+        let life = one.mesh.own_edition().map(|edition| edition.incarnation);
+        let mut others = self.machines.iter().filter(|machine| machine.node.who != one.node.who);
+        let heard = others.all(|other| {
+            let peers = other.mesh.peers(0, self.env.now);
+            let held = peers.iter().find(|peer| index_of(peer.node) == usize::from(node));
+            held.and_then(|peer| peer.edition).map(|edition| edition.incarnation) == life
+        });
+        hears && heard && life.is_some()
+    }
+
+    /// What happened to a node so far is no longer looked at.
+    pub(crate) fn forget_events(&mut self, node: u16) {
+        let node = &mut self.machines[usize::from(node)].node;
+        node.events.clear();
+        node.last_query.clear();
+        node.reset_counts();
+    }
+
+    pub(crate) fn reset_counts(&mut self, node: u16) {
+        self.machines[usize::from(node)].node.reset_counts();
+    }
+
+    /// How far a node's wall clock is off from here on.
+    pub(crate) fn set_skew(&mut self, node: u16, skew_ms: i64) {
+        self.machines[usize::from(node)].skew_ms = skew_ms;
     }
 
     /// Where a node's plans put a provider's first endpoint.
@@ -312,7 +343,7 @@ impl World {
         let mut text = machine.node.state();
         for peer in machine.mesh.peers(machine.wall_ms(self.env.now), self.env.now) {
             let age = peer.issued.map(|issued| self.env.now.since(issued) / MS);
-            let other = self.machines[super::machine::index_of(peer.node)].node.who;
+            let other = self.machines[index_of(peer.node)].node.who;
             let heard = self.net.listening.contains(&(other, machine.node.who));
             let links = self.net.open_links(machine.node.who).into_iter();
             let links: Vec<u64> = links
@@ -321,7 +352,7 @@ impl World {
                 .collect();
             text.push_str(&format!(
                 "  peer {}: heard {heard} {links:?} {:?} since {} {:?} age {age:?} ms, clock {:?} ms, dial {:?}\n",
-                super::machine::index_of(peer.node),
+                index_of(peer.node),
                 peer.state,
                 peer.since,
                 peer.edition,
