@@ -118,9 +118,13 @@ struct Driver {
     /// Pulls and pushes that had no connection to go out on.
     unasked: Vec<NodeId>,
     complaint: Option<String>,
+    /// When another process was last found to have this node's identity.
+    duplicate: Option<Time>,
     busy: Busy,
     panicked: CancellationToken,
     stopping: Option<Time>,
+    /// When peers' gossip was counted from.
+    second: Time,
     status_due: Time,
     is_status_old: bool,
 }
@@ -194,9 +198,11 @@ impl Driver {
             asked: HashMap::new(),
             unasked: Vec::new(),
             complaint,
+            duplicate: None,
             busy: Busy::default(),
             panicked,
             stopping: None,
+            second: now,
             status_due: now,
             is_status_old: true,
             members,
@@ -299,6 +305,10 @@ impl Driver {
         }
         while let Some(output) = self.cluster.poll_output() {
             self.apply_output(output, now);
+        }
+        if now.since(self.second) >= SEC {
+            self.second = now;
+            self.swarm.behaviour_mut().gate.begin_second();
         }
         let swarm = &mut self.swarm;
         self.listeners

@@ -22,6 +22,16 @@ use libp2p::{Multiaddr, PeerId};
 /// Connections of nodes outside the configuration at once: each is told no and gone within five seconds.
 pub(crate) const STRANGERS_MAX: usize = 8;
 
+/// Gossip of one peer that is looked at in a second. The library remembers each message for minutes, and what is of no
+/// topic of ours it does not even show: without a bound one member could fill the memory of the process.
+const GOSSIP_PER_SECOND: u32 = 128;
+
+/// What stands behind the gate.
+pub(crate) trait Guarded: NetworkBehaviour {
+    /// Whether this came by gossip.
+    fn is_gossip(event: &THandlerOutEvent<Self>) -> bool;
+}
+
 /// Why a connection was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooManyStrangers;
@@ -41,6 +51,8 @@ pub(crate) struct Gate<B> {
     members: HashSet<PeerId>,
     passed: HashMap<ConnectionId, PeerId>,
     strangers: HashSet<ConnectionId>,
+    /// What came by gossip in this second, by peer; of those that are connected.
+    gossiped: HashMap<PeerId, u32>,
 }
 
 impl<B> Gate<B> {
@@ -52,6 +64,7 @@ impl<B> Gate<B> {
             members: HashSet::new(),
             passed: HashMap::new(),
             strangers: HashSet::new(),
+            gossiped: HashMap::new(),
         }
     }
 
@@ -72,6 +85,18 @@ impl<B> Gate<B> {
     /// Who is in the configuration.
     pub(crate) fn set_members(&mut self, members: HashSet<PeerId>) {
         self.members = members;
+    }
+
+    /// Another second.
+    pub(crate) fn begin_second(&mut self) {
+        self.gossiped.clear();
+    }
+
+    /// Counts what came by gossip; whether it is passed on.
+    fn may_gossip(&mut self, peer: PeerId) -> bool {
+        let count = self.gossiped.entry(peer).or_default();
+        *count = count.saturating_add(1);
+        *count <= GOSSIP_PER_SECOND
     }
 
     /// A connection of this peer that passed, the newest: an older one may be a ghost.
@@ -104,7 +129,7 @@ impl<B> Gate<B> {
     }
 }
 
-impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
+impl<B: Guarded> NetworkBehaviour for Gate<B> {
     type ConnectionHandler = Either<THandler<B>, dummy::ConnectionHandler>;
     type ToSwarm = B::ToSwarm;
 
@@ -166,7 +191,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {
             Either::Left(event) => {
-                if self.passed.contains_key(&connection) {
+                if self.passed.contains_key(&connection) && (!B::is_gossip(&event) || self.may_gossip(peer)) {
                     self.inner.on_connection_handler_event(peer, connection, event);
                 }
             }
@@ -200,5 +225,21 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gossip_of_each_peer_is_bounded_by_the_second() {
+        let mut gate = Gate::new(());
+        let [liar, other] = [0, 1].map(|_| PeerId::random());
+        let passed = |gate: &mut Gate<()>, peer| (0..1_000).filter(|_| gate.may_gossip(peer)).count();
+        assert_eq!(passed(&mut gate, liar), 128);
+        assert_eq!(passed(&mut gate, other), 128);
+        gate.begin_second();
+        assert_eq!(passed(&mut gate, liar), 128);
     }
 }

@@ -29,6 +29,8 @@ const READ_MAX: usize = 64 * 1_024;
 const CONTROL_MAX: usize = 2 * 22 * IDS_MAX;
 /// Ids in one list: all snapshots of a heartbeat in which 256 nodes have something to say.
 const IDS_MAX: usize = 256;
+/// Messages in one packet of gossip; nodes write one.
+const MESSAGES_MAX: usize = 2;
 /// Messages waiting for one peer; what is older than a second or two is worth nothing.
 const QUEUE_MAX: usize = 256;
 /// Longer than any snapshot is fresh, so that a replay dies here.
@@ -87,7 +89,7 @@ fn config(topic: TopicHash) -> Result<Config, String> {
         .max_transmit_size_for_topic(MESSAGE_MAX, topic)
         .max_control_messages_sent(IDS_MAX)
         .max_control_message_size(CONTROL_MAX)
-        .max_publish_messages(64)
+        .max_publish_messages(MESSAGES_MAX)
         .mesh_n(6)
         .mesh_n_low(4)
         .mesh_n_high(12)

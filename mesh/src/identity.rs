@@ -68,7 +68,10 @@ pub enum IdentityError {
         mode: u32,
     },
     /// What stands there is no Ed25519 key as libp2p writes them. It is left as it is.
-    #[error("the identity {} holds no Ed25519 key; it is left as it is", .path.display())]
+    #[error(
+        "the identity {} holds no Ed25519 key: put back a copy of it, or move it away and tell the peers the new one",
+        .path.display()
+    )]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use detour_core::report::ClusterKey;
 use detour_wire::{hello, sync};
+use either::Either;
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::swarm::{self, NetworkBehaviour};
+use libp2p::swarm::{self, NetworkBehaviour, THandlerOutEvent};
 use libp2p::{Swarm, SwarmBuilder};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Executor;
 use crate::frames::Frames;
-use crate::gate::Gate;
+use crate::gate::{Gate, Guarded};
 use crate::gossip::{self, Gossip};
 use crate::identity::Identity;
 use crate::pinned::Pinned;
@@ -55,6 +56,12 @@ pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct Behind {
     pub(crate) sync: Pinned,
     pub(crate) gossip: Gossip,
+}
+
+impl Guarded for Behind {
+    fn is_gossip(event: &THandlerOutEvent<Self>) -> bool {
+        matches!(event, Either::Right(_))
+    }
 }
 
 /// Everything on a connection.
@@ -113,7 +120,8 @@ pub(crate) fn quic(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
 
 fn behaviour(cluster: ClusterKey) -> Result<Mesh, SwarmError> {
     let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(32))
+        // Anybody can take one of these for the time of a handshake, under any address: few would keep members out.
+        .with_max_pending_incoming(Some(256))
         .with_max_pending_outgoing(Some(32))
         .with_max_established_incoming(Some(96))
         .with_max_established_outgoing(Some(48))

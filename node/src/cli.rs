@@ -106,7 +106,7 @@ pub(crate) struct RunArgs {
 /// Arguments of `detour check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints nothing but mistakes, all of them, one line each: FILE:LINE: key: what is wrong.
+Prints one line if all is well, else all mistakes, one line each: FILE:LINE: key: what is wrong.
 
 Examples:
   detour check /etc/detour.toml
@@ -182,6 +182,9 @@ pub(crate) struct MeshTestArgs {
     /// The node's state directory
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Admin interface of the node, if it runs and its file does not say where
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) admin: Option<SocketAddr>,
     /// Write JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,

@@ -97,6 +97,8 @@ impl ControlTask {
         let now = self.clock.now();
         let due = self.control.poll_timeout(now).map_or(Time::FAR, |(at, _why)| at);
         let due = self.learned.due().map_or(due, |at| at.min(due));
+        let owed = self.mesh.as_ref().and_then(MeshLink::due);
+        let due = owed.map_or(due, |at| at.min(due));
         tokio::select! {
             // Cancel safe: the token stays cancelled.
             () = self.token.cancelled() => Action::Stop,
@@ -125,6 +127,8 @@ impl ControlTask {
         let now = self.clock.now();
         self.control.handle_gap(self.sleeps.take_us(now), now);
         self.drain();
+        // What a peer says changes nothing that this node says of endpoints.
+        let is_own = !matches!(action, Action::News(_));
         match action {
             Action::Reports => {
                 for report in batch.drain(..) {
@@ -147,7 +151,7 @@ impl ControlTask {
             Action::Stop => {}
         }
         self.drain();
-        if let Some(mesh) = &mut self.mesh {
+        if let Some(mesh) = self.mesh.as_mut().filter(|_| is_own) {
             // Not with new tables only: a probe that fails once more changes none, and keeps this node's word alive.
             mesh.tell_times(&self.control, self.clock.now());
         }

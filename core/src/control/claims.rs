@@ -174,7 +174,10 @@ impl Control {
         if about_rcodes
             && let Some((path, operator)) = self.path_and_operator(id)
             && !self.has_reference(operator, now)
+            && self.peers.referenced.is_none_or(|at| now.since(at) >= SEC)
         {
+            // Of many claims at once each probe is a reference for the others.
+            self.peers.referenced = Some(now);
             self.probe_another(path, operator, now);
         }
     }

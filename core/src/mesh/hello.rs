@@ -45,7 +45,7 @@ impl Cluster {
             return Err(refusal);
         }
         let rebooted = self.remember_hello(node, hello, sample);
-        self.heard_of_own(hello.yours, now);
+        self.heard_of_own(node, hello.yours);
         self.admit(connection, entry, rebooted, now);
         self.settle(node, now);
         self.advance(now);

@@ -1,9 +1,10 @@
 //! Other lives of this node: a former one that peers remember, or another process under the same key.
 
-use crate::report::{BootId, Edition, Snapshot};
+use crate::report::{BootId, Edition, NodeId, Snapshot};
 use crate::time::{MS, SEC, Time};
 
 use super::Cluster;
+use super::clocks::{micros, wall_micros};
 use super::contract::{Event, Output};
 use super::own::{Audience, INCARNATION_MAX, INCARNATION_TOLD_MAX};
 
@@ -13,14 +14,23 @@ const SILENT_US: u64 = 60 * SEC;
 const ANOTHER_US: u64 = 2 * SEC;
 /// Lives of ours whose editions were overcome; more of them are duplicates.
 const LIVES_MAX: usize = 8;
+/// How often one peer's unsigned word may lead to a higher incarnation.
+const RAISED_MAX: u8 = 4;
 
 impl Cluster {
-    /// A peer holds this snapshot of ours, as its hello says.
-    pub(super) fn heard_of_own(&mut self, yours: Option<(Edition, BootId)>, now: Time) {
-        if let Some((edition, boot)) = yours
-            && boot != self.settings.boot
-        {
-            self.overcome(edition, boot, now);
+    /// A peer holds this snapshot of ours, as its hello says. Nobody signed that: it may lead above a former life, a few
+    /// times for each peer, and never to silence.
+    pub(super) fn heard_of_own(&mut self, from: NodeId, yours: Option<(Edition, BootId)>) {
+        let Some((edition, boot)) = yours else {
+            return;
+        };
+        if boot == self.settings.boot || edition < self.own.reached() || self.own.silent_until.is_some() {
+            return;
+        }
+        let peer = self.peers.get_mut(&from);
+        if let Some(peer) = peer.filter(|peer| peer.raised_us < RAISED_MAX) {
+            peer.raised_us = peer.raised_us.saturating_add(1);
+            self.raise_above(edition);
         }
     }
 
@@ -30,7 +40,12 @@ impl Cluster {
             return;
         }
         let issued = age_ms.map(|age| now.minus(u64::from(age).saturating_mul(MS)));
-        if issued.is_some_and(|issued| issued > self.own.started.plus(ANOTHER_US)) {
+        // The age is the bringer's word alone; the signer's wall clock is signed, and ours in a former life.
+        let began = self.own.wall_bias.saturating_add(micros(self.own.started));
+        let is_later = wall_micros(snapshot.issued_wall_ms) > began;
+        if issued.is_some_and(|issued| issued > self.own.started.plus(ANOTHER_US))
+            && (is_later || snapshot.edition >= self.own.reached())
+        {
             self.another_process(snapshot.edition, now);
         } else {
             self.overcome(snapshot.edition, snapshot.boot, now);

@@ -94,6 +94,8 @@ pub(super) struct Peer {
     pub(super) held: Option<Held>,
     /// The newest edition of it that was ever taken, and of which life: for its hello.
     pub(super) highest: Option<(Edition, BootId)>,
+    /// How often its unsigned word led to a higher incarnation of ours.
+    pub(super) raised_us: u8,
     /// What we ask of it.
     pub(super) pulls: Pulls,
     /// Requests in a row that it did not answer.
@@ -124,6 +126,7 @@ impl Peer {
             snapshots: Bucket::new(SNAPSHOTS, now),
             held: None,
             highest: None,
+            raised_us: 0,
             pulls: Pulls::default(),
             unanswered: 0,
             up: false,

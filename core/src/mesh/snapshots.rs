@@ -19,6 +19,9 @@ const FUTURE_US: i64 = 2_000_000;
 /// What a signer says of a snapshot's age, handing it over itself, beats our reading of its clock from this difference
 /// on: its clock was set.
 const STEP_US: u64 = 2 * SEC;
+/// Unless it makes it younger, by no more than this: somebody on the way may have held it back so long on a connection
+/// that lives.
+const HELD_BACK_US: u64 = 15 * SEC;
 /// Forgotten this long after it was issued.
 const KEPT_US: u64 = 900 * SEC;
 
@@ -104,9 +107,12 @@ impl Cluster {
         if let Merged::Known = self.compare(&sealed, now)? {
             return Ok(Merged::Known);
         }
-        let issued = self.reckon_issued(&sealed.snapshot, via, age_ms, now)?;
-        self.take(sealed, issued, now);
-        Ok(Merged::Newest)
+        let issued = self.reckon_issued(&sealed.snapshot, via, age_ms, now);
+        if let Ok(issued) = issued {
+            self.take(sealed, issued, now);
+        }
+        self.run_pulls(now);
+        issued.map(|_when| Merged::Newest)
     }
 
     /// Whether it is newer than what is held of its node, or the same.
@@ -161,6 +167,11 @@ impl Cluster {
                 let middle = u64::try_from(by_clock.middle).map_or(Time::ZERO, Time::from_micros);
                 let told = told.filter(|_| via.bringer() == snapshot.node);
                 match told {
+                    // A fresh reading tells which of the two it was.
+                    Some(told) if (STEP_US.saturating_add(1)..=HELD_BACK_US).contains(&told.since(middle)) => {
+                        peer.pulls.due = Some(now);
+                        (by_clock.earliest, middle)
+                    }
                     Some(told) if told.since(middle).max(middle.since(told)) > STEP_US => {
                         peer.clock.forget();
                         (micros(told), told)

@@ -9,6 +9,7 @@ use detour_core::report::NodeId;
 use detour_core::time::Time;
 
 use crate::address::peer_line;
+use crate::identity::name_of;
 use crate::status::{MissingLine, PeerError};
 
 /// Nodes of which something is noted: members and strangers; the one noted longest ago makes room.
@@ -24,6 +25,11 @@ struct Note {
     dialled_at: Option<(IpAddr, u16)>,
     /// How it sees our address.
     seen_as: Option<IpAddr>,
+}
+
+/// What lists a node that has no known address.
+fn id_line(node: NodeId) -> String {
+    format!("/p2p/{}", name_of(node))
 }
 
 /// Notes by node.
@@ -83,12 +89,18 @@ impl Notes {
         let note = self.notes.get(&node)?;
         match refusal? {
             (Refusal::UnknownNode, RefusedBy::Us) => {
-                let (ip, port) = note.dialled_at?;
-                Some(MissingLine::Here(peer_line(ip, port, node)))
+                // One that cannot be dialled is listed by its id alone.
+                let line = note
+                    .dialled_at
+                    .map_or_else(|| id_line(node), |(ip, port)| peer_line(ip, port, node));
+                Some(MissingLine::Here(line))
             }
             (Refusal::UnknownNode, RefusedBy::Peer) => {
-                let ip = note.seen_as.filter(|_| own_port != 0)?;
-                Some(MissingLine::There(peer_line(ip, own_port, own)))
+                let line = match own_port {
+                    0 => id_line(own),
+                    port => peer_line(note.seen_as?, port, own),
+                };
+                Some(MissingLine::There(line))
             }
             _ => None,
         }
@@ -124,6 +136,16 @@ mod tests {
             )))
         );
         assert_eq!(line(Refusal::OtherCluster, RefusedBy::Us), None);
+        notes.named_port(node.node(), ip, 0, now);
+        let line = |by| notes.line(node.node(), Some((Refusal::UnknownNode, by)), own.node(), 0);
+        assert_eq!(
+            line(RefusedBy::Us),
+            Some(MissingLine::Here(format!("/p2p/{}", node.peer_id())))
+        );
+        assert_eq!(
+            line(RefusedBy::Peer),
+            Some(MissingLine::There(format!("/p2p/{}", own.peer_id())))
+        );
         assert_eq!(
             notes.line(own.node(), Some((Refusal::UnknownNode, RefusedBy::Us)), own.node(), 99),
             None

@@ -141,10 +141,13 @@ impl Driver {
                 );
             }
             Event::PeerRebooted(node) => tracing::info!(peer = name_of(node), "peer was started again"),
-            Event::DuplicateInstance { own_is_lower } => tracing::error!(
-                own_is_silent = own_is_lower,
-                "another process has this node's identity: the one started later goes on, the other is silent"
-            ),
+            Event::DuplicateInstance { own_is_lower } => {
+                self.duplicate = Some(now);
+                tracing::error!(
+                    own_is_silent = own_is_lower,
+                    "another process has this node's identity: the one started later goes on, the other is silent"
+                );
+            }
             Event::Equivocation(node) => tracing::error!(
                 peer = name_of(node),
                 "a peer signed two truths at once: nothing of it counts any more"

@@ -65,7 +65,8 @@ impl Driver {
                 let error = reason.err().map(|error| chain(&error));
                 self.listeners.closed(listener_id, error, now);
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(error = chain(&error), "listener"),
+            // Whoever sends a broken first packet, under any address, gets one of these: no more than a trace of it.
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(error = chain(&error), "listener"),
             _ => {}
         }
     }
@@ -164,7 +165,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     while let Some(next) = cause {
         let said = next.to_string();
         if !text.contains(&said) {
-            text.push_str(": ");
+            // Some say nothing themselves.
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&said);
         }
         cause = next.source();

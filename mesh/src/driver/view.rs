@@ -11,6 +11,9 @@ use crate::identity::name_of;
 use crate::metrics::Metrics;
 use crate::status::{Condition, MeshStatus, MissingLine, PeerStatus};
 
+/// Another process under this node's key is told of for this long; while it runs it is found again every minute.
+const DUPLICATE_US: u64 = 3 * 60 * SEC;
+
 /// The longest time is forgotten after one to two of these.
 const WINDOW_US: u64 = 60 * SEC;
 
@@ -56,10 +59,15 @@ impl Driver {
             let error = listener.error.as_ref()?;
             Some(format!("cannot listen at {}: {error}", listener.address))
         });
+        let is_recent = |found: &Time| now.since(*found) < DUPLICATE_US;
+        let duplicate = self.duplicate.filter(is_recent).map(|_| {
+            "another process has this node's identity: every node needs a state directory of its own, not a copy"
+                .to_owned()
+        });
         let status = MeshStatus {
             condition,
             since,
-            complaints: self.complaint.iter().cloned().chain(deaf).collect(),
+            complaints: self.complaint.iter().cloned().chain(duplicate).chain(deaf).collect(),
             node: before.node,
             peer_id: before.peer_id.clone(),
             boot: self.boot,

@@ -163,8 +163,13 @@ impl MeshView {
             .filter(|peer| !peer.is_connected())
             .partition(|peer| peer.refused.is_some());
         for peer in refused.iter().take(NAMED_MAX) {
-            let reason = peer.refused.as_ref().map_or("", |refused| refused.reason.as_str());
-            troubles.push(format!("peer {} turns this node away ({reason})", short(&peer.peer_id)));
+            let Some(refused) = &peer.refused else { continue };
+            let does = if refused.by == "us" {
+                "is turned away here"
+            } else {
+                "turns this node away"
+            };
+            troubles.push(format!("peer {} {does} ({})", short(&peer.peer_id), refused.reason));
         }
         let has_begun = self.own.as_ref().is_some_and(|own| own.since_ms >= CONNECTED_WITHIN_MS);
         if has_begun && !rest.is_empty() {

@@ -44,7 +44,7 @@ pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
-pub(crate) use multiaddr::text as multiaddr_text;
+pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::{StateDirSources, state_dir_line};
 pub(crate) use topology::{class_text, remotes, to_topology};

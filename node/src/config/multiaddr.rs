@@ -24,7 +24,7 @@ pub(super) enum MultiaddrError {
     #[error("must be written as {}", quoted(&text(*.0)))]
     SocketAddress(SocketAddr),
     /// Anything else.
-    #[error("must begin with an IP address, such as \"/ip4/192.0.2.2/udp/{DEFAULT_MESH_PORT}/quic-v1\"")]
+    #[error("must be written like \"/ip4/192.0.2.2/udp/{DEFAULT_MESH_PORT}/quic-v1\"")]
     NotAnAddress,
     /// A name in place of an address.
     #[error("must be an IP address: nodes must find each other while DNS fails, so a name is of no use here")]
@@ -101,6 +101,12 @@ pub(super) fn parse_peer(text: &str) -> Result<Listed, MultiaddrError> {
     }
     let node = node.ok_or(MultiaddrError::NoPeerId)?;
     Ok(Listed { node, address })
+}
+
+/// Why a text is no line of `mesh.peers`.
+#[must_use]
+pub(crate) fn peer_mistake(text: &str) -> Option<String> {
+    parse_peer(text).err().map(|error| error.to_string())
 }
 
 /// Address and peer id, of which one is there at least.
@@ -213,14 +219,8 @@ mod tests {
 
     /// Texts of peers, `ID` standing for a good one, and what is wrong with them.
     const MISTAKES: [(&str, &str); 26] = [
-        (
-            "",
-            "must begin with an IP address, such as \"/ip4/192.0.2.2/udp/4853/quic-v1\"",
-        ),
-        (
-            "/",
-            "must begin with an IP address, such as \"/ip4/192.0.2.2/udp/4853/quic-v1\"",
-        ),
+        ("", "must be written like \"/ip4/192.0.2.2/udp/4853/quic-v1\""),
+        ("/", "must be written like \"/ip4/192.0.2.2/udp/4853/quic-v1\""),
         (
             "192.0.2.2:4853",
             "must be written as \"/ip4/192.0.2.2/udp/4853/quic-v1\"",
@@ -229,10 +229,7 @@ mod tests {
             "[2001:db8::1]:1",
             "must be written as \"/ip6/2001:db8::1/udp/1/quic-v1\"",
         ),
-        (
-            "host:4853",
-            "must begin with an IP address, such as \"/ip4/192.0.2.2/udp/4853/quic-v1\"",
-        ),
+        ("host:4853", "must be written like \"/ip4/192.0.2.2/udp/4853/quic-v1\""),
         (
             "/dns4/node.example/udp/4853/quic-v1/p2p/ID",
             "must be an IP address: nodes must find each other while DNS fails, so a name is of no use here",

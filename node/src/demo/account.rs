@@ -1,6 +1,6 @@
 //! What became of the queries, of several loads together.
 
-use detour_rig::{Ledger, Summary};
+use detour_rig::{Grade, Ledger, Summary};
 use serde::Serialize;
 
 /// Queries by what their clients got.
@@ -49,4 +49,16 @@ impl Account {
             late: self.late.saturating_add(other.late),
         }
     }
+}
+
+/// Clients that got no answer, a wrong one or an error, one line each, at most so many: whom to look for in the logs.
+pub(super) fn hurt_lines(ledger: &Ledger, node: &str, count_max: usize) -> Vec<String> {
+    let is_hurt = |grade: Grade| matches!(grade, Grade::Lost | Grade::Wrong | Grade::Error);
+    let hurt = ledger.hurt().filter(|record| is_hurt(record.grade()));
+    let lines = hurt.map(|record| {
+        let (grade, name) = (record.grade(), ledger.name(record));
+        let at_ms = record.scheduled.as_millis();
+        format!("{node}, {at_ms} ms after its first: {grade:?} {name}")
+    });
+    lines.take(count_max).collect()
 }

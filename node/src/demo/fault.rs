@@ -70,7 +70,7 @@ impl DemoFault {
             Self::Garbage => "sends random bytes",
             Self::Nxdomain => "says that no name exists",
             Self::Lie => "gives wrong addresses",
-            Self::Flap => "goes silent and comes back, in turn",
+            Self::Flap => "goes silent and back, in turn",
         }
     }
 

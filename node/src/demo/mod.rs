@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod scenario;
 mod screen;
+mod stage;
 mod times;
 mod watch;
 mod witness;
@@ -25,9 +26,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::outcome::Outcome;
-use self::run::RunError;
 use self::scenario::{PROVIDERS, Scenario};
 use self::screen::Screen;
+use self::stage::RunError;
 use crate::cli::{DemoArgs, exit_code};
 use crate::output::{complain, print};
 
@@ -91,11 +92,15 @@ fn introduction(args: &DemoArgs) -> String {
     let (nodes, busy, silent) = (args.nodes, scenario.busy_words(), scenario.silent_name());
     let seconds = scenario.times.fault.as_secs_f64();
     let happens = scenario.fault.happens();
+    let watch = if scenario.fault.is_handled() {
+        format!("Watch its share go elsewhere, and see what {silent} knows when it wakes.")
+    } else {
+        "Nodes do not see through such answers yet: what clients get is counted.".to_owned()
+    };
     format!(
         "Three DNS providers and {nodes} Detour nodes, all on this machine; nothing leaves it.\n\
          {busy} answer 300 new names a second, {silent} only 30 names in all, and\n\
-         then it sleeps. After {seconds} s the busiest provider {happens}.\n\
-         Watch its share go elsewhere, and see what {silent} knows when it wakes."
+         then it sleeps. After {seconds} s the busiest provider {happens}.\n{watch}"
     )
 }
 

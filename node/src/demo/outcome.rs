@@ -29,6 +29,8 @@ pub(super) struct Outcome {
     pub(super) words: Words,
     /// From the healing until all nodes used it again.
     pub(super) returned: Option<Duration>,
+    /// The first few queries that were lost, wrong or in error.
+    pub(super) hurt: Vec<String>,
     /// The machine's own longest stall.
     pub(super) stall: Duration,
 }
@@ -148,6 +150,7 @@ pub(super) mod tests {
             waking_to_victim: if has_mesh { 0 } else { 34 },
             words: Words::default(),
             returned: has_mesh.then_some(Duration::from_millis(2_300)),
+            hurt: Vec::new(),
             stall: Duration::from_millis(3),
         }
     }

@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::outcome::{Failure, Outcome};
+use super::screen::{WIDTH, wrap};
 use super::times::span;
 
-/// Columns of a terminal that nobody made wider.
-const WIDTH: usize = 80;
 /// What a cell says of what did not happen.
 const NEVER: &str = "never";
 
@@ -18,33 +17,34 @@ pub(super) fn text(outcomes: &[Outcome]) -> String {
     text.push('\n');
     let failures = failures(outcomes);
     for failure in &failures {
-        text.push_str(&format!("FAILED: {failure}\n"));
+        for line in wrap(&format!("FAILED: {failure}"), WIDTH) {
+            text.push_str(&format!("{line}\n"));
+        }
     }
-    text.push_str(&wrap(&if failures.is_empty() {
+    if !failures.is_empty() {
+        for hurt in outcomes.iter().flat_map(|outcome| &outcome.hurt) {
+            text.push_str(&format!("  {hurt}\n"));
+        }
+    }
+    let closing = if failures.is_empty() {
         closing(outcomes)
     } else {
         "This is not what Detour promises. If this machine was busy, try again; else it is a mistake of Detour's."
             .to_owned()
-    }));
+    };
+    for line in wrap(&closing, WIDTH) {
+        text.push_str(&format!("{line}\n"));
+    }
     if failures.is_empty() {
-        text.push_str("Next: `detour demo --fault servfail`, or `detour run` for the real thing.\n");
+        let is_default = outcomes
+            .iter()
+            .all(|outcome| outcome.scenario.fault.word() == "blackhole");
+        let other = if is_default { "servfail" } else { "blackhole" };
+        text.push_str(&format!(
+            "Next: `detour demo --fault {other}`, or `detour run` for the real thing.\n"
+        ));
     }
     text
-}
-
-/// In lines of 80 columns.
-fn wrap(text: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < WIDTH => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            Some(_) | None => lines.push(word.to_owned()),
-        }
-    }
-    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// All runs, for programs.
@@ -91,6 +91,7 @@ fn run_json(outcome: &Outcome) -> Value {
         waking_to_victim,
         words,
         returned,
+        hurt,
         stall,
     } = outcome;
     json!({
@@ -105,6 +106,7 @@ fn run_json(outcome: &Outcome) -> Value {
         "waking": { "queries": waking, "to_provider": waking_to_victim },
         "silent_node": { "provider": words.provider, "explain": words.explain },
         "returned_ms": returned.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        "hurt": hurt,
         "stall_ms": u64::try_from(stall.as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -170,6 +172,9 @@ fn table(outcomes: &[Outcome]) -> String {
             (true, returned) => after(returned.map(|after| u64::try_from(after.as_micros()).unwrap_or(u64::MAX))),
         },
     );
+    line("this machine's longest stall".to_owned(), &|outcome| {
+        span(u64::try_from(outcome.stall.as_micros()).unwrap_or(u64::MAX))
+    });
     render(&lines)
 }
 
@@ -265,6 +270,7 @@ mod tests {
             first down to node3 leaving it                   31 ms             never
             of node3's 100 waking queries, to it                 0                34
             healed to all using it again                    2.30 s                 -
+            this machine's longest stall                      3 ms              3 ms
 
             Every client got its answer. node3, which was not asking, left birch 31 ms after
             the first node was sure and sent it none of its 100 queries; without the mesh it

@@ -6,22 +6,19 @@ use std::time::Duration;
 use detour_rig::cluster::StartClusterError;
 use detour_rig::process::provider_block;
 use detour_rig::{
-    Cluster, ClusterConfig, Fake, FakeConfig, Fault, FreshNames, Ledger, ListedTransports, Load, LoadConfig, LoadError,
-    StartError, TransportSel, clock,
+    Cluster, ClusterConfig, Fake, FakeConfig, Fault, FreshNames, ListedTransports, Load, LoadConfig, LoadError,
+    TransportSel, clock,
 };
-use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::account::Account;
 use super::outcome::Outcome;
 use super::scenario::{BUSY_WINDOW, DOMAINS, FEW_NAMES, PROVIDERS, Scenario, WAKING, WAKING_NAMES};
 use super::screen::Screen;
+use super::stage::{RunError, Stage};
 use super::times::{NodeTimes, span};
 use super::watch::Watch;
 use super::witness;
 
-/// How often the logs are read and the table is drawn.
-const TICK: Duration = Duration::from_millis(50);
 /// How long nodes may take to find each other: a dial that fails is tried again after a second.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than any run: the load is stopped when there is nothing more to see.
@@ -35,39 +32,6 @@ const FEW_AT: Duration = Duration::from_millis(300);
 const FEW_FOR: Duration = Duration::from_secs(1);
 /// How old what is known of a node may be: two looks at it.
 const VIEW_AGE_MAX: Duration = Duration::from_millis(200);
-
-/// Why a run came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RunError {
-    /// Ctrl-C.
-    #[error("stopped")]
-    Interrupted,
-    /// A fake did not start.
-    #[error("a fake provider did not start")]
-    Fake(#[from] StartError),
-    /// The nodes did not.
-    #[error(transparent)]
-    Cluster(#[from] StartClusterError),
-    /// The load broke.
-    #[error("the load failed")]
-    Load(#[from] LoadError),
-    /// A node ended by itself.
-    #[error("{0} ended during the run")]
-    NodeEnded(String),
-}
-
-/// What is running.
-struct Stage<'s> {
-    scenario: Scenario,
-    screen: &'s mut Screen,
-    stop: &'s CancellationToken,
-    fakes: Vec<Fake>,
-    cluster: &'s mut Cluster,
-    watch: Watch,
-    /// What the run's clock counts from.
-    started: Instant,
-    started_us: u64,
-}
 
 /// The provider that fails.
 #[derive(Debug)]
@@ -147,9 +111,7 @@ impl Stage<'_> {
     async fn play(mut self) -> Result<Outcome, RunError> {
         let scenario = self.scenario;
         let (busy, silent) = (scenario.busy_words(), scenario.silent_name());
-        self.say(&format!(
-            "{busy}: 300 new names a second. {silent}: 30 names, then nothing."
-        ));
+        self.say(&format!("{busy}: 300 new names a second. {silent}: 30 in all."));
         let loads = self.start_loads()?;
         self.until(self.started + FEW_AT).await?;
         let few = self.ask_silent(FEW_NAMES, FEW_FOR, SEED_FEW)?;
@@ -163,13 +125,14 @@ impl Stage<'_> {
         let waking = self.finish(waking).await?;
         let waking_to_victim = victim.fake(&self.fakes).map_or(0, |fake| fake.asked(SEED_WAKING));
         self.say(&format!("{waking_to_victim} of them went to {}.", victim.name));
-        for sentence in witness::sentences(&self.watch, &victim, &nodes_before, &words) {
-            self.say(&format!("  {sentence}"));
+        let nodes = &self.cluster.nodes;
+        for sentence in witness::sentences(&self.watch, nodes, &victim, &nodes_before, &words) {
+            self.say(&sentence);
         }
 
         let returned = self.heal(&victim).await?;
         let nodes = self.node_times(&victim);
-        let (account, stall) = self.finish_all(loads, few, &waking).await?;
+        let ended = self.finish_all(loads, few, waking).await?;
         self.screen.settle();
         for fake in std::mem::take(&mut self.fakes) {
             fake.shutdown().await;
@@ -178,14 +141,15 @@ impl Stage<'_> {
             scenario,
             victim: victim.name,
             victim_asked: victim.asked,
-            account,
+            account: ended.account,
             nodes_before,
             nodes,
-            waking: Account::of(&waking),
+            waking: ended.waking,
             waking_to_victim,
             words,
             returned,
-            stall,
+            hurt: ended.hurt,
+            stall: ended.stall,
         })
     }
 
@@ -277,111 +241,11 @@ impl Stage<'_> {
         last.map_or_else(|| ([127, 0, 0, 1], 0).into(), detour_rig::ClusterNode::admin)
     }
 
-    /// As the configuration of the nodes names it.
-    fn endpoint_of(&self, provider: usize) -> String {
-        let endpoints = self
-            .fakes
-            .get(provider)
-            .map(|fake| fake.endpoints(ListedTransports::Udp));
-        endpoints.into_iter().flatten().next().unwrap_or_default()
-    }
-
     fn node_times(&mut self, victim: &Victim) -> Vec<NodeTimes> {
         self.tick_events();
         let nodes = 0..self.cluster.nodes.len();
         let times = nodes.map(|node| NodeTimes::of(self.watch.events_of(node), &victim.endpoint, victim.fault_us));
         times.collect()
-    }
-
-    /// Waits for a ledger and goes on looking meanwhile.
-    async fn finish(&mut self, load: Load) -> Result<Ledger, RunError> {
-        let mut ledger = Box::pin(load.finish());
-        loop {
-            tokio::select! {
-                // Cancel safe: the future is kept and polled again.
-                ledger = &mut ledger => return Ok(ledger?),
-                // Cancel safe: a timer.
-                () = sleep_until(clock::now() + TICK) => self.tick()?,
-            }
-        }
-    }
-
-    /// Ends all loads; what became of all queries, and the machine's own longest stall.
-    async fn finish_all(
-        &mut self,
-        loads: Vec<Load>,
-        few: Load,
-        waking: &Ledger,
-    ) -> Result<(Account, Duration), RunError> {
-        loads.iter().for_each(Load::stop);
-        let (mut account, mut stall) = (Account::of(waking), waking.stall);
-        for load in loads.into_iter().chain([few]) {
-            let ledger = self.finish(load).await?;
-            account = account.plus(Account::of(&ledger));
-            stall = stall.max(ledger.stall);
-        }
-        Ok((account, stall))
-    }
-
-    async fn until(&mut self, at: Instant) -> Result<(), RunError> {
-        self.until_or(at, |_| false).await.map(drop)
-    }
-
-    /// Looks on until then, or until something holds; whether it does.
-    async fn until_or(&mut self, at: Instant, holds: impl Fn(&Self) -> bool) -> Result<bool, RunError> {
-        loop {
-            self.tick()?;
-            if holds(self) {
-                return Ok(true);
-            }
-            let now = clock::now();
-            if now >= at {
-                return Ok(false);
-            }
-            sleep_until(at.min(now + TICK)).await;
-        }
-    }
-
-    /// One look at everything.
-    fn tick(&mut self) -> Result<(), RunError> {
-        if self.stop.is_cancelled() {
-            self.screen.settle();
-            return Err(RunError::Interrupted);
-        }
-        self.tick_events();
-        for node in &mut self.cluster.nodes {
-            if !node.is_running() {
-                self.screen.settle();
-                return Err(RunError::NodeEnded(node.name().to_owned()));
-            }
-        }
-        let clock = self.clock(clock::boot_us());
-        self.screen.table(&clock, &self.watch.rows());
-        Ok(())
-    }
-
-    fn tick_events(&mut self) {
-        for seen in self.watch.read_events(&mut self.cluster.nodes) {
-            let clock = self.clock(seen.event.at_us);
-            let node = self.cluster.nodes.get(seen.node);
-            let node = node.map_or("", |node| node.name());
-            let of = |index: &usize| self.endpoint_of(*index) == *seen.event.endpoint;
-            let provider = (0..PROVIDERS.len()).find(of).and_then(|index| PROVIDERS.get(index));
-            self.screen
-                .event(&clock, node, provider.copied().unwrap_or_default(), &seen);
-        }
-    }
-
-    /// Says what happens, with the time of the run.
-    fn say(&mut self, what: &str) {
-        let clock = self.clock(clock::boot_us());
-        self.screen.say(&format!("{clock}  {what}"));
-    }
-
-    /// Seconds since the run began.
-    fn clock(&self, at_us: u64) -> String {
-        let since_ms = at_us.saturating_sub(self.started_us) / 1_000;
-        format!("{:>3}.{:03} s", since_ms / 1_000, since_ms % 1_000)
     }
 }
 

@@ -8,7 +8,7 @@ use detour_rig::events::What;
 use super::watch::{Row, Seen};
 
 /// Columns of a terminal that nobody made wider.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 /// Rows that fit on a terminal of 24 lines beside the story.
 const ROWS_MAX: usize = 18;
 /// Headings and widths of the table; the last column takes what is left.
@@ -128,6 +128,21 @@ impl Screen {
         self.drawn = lines.len();
         self.last = lines;
     }
+}
+
+/// A text in lines of so many columns; a longer word has its own.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A reader that went away is no reason to stop: the verdict is in the exit code.

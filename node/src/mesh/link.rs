@@ -19,7 +19,34 @@ pub(crate) struct MeshLink {
     news: mpsc::Receiver<News>,
     own: watch::Sender<Arc<OwnReport>>,
     notes: Arc<MeshNotes>,
-    told: Option<Time>,
+    told: Told,
+}
+
+/// When this node's own report was last handed over.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Time>,
+    /// Something came too soon after that.
+    is_owed: bool,
+}
+
+impl Told {
+    fn note(&mut self, now: Time) {
+        *self = Self {
+            at: Some(now),
+            is_owed: false,
+        };
+    }
+
+    /// Whether mere times may be told; what may not is owed.
+    fn may_tell(&mut self, now: Time) -> bool {
+        self.is_owed = self.at.is_some_and(|at| now.since(at) < TIMES_US);
+        !self.is_owed
+    }
+
+    fn due(&self) -> Option<Time> {
+        self.at.filter(|_| self.is_owed).map(|at| at.plus(TIMES_US))
+    }
 }
 
 impl MeshLink {
@@ -28,7 +55,7 @@ impl MeshLink {
             news,
             own,
             notes,
-            told: None,
+            told: Told::default(),
         }
     }
 
@@ -55,14 +82,37 @@ impl MeshLink {
 
     /// Says what this node sees, as it changed.
     pub(crate) fn tell(&mut self, control: &Control, now: Time) {
-        self.told = Some(now);
+        self.told.note(now);
         drop(self.own.send_replace(Arc::new(control.own_report(now))));
     }
 
-    /// The same, if it was not said lately.
+    /// The same, if it was not said lately; else it is owed.
     pub(crate) fn tell_times(&mut self, control: &Control, now: Time) {
-        if self.told.is_none_or(|told| now.since(told) >= TIMES_US) {
+        if self.told.may_tell(now) {
             self.tell(control, now);
         }
+    }
+
+    /// When what is owed can be said: a node that nobody asks may have no other reason to wake.
+    #[must_use]
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.told.due()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_too_soon_is_told_in_time() {
+        let [start, soon, later] = [0, 400, 1_000].map(|ms| Time::at_ms(5_000 + ms));
+        let mut told = Told::default();
+        assert!(told.may_tell(start) && told.due().is_none());
+        told.note(start);
+        assert_eq!(told.due(), None);
+        assert!(!told.may_tell(soon));
+        assert_eq!(told.due(), Some(later));
+        assert!(told.may_tell(later) && told.due().is_none());
     }
 }

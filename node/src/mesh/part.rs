@@ -204,15 +204,10 @@ impl MeshPart {
 
     /// Puts on the board what is wrong with it.
     fn say(&self, status: &MeshStatus) {
-        let unheard = status.listen.iter().filter_map(|listen| {
-            let error = listen.error.as_ref()?;
-            Some(format!("cannot listen at {}: {error}", listen.address))
-        });
-        let lines: Vec<String> = unheard.chain(status.complaints.iter().cloned()).collect();
-        if lines.is_empty() {
+        if status.complaints.is_empty() {
             self.parts.board.withdraw(PART);
         } else {
-            self.parts.board.say(PART, &lines.join("; "));
+            self.parts.board.say(PART, &status.complaints.join("; "));
         }
     }
 }

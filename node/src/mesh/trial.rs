@@ -20,8 +20,9 @@ use crate::admin::client::get;
 use crate::admin::peers::MeshView;
 use crate::cli::{MeshTestArgs, exit_code};
 use crate::clock::{BootClock, wall_ms};
-use crate::config::{Config, MeshConfig};
+use crate::config::{Config, MeshConfig, peer_mistake};
 use crate::output::{complain, print, print_line};
+use crate::peer_id;
 use crate::state;
 
 /// Why nothing was tried.
@@ -43,6 +44,8 @@ enum TrialError {
 struct Report<'r> {
     address: &'r str,
     ok: bool,
+    /// Whether this node's own `mesh.peers` has that peer.
+    listed: bool,
     stages: Vec<Value>,
     failed: Option<Failure>,
 }
@@ -61,7 +64,7 @@ struct Failure {
 /// Runs the command on a sound configuration; the exit code.
 pub(crate) async fn trial(args: &MeshTestArgs, config: &Config) -> u8 {
     match prepare(args, config).await {
-        Ok(tester) => run(args, tester).await,
+        Ok(tester) => run(args, listed_here(config), tester).await,
         Err(error) => {
             complain("mesh test", &error);
             exit_code::FAILED
@@ -69,11 +72,18 @@ pub(crate) async fn trial(args: &MeshTestArgs, config: &Config) -> u8 {
     }
 }
 
+/// The peer ids in this node's own `mesh.peers`.
+fn listed_here(config: &Config) -> Vec<String> {
+    let peers = config.mesh.iter().flat_map(|mesh| &mesh.peers);
+    peers.map(|peer| peer_id::text(peer.node)).collect()
+}
+
 async fn prepare(args: &MeshTestArgs, config: &Config) -> Result<Tester, TrialError> {
     let mesh = config.mesh.as_ref().ok_or(TrialError::NoMesh)?;
     let directory = state::find(args.state_dir.as_deref(), config.state_dir.as_deref());
     let identity = Identity::load(&directory.ok_or::<TrialError>(TrialError::NoDirectory)?)?;
-    let running = running(config.listen.admin.address(), &identity).await;
+    let admin = args.admin.or_else(|| config.listen.admin.address());
+    let running = running(admin, &identity).await;
     Ok(tester(mesh, identity, running.as_ref()))
 }
 
@@ -101,11 +111,17 @@ fn tester(mesh: &MeshConfig, identity: Identity, running: Option<&MeshView>) -> 
     }
 }
 
-async fn run(args: &MeshTestArgs, tester: Tester) -> u8 {
+async fn run(args: &MeshTestArgs, listed: Vec<String>, tester: Tester) -> u8 {
+    // Pasted from a file, as `detour id` shows it.
+    let address = args.address.trim_matches(['"', ',', ' ']);
     let began = BootClock.now();
     let since = || BootClock.now().since(began);
     let mut stages = Vec::new();
-    let result = try_peer(tester, &args.address, |stage| {
+    let mut is_listed = false;
+    let result = try_peer(tester, address, |stage| {
+        if let Stage::Address { peer_id } = &stage {
+            is_listed = listed.contains(peer_id);
+        }
         let at_us = since();
         if !args.json {
             // A reader that went away is told by the exit code.
@@ -114,7 +130,12 @@ async fn run(args: &MeshTestArgs, tester: Tester) -> u8 {
         stages.push(value(&stage, at_us));
     })
     .await;
-    let failed = result.err().map(|error| failure(&error, since()));
+    let mut failed = result.err().map(|error| failure(&error, since()));
+    if let Some(failure) = failed.as_mut().filter(|failure| failure.stage == "address")
+        && let Some(mistake) = peer_mistake(address)
+    {
+        failure.error = format!("the address: {mistake}");
+    }
     let code = if failed.is_none() {
         exit_code::OK
     } else {
@@ -122,14 +143,19 @@ async fn run(args: &MeshTestArgs, tester: Tester) -> u8 {
     };
     let text = if args.json {
         let report = Report {
-            address: &args.address,
+            address,
             ok: failed.is_none(),
+            listed: is_listed,
             stages,
             failed,
         };
         serde_json::to_string(&report).map_or_else(|error| error.to_string(), |text| format!("{text}\n"))
     } else {
-        failed.as_ref().map_or_else(String::new, ending)
+        match &failed {
+            Some(failure) => ending(failure),
+            None if is_listed => String::new(),
+            None => unlisted(address),
+        }
     };
     print(&mut io::stdout().lock(), &text, code)
 }
@@ -223,6 +249,11 @@ fn ending(failure: &Failure) -> String {
     text
 }
 
+/// The peer takes this node, which does not take the peer.
+fn unlisted(address: &str) -> String {
+    format!("This node turns it away all the same: add it to mesh.peers here, and reload:\n    \"{address}\",\n")
+}
+
 /// What to do.
 fn advice(error: &StageError) -> &'static str {
     match error {
@@ -295,6 +326,7 @@ mod tests {
         };
         text.push_str(&ending(&failure(&refused, 45_600)));
         text.push_str(&ending(&failure(&StageError::TooSlow, 20_000_000)));
+        text.push_str(&unlisted("/ip4/192.0.2.2/udp/4853/quic-v1/p2p/12D3Koo"));
         expect![[r#"
             address        12.3 ms  expecting 12D3Koo
             connection     12.3 ms  connected over QUIC, and the peer has proven its key
@@ -305,6 +337,8 @@ mod tests {
                 "/ip4/192.0.2.9/udp/4853/quic-v1/p2p/12D3Koo",
             snapshots   20000.0 ms  FAILED: nothing more within 20 s
             Packets may get lost on the way: try again, and compare from another machine.
+            This node turns it away all the same: add it to mesh.peers here, and reload:
+                "/ip4/192.0.2.2/udp/4853/quic-v1/p2p/12D3Koo",
         "#]]
         .assert_eq(&text);
     }

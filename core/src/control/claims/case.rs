@@ -103,6 +103,8 @@ pub(super) struct Case {
     wants_probe: bool,
     /// The probe under way.
     probe: Option<ClaimProbe>,
+    /// Who claimed credibly when it was sent: they do not escape its verdict by saying something else meanwhile.
+    accusers: Vec<NodeId>,
     /// When the last one was sent.
     probed: Option<Time>,
     /// A bad rcode that answered the probe, while no other operator is known to answer the same question well.
@@ -173,7 +175,7 @@ impl Case {
         self.said.attribution = attribute(own.state, rules.site, self.statements.values());
         (self.said.verdict, self.said.verdict_by) = self.verdict(rules, now);
         let consequence = Consequence {
-            contradict: self.contradict(own, now),
+            contradict: self.contradict(own, rules, now),
             hurry: rules.influence != Influence::None && self.hurry(own, now),
             confirmed,
         };
@@ -253,11 +255,13 @@ impl Case {
         self.probed = Some(now);
         self.unjudged = None;
         if let Some(id) = id {
-            self.probe = Some(ClaimProbe {
+            let probe = ClaimProbe {
                 id,
                 sent: now,
                 before: own.last_success,
-            });
+            };
+            self.probe = Some(probe);
+            self.accusers = self.undecided_by(&probe, now);
             self.checking_until = self.checking_until.max(now.plus(PROBE_LOST_US));
             if let Some(claim) = self.said.claim.as_mut().filter(|claim| claim.state.is_open()) {
                 claim.probed = Some(now);
@@ -300,18 +304,30 @@ impl Case {
             return;
         };
         self.is_dirty = true;
-        for (node, statement) in &self.statements {
-            let since = probe.before.map(|before| before.plus(CLOCK_ERROR_US));
-            let undecided = statement.first_failure <= Some(probe.sent)
-                && (statement.first_failure >= probe.before || statement.last_failure > since);
-            if undecided && statement.shortcoming(now).is_none() && mutes.until(*node, key, now).is_none() {
-                let until = mutes.mute(*node, key, now);
-                if let Some(claim) = self.said.claim.as_mut().filter(|claim| claim.by == *node) {
+        let mut wrong = std::mem::take(&mut self.accusers);
+        wrong.extend(self.undecided_by(&probe, now));
+        for node in wrong {
+            if mutes.until(node, key, now).is_none() {
+                let until = mutes.mute(node, key, now);
+                if let Some(claim) = self.said.claim.as_mut().filter(|claim| claim.by == node) {
                     claim.state = ClaimState::Refuted { at: now, until };
                     claim.decided = Some(now);
                 }
             }
         }
+    }
+
+    /// Whose credible claims this probe decides.
+    fn undecided_by(&self, probe: &ClaimProbe, now: Time) -> Vec<NodeId> {
+        let since = probe.before.map(|before| before.plus(CLOCK_ERROR_US));
+        let undecided = |statement: &Statement| {
+            statement.accuses()
+                && statement.first_failure <= Some(probe.sent)
+                && (statement.first_failure >= probe.before || statement.last_failure > since)
+                && statement.shortcoming(now).is_none()
+        };
+        let by = self.statements.iter().filter(|(_, statement)| undecided(statement));
+        by.map(|(node, _)| *node).collect()
     }
 
     /// What was under way is lost: the machine slept, or attempts have other numbers.

@@ -29,6 +29,8 @@ pub(in crate::control) struct Peers {
     pub(super) cases: Vec<Case>,
     /// Who has no say about what.
     pub(super) mutes: Mutes,
+    /// When a claim last had another operator asked.
+    pub(super) referenced: Option<Time>,
     /// By [`EndpointId`]: begin of the first failure by which a claim moves its place.
     pub(super) reported: Vec<Option<Time>>,
     /// What this node says counted up.

@@ -213,6 +213,28 @@ fn who_was_wrong_has_no_say_about_that_endpoint_for_a_minute_doubling() {
 }
 
 #[test]
+fn who_takes_a_wrong_claim_back_or_dates_it_anew_before_the_probe_returns_has_no_say_either() {
+    for way in 0..3 {
+        let mut bench = Bench::meshed(providers(4));
+        bench.wait(100_000, all_well);
+        bench.told(9, &[down(0, 99_000, 99_900)], 100_000);
+        assert_eq!(bench.claim(0), Some((9, "pending")));
+        match way {
+            0 => bench.told(9, &[up(0, 100_000)], 100_005),
+            1 => bench.told(9, &[down(0, 100_003, 100_004)], 100_005),
+            _ => {
+                bench.control.handle_forget(node(9), Time::at_ms(100_005));
+                bench.drain(100_005);
+            }
+        }
+        bench.wait(110_000, all_well);
+        bench.told(9, &[down(0, 109_500, 109_900)], 110_000);
+        assert_eq!(bench.place(0), PlaceWhy::Healthy, "{way}");
+        assert_eq!(bench.claim_probes(0), [100_000], "{way}");
+    }
+}
+
+#[test]
 fn a_bad_probe_makes_suspect_and_settles_it_by_own_evidence_though_nobody_asks() {
     let mut bench = Bench::meshed(providers(3));
     bench.wait(100_000, all_well);

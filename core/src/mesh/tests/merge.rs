@@ -152,6 +152,24 @@ fn a_peers_clock_that_was_set_does_not_make_it_unheard() {
 }
 
 #[test]
+fn what_was_held_back_on_the_way_is_as_old_as_it_is_whatever_it_says() {
+    let mut bench = Bench::of(&[120]);
+    bench.join(120);
+    bench.pass(20_000);
+    // Signed and sent five seconds ago, "just now" as it says itself.
+    let wall_ms = bench.wall_ms() - 5_000;
+    bench.give(|cluster, now| cluster.handle_unanswered(node(120), now));
+    bench.take();
+    let result = bench.bring(snapshot(120, 5, 1, wall_ms), PUSH, Some(0));
+    assert_eq!(result, Ok(Merged::Newest));
+    let said = bench.take();
+    let age_ms = bench.now.since(reports(&said)[0].issued) / MS;
+    assert!((4_990..=5_010).contains(&age_ms), "{age_ms}");
+    // If its clock was set instead, the answer to this tells.
+    assert!(said.iter().any(|output| matches!(output, Output::Pull { .. })));
+}
+
+#[test]
 fn absurd_periods_are_not_believed() {
     let mut bench = Bench::of(&[120]);
     bench.join(120);

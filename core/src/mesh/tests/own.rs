@@ -230,9 +230,48 @@ fn after_a_lost_disk_and_clock_it_goes_on_above_what_peers_hold() {
     }
 }
 
+#[test]
+fn what_a_hello_claims_unsigned_never_silences() {
+    let mut bench = Bench::of(&[120, 121]);
+    bench.join(121);
+    bench.report(1, false);
+    bench.take();
+    let connection = bench.join(120);
+    for round in 0..50 {
+        let reached = bench.cluster.own_edition().unwrap();
+        let mut lie = hello(120);
+        let incarnation = reached.incarnation + 1;
+        lie.yours = Some((
+            Edition {
+                incarnation,
+                sequence: 9,
+            },
+            BootId(1_000 + round % 20),
+        ));
+        bench.pass(2_000);
+        assert!(
+            bench
+                .give(|cluster, now| cluster.handle_hello(connection, &lie, None, now))
+                .is_ok()
+        );
+        bench.report(100 + round, false);
+    }
+    let said = bench.take();
+    let alarms = events(&said).into_iter();
+    assert_eq!(
+        alarms
+            .filter(|event| matches!(event, Event::DuplicateInstance { .. }))
+            .count(),
+        0
+    );
+    assert_eq!(stored(&said).len(), 4, "and it costs a few writes only");
+    let (pushed, _) = spread(&said);
+    assert!(pushed.iter().filter(|to| **to == 121).count() >= 50, "{}", pushed.len());
+}
+
 /// A snapshot under our own key by another process.
 fn of_another(incarnation: u64) -> Snapshot {
-    let mut other = snapshot(100, incarnation, 1, WALL_MS);
+    let mut other = snapshot(100, incarnation, 1, WALL_MS + 5_000);
     other.boot = BootId(666);
     other
 }
@@ -286,6 +325,14 @@ fn a_former_life_is_no_other_process() {
     let age_ms = Some(u32::try_from(bench.now.as_micros() / MS).unwrap() + 500);
     assert!(bench.bring(of_another(WALL_MS - 1), via, age_ms).is_err());
     assert_eq!(bench.take(), []);
+    // Nor if who brings it makes it younger: its own clock is signed.
+    let mut replayed = snapshot(100, WALL_MS - 1, 1, WALL_MS - 1_000);
+    replayed.boot = BootId(666);
+    bench.pass(5_000);
+    bench.take();
+    assert!(bench.bring(replayed, via, Some(0)).is_err());
+    assert_eq!(events(&bench.take()), []);
+    let age_ms = Some(u32::try_from(bench.now.as_micros() / MS).unwrap() + 500);
     assert!(bench.bring(of_another(WALL_MS + 7), via, age_ms).is_err());
     assert_eq!(stored(&bench.take()), [WALL_MS + 8]);
     // The same life with a still higher edition lives.

@@ -97,12 +97,18 @@ impl Case {
     }
 
     /// Whether peers should hear that this node was answered since: once per claim, at most one per five seconds.
-    pub(super) fn contradict(&mut self, own: &OwnView, now: Time) -> bool {
+    pub(super) fn contradict(&mut self, own: &OwnView, rules: &Rules<'_>, now: Time) -> bool {
         if !matches!(own.state, State::Up | State::Probation) || !is_over(self.contradicted, now) {
             return false;
         }
         let mut any = false;
-        for statement in self.statements.values_mut().filter(|s| !s.contradicted) {
+        let key = self.key;
+        let has_say = |node: NodeId| key.is_none_or(|key| rules.mutes.until(node, key, now).is_none());
+        for (node, statement) in self.statements.iter_mut().filter(|(_, s)| !s.contradicted) {
+            // Who has no say here is not argued with: each word of a liar would make every node publish.
+            if !has_say(*node) {
+                continue;
+            }
             let since = statement.first_failure.map(|first| first.plus(CLOCK_ERROR_US));
             if statement.shortcoming(now).is_none() && own.last_success > since {
                 statement.contradicted = true;
