@@ -11,10 +11,12 @@
 
 mod bucket;
 mod clocks;
+mod connections;
 mod contract;
 mod dial;
 mod exchange;
 mod hello;
+mod lives;
 mod own;
 mod peer;
 mod snapshots;

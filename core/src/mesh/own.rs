@@ -12,7 +12,7 @@ use crate::time::{MS, SEC, Time};
 
 use super::Cluster;
 use super::clocks::{micros, wall_micros};
-use super::contract::{CloseWhy, Event, Output, Passed, Sealed, Settings};
+use super::contract::{CloseWhy, Output, Passed, Sealed, Settings};
 use super::exchange::age_ms;
 
 /// At most one snapshot in this time.
@@ -30,23 +30,15 @@ const ASKED_US: u64 = SEC;
 /// A signature that never came is asked for again.
 const UNSIGNED_US: u64 = SEC;
 /// Incarnations are 48 bits on the wire.
-const INCARNATION_MAX: u64 = (1 << 48) - 1;
+pub(super) const INCARNATION_MAX: u64 = (1 << 48) - 1;
 /// What clocks and peers may raise the incarnation to, so that nobody can use up all of them.
-const INCARNATION_TOLD_MAX: u64 = 1 << 47;
-/// The lower of two processes under one key is silent until it has not heard of the other for this long.
-const SILENT_US: u64 = 60 * SEC;
-/// A snapshot issued this long after our start is not of a former life of ours, however wrong its age.
-const ANOTHER_US: u64 = 2 * SEC;
-/// Lives of ours whose editions were overcome; more of them are duplicates.
-const LIVES_MAX: usize = 8;
-/// How often one peer's unsigned word may lead to a higher incarnation.
-const RAISED_MAX: u8 = 4;
+pub(super) const INCARNATION_TOLD_MAX: u64 = 1 << 47;
 /// Connections are closed this long after the last word.
 const STOP_US: u64 = 250 * MS;
 
 /// Who gets a snapshot without asking.
 #[derive(Debug, Clone, Default)]
-struct Audience {
+pub(super) struct Audience {
     /// Every connected peer of the own circle.
     everybody: bool,
     /// Gossip as well.
@@ -57,7 +49,7 @@ struct Audience {
 
 impl Audience {
     /// Of a change.
-    fn all() -> Self {
+    pub(super) fn all() -> Self {
         Self {
             everybody: true,
             gossip: true,
@@ -75,7 +67,7 @@ impl Audience {
 
 /// A signature the shell was asked for.
 #[derive(Debug)]
-struct Signing {
+pub(super) struct Signing {
     /// Of which edition.
     edition: Edition,
     /// When: the snapshot's ages count from here.
@@ -88,13 +80,13 @@ struct Signing {
 #[derive(Debug)]
 pub(super) struct Own {
     /// When this process began.
-    started: Time,
+    pub(super) started: Time,
     /// Of this process.
-    incarnation: u64,
+    pub(super) incarnation: u64,
     /// It is on disk.
-    stored: bool,
+    pub(super) stored: bool,
     /// Of the last snapshot; 0: none yet.
-    sequence: u32,
+    pub(super) sequence: u32,
     /// What is to be said.
     report: Option<Arc<OwnReport>>,
     /// The last one signed, and when it was issued.
@@ -102,7 +94,7 @@ pub(super) struct Own {
     /// How long that one is good for, seconds.
     period_s: u8,
     /// One is being signed.
-    signing: Option<Signing>,
+    pub(super) signing: Option<Signing>,
     /// One is wanted, for whom.
     wanted: Option<Audience>,
     /// When the last one was asked for.
@@ -110,13 +102,13 @@ pub(super) struct Own {
     /// When the next one is due though nothing changed.
     anew: Time,
     /// The highest edition under our key that this process did not sign.
-    other: Option<Edition>,
+    pub(super) other: Option<Edition>,
     /// Whose editions were overcome by a higher incarnation.
-    overcome: Vec<BootId>,
+    pub(super) overcome: Vec<BootId>,
     /// Another process is the higher one.
-    silent_until: Option<Time>,
+    pub(super) silent_until: Option<Time>,
     /// When it was last told of another process.
-    told: Option<Time>,
+    pub(super) told: Option<Time>,
     /// Our wall clock minus our time when it was last read, microseconds.
     pub(super) wall_bias: i64,
 }
@@ -165,7 +157,7 @@ impl Own {
     }
 
     /// The edition this process has reached.
-    fn reached(&self) -> Edition {
+    pub(super) fn reached(&self) -> Edition {
         Edition {
             incarnation: self.incarnation,
             sequence: self.sequence,
@@ -277,21 +269,13 @@ impl Cluster {
     }
 
     /// A snapshot is wanted.
-    fn want(&mut self, audience: Audience) {
+    pub(super) fn want(&mut self, audience: Audience) {
         self.own.wanted.get_or_insert_default().join(audience);
     }
 
     /// Has one signed if it is time.
     pub(super) fn run_own(&mut self, now: Time) {
-        if self.own.silent_until.is_some_and(|until| until <= now) {
-            self.own.silent_until = None;
-            if let Some(other) = self.own.other
-                && other >= self.own.reached()
-            {
-                self.raise_above(other);
-            }
-            self.want(Audience::all());
-        }
+        self.speak_again(now);
         if self.own.due().is_some_and(|(at, _)| at <= now) && !self.said_goodbye() {
             if self.own.sequence == u32::MAX {
                 self.own.stored = false;
@@ -363,83 +347,6 @@ impl Cluster {
                 .collect(),
         };
         self.output(Output::Sign(Box::new(snapshot)));
-    }
-
-    /// A peer holds this snapshot of ours, as its hello says. Nobody signed that: it may lead above a former life, a few
-    /// times for each peer, and never to silence.
-    pub(super) fn heard_of_own(&mut self, from: NodeId, yours: Option<(Edition, BootId)>) {
-        let Some((edition, boot)) = yours else {
-            return;
-        };
-        if boot == self.settings.boot || edition < self.own.reached() || self.own.silent_until.is_some() {
-            return;
-        }
-        let peer = self.peers.get_mut(&from);
-        if let Some(peer) = peer.filter(|peer| peer.raised_us < RAISED_MAX) {
-            peer.raised_us = peer.raised_us.saturating_add(1);
-            self.raise_above(edition);
-        }
-    }
-
-    /// A snapshot under our own key came.
-    pub(super) fn heard_own_snapshot(&mut self, snapshot: &Snapshot, age_ms: Option<u32>, now: Time) {
-        if snapshot.boot == self.settings.boot {
-            return;
-        }
-        let issued = age_ms.map(|age| now.minus(u64::from(age).saturating_mul(MS)));
-        // The age is the bringer's word alone; the signer's wall clock is signed, and ours in a former life.
-        let began = self.own.wall_bias.saturating_add(micros(self.own.started));
-        let is_later = wall_micros(snapshot.issued_wall_ms) > began;
-        if issued.is_some_and(|issued| issued > self.own.started.plus(ANOTHER_US))
-            && (is_later || snapshot.edition >= self.own.reached())
-        {
-            self.another_process(snapshot.edition, now);
-        } else {
-            self.overcome(snapshot.edition, snapshot.boot, now);
-        }
-    }
-
-    /// An edition of another life of ours that may be a former one: this life goes on above it.
-    fn overcome(&mut self, edition: Edition, boot: BootId, now: Time) {
-        if edition < self.own.reached() || self.own.silent_until.is_some() {
-            return;
-        }
-        if self.own.overcome.contains(&boot) || self.own.overcome.len() >= LIVES_MAX {
-            self.another_process(edition, now);
-        } else {
-            self.own.overcome.push(boot);
-            self.raise_above(edition);
-        }
-    }
-
-    /// Another process signs under our key.
-    fn another_process(&mut self, edition: Edition, now: Time) {
-        let own = &mut self.own;
-        own.other = own.other.max(Some(edition));
-        let own_is_lower = edition >= own.reached();
-        if own_is_lower {
-            own.silent_until = Some(now.plus(SILENT_US));
-        }
-        if own.told.is_none_or(|told| now.since(told) >= SILENT_US) {
-            own.told = Some(now);
-            self.output(Output::Event(Event::DuplicateInstance { own_is_lower }));
-        }
-    }
-
-    /// Takes an incarnation above this edition's, if it can be believed.
-    fn raise_above(&mut self, edition: Edition) {
-        let own = &mut self.own;
-        let believed = edition.incarnation < INCARNATION_TOLD_MAX || edition.incarnation == own.incarnation;
-        let next = edition.incarnation.saturating_add(1);
-        if !believed || next > INCARNATION_MAX {
-            return;
-        }
-        own.incarnation = next;
-        own.sequence = 0;
-        own.stored = false;
-        own.signing = None;
-        self.want(Audience::all());
-        self.output(Output::StoreIncarnation(next));
     }
 
     /// Closes every connection once the last word is out.

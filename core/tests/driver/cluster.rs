@@ -1,6 +1,7 @@
 //! Several nodes and the mesh between them: 3 to 16, each with its own control plane, mesh machine, clients and clock.
 
 mod convergence;
+mod links;
 mod machine;
 mod net;
 mod notary;

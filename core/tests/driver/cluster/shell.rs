@@ -5,9 +5,7 @@ use detour_core::report::NodeId;
 use detour_core::time::{MS, SEC};
 
 use super::machine::{id_of, index_of};
-use super::net::{
-    Answer, DIAL_US, End, HANDSHAKE_AGAIN_US, IDLE_US, KEEP_ALIVE_US, Link, Parcel, Pending, REQUEST_US, Request,
-};
+use super::net::{Answer, End, Parcel, Pending, REQUEST_US, Request};
 use super::world::World;
 use crate::env::{Event, Who};
 
@@ -19,7 +17,7 @@ const HANDSHAKE_ORDER_US: u64 = 2 * MS;
 const DISK_US: u64 = 3 * MS;
 
 impl World {
-    fn mesh(&mut self, who: Who) -> &mut Cluster {
+    pub(super) fn mesh(&mut self, who: Who) -> &mut Cluster {
         &mut self.machines[usize::from(who.node)].mesh
     }
 
@@ -153,7 +151,7 @@ impl World {
     }
 
     /// Puts something on a connection: it arrives if the path lets it.
-    fn over(&mut self, from: Who, link: u64, parcel: Parcel) {
+    pub(super) fn over(&mut self, from: Who, link: u64, parcel: Parcel) {
         let Some((_, other)) = self.net.links.get(&link).and_then(|link| link.of(from)) else {
             return;
         };
@@ -178,51 +176,6 @@ impl World {
                 self.over(from, link, Parcel::Gossip { link, bytes });
             }
         }
-    }
-
-    /// Closes this process's end; the other one hears of it, or finds out.
-    fn close(&mut self, who: Who, link: u64) {
-        let Some(entry) = self.net.links.get_mut(&link) else {
-            return;
-        };
-        let Some((_, other)) = entry.of(who) else {
-            return;
-        };
-        self.over(who, link, Parcel::Closed { link });
-        if !self.net.is_cut(who.node, other.who.node) {
-            // If that was lost, the next packet on a connection that is no more is answered with a reset.
-            self.send(other.who, KEEP_ALIVE_US, Parcel::Closed { link });
-        }
-        self.send(who, 0, Parcel::Closed { link });
-        self.send(other.who, IDLE_US, Parcel::Idle { link });
-    }
-
-    /// This end is closed.
-    fn end_closed(&mut self, who: Who, link: u64) {
-        let Some(end) = self.net.links.get_mut(&link).and_then(|link| link.end_mut(who)) else {
-            return;
-        };
-        end.came = true;
-        if !std::mem::take(&mut end.open) {
-            return;
-        }
-        let (now, ends) = (self.env.now, self.net.links[&link].ends);
-        if ends.iter().all(|end| !end.open) {
-            self.net.links.remove(&link);
-        }
-        let pending = self.net.pending.iter();
-        let failed = pending.filter(|(_, pending)| pending.link == link && pending.from == who);
-        let failed: Vec<u64> = failed.map(|(number, _)| *number).collect();
-        for number in failed {
-            self.send(who, 0, Parcel::Late { number });
-        }
-        let [a, b] = ends.map(|end| end.who);
-        let other = if a == who { b } else { a };
-        let mut left = self.net.open_links(who).into_iter();
-        if !left.any(|(link, end)| end.who == other && self.net.is_full(link, who)) {
-            self.net.listening.remove(&(other, who));
-        }
-        self.mesh(who).handle_disconnected(ConnectionId(link), now);
     }
 
     /// Something reaches a process.
@@ -302,62 +255,6 @@ impl World {
             if self.mesh(who).handle_snapshot(sealed, via, None, now) == Ok(Merged::Newest) {
                 self.gossip(who, &bytes, Some(other.who));
             }
-        }
-    }
-
-    /// Handshake packets reach the other host, or are sent again.
-    fn handshake(&mut self, who: Who, to: u16, address: u8, since: detour_core::Time) {
-        let now = self.env.now;
-        let other = &self.machines[usize::from(to)];
-        let other_who = other.node.who;
-        let passes = !self.net.is_cut(who.node, to) && !self.net.is_cut(to, who.node);
-        if other.running && passes {
-            let link = self.env.number();
-            let end = |who| End {
-                who,
-                came: false,
-                open: false,
-                full: false,
-            };
-            let ends = [end(who), end(other_who)];
-            self.net.links.insert(link, Link { ends });
-            let back = self.net.delay_us(to, who.node);
-            let forth = self.net.delay_us(who.node, to);
-            self.send(who, back, Parcel::Established { link, dialled: true });
-            let parcel = Parcel::Established { link, dialled: false };
-            self.send(other_who, back + forth, parcel);
-        } else if now.since(since) >= DIAL_US {
-            self.mesh(who).handle_dial_failed(id_of(to), address, now);
-        } else {
-            self.send(who, HANDSHAKE_AGAIN_US, Parcel::Handshake { to, address, since });
-        }
-    }
-
-    /// A connection stands at this end.
-    fn established(&mut self, who: Who, link: u64, dialled: bool) {
-        let now = self.env.now;
-        let Some((_, other)) = self.net.links.get(&link).and_then(|link| link.of(who)) else {
-            return;
-        };
-        let node = id_of(other.who.node);
-        let full = self.mesh(who).is_admitted(node);
-        let Some(end) = self.net.links.get_mut(&link).and_then(|link| link.end_mut(who)) else {
-            return;
-        };
-        if std::mem::replace(&mut end.came, true) {
-            return;
-        }
-        end.open = true;
-        end.full = full;
-        // Gossip says on every connection that passed the gate what it listens to.
-        if full {
-            let after = self.net.delay_us(who.node, other.who.node);
-            self.send(other.who, after, Parcel::Listens { link });
-        }
-        self.mesh(who).handle_connected(ConnectionId(link), node, dialled, now);
-        let lives = self.machines[usize::from(other.who.node)].node.who == other.who;
-        if !lives || self.net.is_cut(who.node, other.who.node) || self.net.is_cut(other.who.node, who.node) {
-            self.send(who, IDLE_US, Parcel::Idle { link });
         }
     }
 
