@@ -146,6 +146,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             question_end: records_at,
             additional_at: walk.additional_at.unwrap_or(walk.end),
             kept: walk.kept,
+            echoes: walk.echoes,
             rcode,
             kind,
             negative_ttl_s: walk.negative_ttl_s,
@@ -157,6 +158,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             question_end: HEADER_BYTES + expected.question.len(),
             additional_at: HEADER_BYTES + expected.question.len(),
             kept: Vec::new(),
+            echoes: Vec::new(),
             rcode,
             kind,
             negative_ttl_s: None,
@@ -227,6 +229,8 @@ fn compare(header: &Header, question: Option<&[u8]>, expected: &Expected<'_>) ->
 #[derive(Debug)]
 struct Walk<'a> {
     kept: Vec<Kept>,
+    /// Where owners repeat our question's name in its random case, uncompressed.
+    echoes: Vec<usize>,
     counts: [u16; 3],
     /// Where the first additional record begins, if there is one.
     additional_at: Option<usize>,
@@ -244,6 +248,7 @@ impl<'a> Walk<'a> {
     fn starting_at(at: usize) -> Self {
         Self {
             kept: Vec::new(),
+            echoes: Vec::new(),
             counts: [0; 3],
             additional_at: None,
             end: at,
@@ -263,6 +268,8 @@ impl<'a> Walk<'a> {
         let qtype = u16_at(expected.question, name_bytes).unwrap_or(0);
         let qclass = u16_at(expected.question, name_bytes + 2).unwrap_or(0);
         let mut walk = Self::starting_at(at);
+        let sent_name = expected.question.get(..name_bytes).unwrap_or_default();
+        let has_random_case = expected.check_case && sent_name.iter().any(u8::is_ascii_uppercase);
         let mut owner = NameBuf::root();
         let mut is_cut = false;
         let mut chain = Chain::default();
@@ -283,6 +290,9 @@ impl<'a> Walk<'a> {
             if !is_cut {
                 record.read_owner(&mut owner);
                 walk.keep(&record, owner.fingerprint());
+                if has_random_case && msg.get(record.start..record.start + name_bytes) == Some(sent_name) {
+                    walk.echoes.push(record.start);
+                }
                 if record.section == Section::Answer && record.class == qclass {
                     chain.add(msg, &record, owner.fingerprint(), qtype);
                 }

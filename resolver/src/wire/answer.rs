@@ -2,7 +2,8 @@
 //!
 //! Header (id 0), question and every counted record up to OPT stand as they came; order, case, rdata and compression
 //! pointers are untouched because nothing moves, only a tail is cut. Ours are the flags (QR, TC, and AD if the path
-//! was encrypted; AA only where this node is the authority itself) and the TTLs:
+//! was encrypted; AA only where this node is the authority itself), the random case of the question where an owner
+//! repeats it letter by letter (no client asked for that, so it becomes lower case), and the TTLs:
 //!
 //! * a TTL with its top bit set is 0 (RFC 2181 8), none is above 7 days (RFC 8767 4);
 //! * all records of an RRset get its lowest TTL (RFC 2181 5.2), signatures by the type they cover;
@@ -156,6 +157,8 @@ pub(super) struct Draft<'a> {
     pub(super) additional_at: usize,
     /// The records in order.
     pub(super) kept: Vec<Kept>,
+    /// Where owners repeat the random case of our question, each as long as the question's name.
+    pub(super) echoes: Vec<usize>,
     /// The whole response code.
     pub(super) rcode: u16,
     /// What the answer says.
@@ -170,6 +173,13 @@ impl Draft<'_> {
         let mut wire = Vec::with_capacity(HEADER_BYTES + self.body.len());
         wire.extend_from_slice(&self.header.to_bytes());
         wire.extend_from_slice(self.body);
+        let name_bytes = self.question_end.saturating_sub(HEADER_BYTES + 4);
+        for at in &self.echoes {
+            if let Some(name) = wire.get_mut(*at..*at + name_bytes) {
+                // Length octets are below any letter.
+                name.make_ascii_lowercase();
+            }
+        }
         let ttl_offsets = self
             .kept
             .iter()

@@ -2,6 +2,7 @@
 
 mod answers;
 mod names;
+mod pass_through;
 mod properties;
 mod queries;
 mod replies;
