@@ -168,6 +168,7 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
         (why, reason) if why == endpoint.state => reason.to_owned(),
         (why, reason) => format!("{why}, {reason}"),
     };
+    let habits: String = endpoint.habits.iter().map(|habit| format!(", {habit}")).collect();
     [
         name.to_owned(),
         endpoint.endpoint.clone(),
@@ -176,7 +177,7 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
         share,
         ms(endpoint.p50_ms),
         ms(endpoint.p95_ms),
-        format!("{why} for {}", age_text_s(endpoint.since_ms / 1_000)),
+        format!("{why} for {}{habits}", age_text_s(endpoint.since_ms / 1_000)),
     ]
 }
 
@@ -197,6 +198,7 @@ mod tests {
             p50_ms,
             p95_ms: p50_ms.map(|ms| ms * 4.0),
             ok_permille: 1_000,
+            habits: Vec::new(),
             verdict: "none".to_owned(),
             verdict_source: None,
         }

@@ -327,11 +327,19 @@ impl Shared {
                 // Filtered and bogus answers are answers, but may come without a TTL to keep them by.
                 let is_verdict = match classify(&accepted, false) {
                     Reply::Filtered | Reply::Bogus => accepted.answer.ttl_s().is_none(),
-                    Reply::Positive | Reply::Denial { .. } | Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => {
-                        false
-                    }
+                    Reply::Positive
+                    | Reply::Denial { .. }
+                    | Reply::NoEdns
+                    | Reply::Failed(_)
+                    | Reply::Truncated
+                    | Reply::Forgeable => false,
                 };
-                let entry = Arc::new(Entry::new(accepted.answer, ask, came(accepted.age_s)));
+                let answer = if accepted.is_forgeable {
+                    accepted.answer.into_unkeepable()
+                } else {
+                    accepted.answer
+                };
+                let entry = Arc::new(Entry::new(answer, ask, came(accepted.age_s)));
                 if is_verdict {
                     self.cache
                         .replace_by_failure(ask, Failure::Agreed(Arc::clone(&entry)), now);

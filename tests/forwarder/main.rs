@@ -20,6 +20,7 @@ mod command;
 mod differential;
 mod encrypted;
 mod faults;
+mod forgery;
 mod home;
 mod last_good;
 mod lifecycle;

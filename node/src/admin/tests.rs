@@ -487,7 +487,7 @@ async fn providers_have_exactly_the_promised_keys() {
     let endpoint = |label: &str| {
         json!({
             "endpoint": label, "state": "unknown", "reason": "untried", "since_ms": 1_500, "place": "normal",
-            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "verdict": "none",
+            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "verdict": "none",
             "verdict_source": null,
         })
     };

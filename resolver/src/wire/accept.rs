@@ -11,6 +11,7 @@
 use super::MESSAGE_BYTES_MAX;
 use super::answer::{Answer, Draft, Kept, Kind, NEGATIVE_TTL_S_MAX, sane_ttl};
 use super::code::{rcode, rtype};
+use super::cookie::Cookie;
 use super::edns::{EdeCodes, Opt};
 use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
 use super::name::{NameBuf, read_name_folded, skip_plain_name};
@@ -44,6 +45,13 @@ pub struct Accepted {
     pub edes: EdeCodes,
     /// Whether it had an OPT record: the provider knows EDNS.
     pub has_opt: bool,
+    /// The cookie it came with.
+    pub cookie: Option<Cookie>,
+    /// An alias of a whole subtree is in the answer: whoever forges one gains more than a name.
+    pub has_dname: bool,
+    /// Somebody off the path could have sent it more easily than other answers, or gains more by it; set by who knows
+    /// what it came by.
+    pub is_forgeable: bool,
     /// How long caches on the way have held it, seconds; 0 but over HTTPS (RFC 8484 section 5.1).
     pub age_s: u32,
 }
@@ -117,14 +125,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
     };
     let rcode_high = walk.opt.map_or(0, |opt| u16::from(opt.rcode_high));
     let rcode = (rcode_high << 4) | header.rcode();
-    let kind = match rcode {
-        _ if is_truncated => Kind::Truncated,
-        rcode::NOERROR if walk.is_answered => Kind::Positive,
-        rcode::NOERROR | rcode::NXDOMAIN => Kind::Denial {
-            soa: walk.negative_ttl_s.is_some(),
-        },
-        _ => Kind::Failure,
-    };
+    let kind = walk.kind(rcode, is_truncated);
     let edes = walk
         .opt
         .map_or_else(EdeCodes::default, |opt| EdeCodes::read(opt.options));
@@ -169,6 +170,9 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
         answer,
         edes,
         has_opt,
+        cookie: walk.opt.and_then(|opt| opt.options.cookie()),
+        has_dname: walk.has_dname,
+        is_forgeable: false,
         age_s: 0,
     })
 }
@@ -241,6 +245,8 @@ struct Walk<'a> {
     negative_ttl_s: Option<u32>,
     /// The answer section has a record of the type asked for.
     is_answered: bool,
+    /// The answer section has a DNAME.
+    has_dname: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -255,6 +261,7 @@ impl<'a> Walk<'a> {
             opt: None,
             negative_ttl_s: None,
             is_answered: false,
+            has_dname: false,
         }
     }
 
@@ -293,6 +300,7 @@ impl<'a> Walk<'a> {
                 if has_random_case && msg.get(record.start..record.start + name_bytes) == Some(sent_name) {
                     walk.echoes.push(record.start);
                 }
+                walk.has_dname |= record.section == Section::Answer && record.rtype == rtype::DNAME;
                 if record.section == Section::Answer && record.class == qclass {
                     chain.add(msg, &record, owner.fingerprint(), qtype);
                 }
@@ -302,6 +310,18 @@ impl<'a> Walk<'a> {
         let is_readable = read_name_folded(msg, HEADER_BYTES, &mut asked).is_some();
         walk.is_answered = is_readable && chain.answers(asked.fingerprint());
         Ok(walk)
+    }
+
+    /// What an answer with this response code says.
+    fn kind(&self, rcode: u16, is_truncated: bool) -> Kind {
+        match rcode {
+            _ if is_truncated => Kind::Truncated,
+            rcode::NOERROR if self.is_answered => Kind::Positive,
+            rcode::NOERROR | rcode::NXDOMAIN => Kind::Denial {
+                soa: self.negative_ttl_s.is_some(),
+            },
+            _ => Kind::Failure,
+        }
     }
 
     /// Takes one record.
@@ -377,6 +397,9 @@ pub fn classify(accepted: &Accepted, edns_sent: bool) -> Reply {
     let rcode = accepted.answer.rcode();
     match accepted.answer.kind() {
         Kind::Truncated => Reply::Truncated,
+        // Once more in vain with the server's new cookie: a stream needs none (RFC 7873 section 5.3).
+        Kind::Failure if rcode == rcode::BADCOOKIE => Reply::Truncated,
+        _ if accepted.is_forgeable => Reply::Forgeable,
         _ if accepted.edes.any(|code| matches!(code, 4 | 15..=18)) => Reply::Filtered,
         Kind::Positive => Reply::Positive,
         Kind::Denial { soa } => Reply::Denial { soa },

@@ -70,6 +70,16 @@ impl Answer {
         self
     }
 
+    /// The same with no time to live: to be told once, and kept by nobody.
+    #[must_use]
+    pub(crate) fn into_unkeepable(mut self) -> Self {
+        for at in &self.ttl_offsets {
+            put_u32(&mut self.wire, usize::from(*at), 0);
+        }
+        self.ttl_s = self.ttl_s.map(|_| 0);
+        self
+    }
+
     /// The question's bytes in the case it was sent.
     #[must_use]
     pub fn question(&self) -> &[u8] {

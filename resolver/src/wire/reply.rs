@@ -63,7 +63,11 @@ pub fn write(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede], l
     };
     let wants_ad = echo.ad || echo.edns.is_some_and(|edns| edns.do_bit);
     let stored_flags = if wants_ad { stored.flags } else { stored.flags & !AD };
-    let code = sendable(answer.rcode(), echo);
+    // What a provider says of our EDNS or our cookie is nothing that the client did wrong.
+    let code = match answer.rcode() {
+        rcode::BADVERS | rcode::BADCOOKIE => rcode::SERVFAIL,
+        code => sendable(code, echo),
+    };
     let header = Header {
         id: echo.id,
         flags: (stored_flags & (TC | AD | AA)) | QR | RA | tc | client_flags(echo) | (code & 0xF),

@@ -137,6 +137,13 @@ fn ede_option(code: u16) -> Vec<u8> {
     option(15, &code.to_be_bytes())
 }
 
+/// An answer to a question with capitals, with this response code and, unless it is empty, this cookie.
+pub(crate) fn accepted_with_cookie(rcode: u16, cookie: &[u8]) -> Accepted {
+    let options = if cookie.is_empty() { vec![] } else { option(10, cookie) };
+    let msg = Msg::response(rcode & 0xF, "wWw.T", rtype::A).opt(u32::from(rcode >> 4) << 24, &options);
+    msg.accept().unwrap()
+}
+
 /// Accepts `msg` as the answer to its own question.
 fn accept_as_sent(msg: &[u8]) -> Result<Accepted, Rejected> {
     let end = super::name::skip_plain_name(msg, 12).map_or(12, |end| end + 4);
