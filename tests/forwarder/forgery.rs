@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
 use crate::client::{PATIENCE, Udp};
 use crate::message::{Message, Reply, opt, option, rcode, record, rtype, wire_name};
@@ -40,7 +41,11 @@ fn lower(mut reply: Vec<u8>) -> Vec<u8> {
 fn cookie_of(query: &[u8]) -> Vec<u8> {
     let options = question_end(query) + 11;
     let is_cookie = query.get(options..options + 2) == Some(&COOKIE.to_be_bytes());
-    is_cookie.then(|| query[options + 4..].to_vec()).unwrap_or_default()
+    if is_cookie {
+        query[options + 4..].to_vec()
+    } else {
+        Vec::new()
+    }
 }
 
 async fn node_before(provider: &Scripted) -> Node {
@@ -121,7 +126,8 @@ async fn what_comes_from_another_port_is_not_heard() {
     let forger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let provider = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = provider.local_addr().unwrap();
-    let serving = tokio::spawn(async move {
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
         let mut buffer = [0; 1_232];
         loop {
             let (size, client) = provider.recv_from(&mut buffer).await.unwrap();
@@ -147,7 +153,6 @@ async fn what_comes_from_another_port_is_not_heard() {
             "{event}"
         );
     }
-    serving.abort();
 }
 
 #[tokio::test]
