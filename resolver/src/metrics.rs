@@ -105,6 +105,8 @@ pub struct Metrics {
     replies: Vec<Counter>,
     attempts: Family<AttemptLabels, Counter>,
     signals: Family<EventLabels, Counter>,
+    /// Hot answers had anew before they expired.
+    pub prefetches: Counter,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
 }
@@ -125,6 +127,12 @@ impl Metrics {
         );
         let signals = Family::<EventLabels, Counter>::default();
         registry.register("attempt_outcomes", "What came back from attempts", signals.clone());
+        let prefetches = Counter::default();
+        registry.register(
+            "cache_prefetches",
+            "Hot answers had anew before they expired",
+            prefetches.clone(),
+        );
         let connections_refused = Counter::default();
         registry.register(
             "tcp_connections_refused",
@@ -140,6 +148,7 @@ impl Metrics {
                 .collect(),
             attempts,
             signals,
+            prefetches,
             connections_refused,
         }
     }

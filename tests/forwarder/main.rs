@@ -15,6 +15,7 @@
 
 mod acl;
 mod answers;
+mod caching;
 mod client;
 mod command;
 mod differential;

@@ -95,6 +95,7 @@ impl Node {
             acl: Acl::new(Vec::new()),
             cache_bytes: 1 << 20,
             max_stale_us: 3_600 * SEC,
+            ttl_bounds_s: (0, 604_800),
             in_flight: 16,
             tcp: TcpLimits {
                 connections: 16,

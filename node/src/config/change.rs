@@ -24,11 +24,14 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         providers: _,
         select: _,
         local_zones,
-        cache: CacheConfig {
-            size_bytes,
-            max_stale: _,
-            persist,
-        },
+        cache:
+            CacheConfig {
+                size_bytes,
+                min_ttl: _,
+                max_ttl: _,
+                max_stale: _,
+                persist,
+            },
         limits: _,
         log: Log { level: _, format },
     } = new;
@@ -91,7 +94,7 @@ mod tests {
     fn what_needs_a_restart_is_named_and_stays_as_it_runs() {
         let running = parse("");
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
-                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
+                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmin-ttl = \"1s\"\nmax-ttl = \"1h\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
                     [log]\nlevel = \"debug\"\nformat = \"json\"\n";
         let (written, mut new) = (parse(text), parse(text));
         assert_eq!(keep_running(&mut new, &running, false), RESTART_KEYS);

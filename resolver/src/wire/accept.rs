@@ -12,7 +12,7 @@ use super::MESSAGE_BYTES_MAX;
 use super::answer::{Answer, Draft, Kept, Kind, NEGATIVE_TTL_S_MAX, sane_ttl};
 use super::code::{rcode, rtype};
 use super::cookie::Cookie;
-use super::edns::{EdeCodes, Opt};
+use super::edns::{EdeCodes, Opt, kept_ede};
 use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
 use super::name::{NameBuf, read_name_folded, skip_plain_name};
 use super::record::{Record, Records, Section};
@@ -137,6 +137,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
         question_count: 1,
         record_counts: [0; 3],
     };
+    let ede = walk.opt.and_then(|opt| opt.options.first_ede()).and_then(kept_ede);
     let draft = match question {
         Some(_) if !is_truncated => Draft {
             header: Header {
@@ -150,6 +151,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             echoes: walk.echoes,
             rcode,
             kind,
+            ede,
             negative_ttl_s: walk.negative_ttl_s,
         },
         // Without its question, or cut: the question is all that is kept.
@@ -162,6 +164,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             echoes: Vec::new(),
             rcode,
             kind,
+            ede,
             negative_ttl_s: None,
         },
     };

@@ -134,7 +134,15 @@ fn is_sound_subnet(contents: &[u8]) -> Option<bool> {
     )
 }
 
-impl Options<'_> {
+impl<'a> Options<'a> {
+    /// The first extended error among them, up to the first broken option.
+    pub(super) fn first_ede(self) -> Option<&'a [u8]> {
+        let mut options = self.map_while(Result::ok);
+        options
+            .find(|(code, _)| *code == option::EDE)
+            .map(|(_, contents)| contents)
+    }
+
     /// The cookie among them, up to the first broken option.
     pub(super) fn cookie(self) -> Option<Cookie> {
         let mut options = self.map_while(Result::ok);
@@ -144,13 +152,45 @@ impl Options<'_> {
     }
 }
 
-/// An extended error we send. The text is ours, never a provider's.
+/// An extended error we send: our own, or what a provider said and was kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ede {
+pub struct Ede<'a> {
     /// The code, RFC 8914 4.
     pub code: u16,
     /// A few words for people; left out when there is no room.
-    pub text: &'static str,
+    pub text: &'a str,
+}
+
+/// The most octets kept of a provider's text: enough for a sentence, and no place to hide a message in.
+const EDE_TEXT_BYTES_MAX: usize = 64;
+
+/// What is kept of a provider's extended error: its code and the first octets of its text, without what a terminal would
+/// obey and without half a letter at the end.
+pub(super) fn kept_ede(contents: &[u8]) -> Option<Vec<u8>> {
+    let (code, text) = contents.split_first_chunk::<2>()?;
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let sound = text.get(..error.valid_up_to())?;
+            std::str::from_utf8(sound).ok()?
+        }
+    };
+    let mut kept = code.to_vec();
+    for letter in text
+        .chars()
+        .filter(|letter| !letter.is_control() && !is_direction(*letter))
+    {
+        if kept.len() + letter.len_utf8() > 2 + EDE_TEXT_BYTES_MAX {
+            break;
+        }
+        kept.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    Some(kept)
+}
+
+/// Marks that turn text around, by which one text can look like another (Unicode TR 36 section 3.4).
+fn is_direction(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The first few extended errors of a provider's answer.
@@ -189,7 +229,13 @@ impl EdeCodes {
 
 /// Appends our OPT record: version 0, flags zero but DO, and as many of `edes` as fit into `room_bytes` together with
 /// the record itself, their texts before their absence.
-pub(super) fn push_opt(out: &mut Vec<u8>, rcode: u16, do_bit: bool, edes: &[Ede], room_bytes: usize) {
+pub(super) fn push_opt<'a>(
+    out: &mut Vec<u8>,
+    rcode: u16,
+    do_bit: bool,
+    edes: impl Iterator<Item = Ede<'a>>,
+    room_bytes: usize,
+) {
     let flags = if do_bit { DO_BIT } else { 0 };
     let rcode_high = u32::from(rcode >> 4) << 24;
     push_opt_head(out, UDP_BYTES_MAX, rcode_high | flags);

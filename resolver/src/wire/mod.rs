@@ -30,7 +30,7 @@ pub mod reply;
 pub(crate) mod tests;
 
 pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
-pub use answer::{Answer, Kind};
+pub use answer::{Answer, Kind, TTL_S_MAX};
 pub use build::{EdnsOut, QueryOut, build_query};
 pub use cookie::{CLIENT_COOKIE_BYTES, Cookie};
 pub use edns::{Ede, EdeCodes, Edns};

@@ -7,7 +7,7 @@ use super::super::code::{class, rtype};
 use super::super::cookie::Cookie;
 use super::super::name::NameBuf;
 use super::super::query::{Parsed, parse};
-use super::{ID, Msg, Q, RESPONSE, accept_as_sent, ede_option, wire};
+use super::{ID, Msg, Q, RESPONSE, accept_as_sent, ede_option, option, wire};
 use detour_core::outcome::{Rcode, Reply};
 
 const A: &[u8] = &[192, 0, 2, 1];
@@ -602,4 +602,39 @@ fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
             assert!(read.echo.edns.is_some());
         }
     }
+}
+
+#[test]
+fn of_a_providers_extended_errors_the_first_is_kept_short_and_clean() {
+    let told = |options: &[u8]| {
+        let accepted = Msg::response(2, "a.t", 1).opt(0, options).accept().unwrap();
+        accepted.answer.ede().map(|ede| (ede.code, ede.text.to_owned()))
+    };
+    let ede = |code: u16, text: &[u8]| option(15, &[&code.to_be_bytes(), text].concat());
+    assert_eq!(told(&[]), None);
+    assert_eq!(told(&option(15, &[0])), None, "half a code");
+    assert_eq!(told(&ede(9, b"")), Some((9, String::new())));
+    let two = [option(3, b"nsid"), ede(9, b"no SEP matching the DS"), ede(22, b"other")].concat();
+    assert_eq!(told(&two), Some((9, "no SEP matching the DS".to_owned())));
+    assert_eq!(
+        told(&ede(15, b"a\0b\r\n\x1b[31mc\x7f\xc2\x85d")),
+        Some((15, "ab[31mcd".to_owned()))
+    );
+    assert_eq!(
+        told(&ede(15, "x\u{202e}y\u{2066}z".as_bytes())),
+        Some((15, "xyz".to_owned()))
+    );
+    // Up to what is no UTF-8, and no half letter at the end.
+    assert_eq!(told(&ede(15, b"sound\xff\xfeunsound")), Some((15, "sound".to_owned())));
+    assert_eq!(told(&ede(15, "ä".repeat(200).as_bytes())), Some((15, "ä".repeat(32))));
+    assert_eq!(
+        told(&ede(15, format!("x{}", "ä".repeat(200)).as_bytes())),
+        Some((15, format!("x{}", "ä".repeat(31))))
+    );
+    // The packet is the same with and without.
+    let answer = Msg::response(2, "a.t", 1).opt(0, &two).accept().unwrap().answer;
+    assert_eq!(
+        answer.wire(),
+        Msg::response(2, "a.t", 1).accept().unwrap().answer.wire()
+    );
 }

@@ -144,6 +144,12 @@ pub(crate) fn accepted_with_cookie(rcode: u16, cookie: &[u8]) -> Accepted {
     msg.accept().unwrap()
 }
 
+/// One address that lives for so many seconds.
+pub(crate) fn accepted_with_ttl(ttl_s: u32) -> Accepted {
+    let msg = Msg::response(0, "www.t", rtype::A).record(1, Q, rtype::A, ttl_s, &[192, 0, 2, 1]);
+    msg.accept().unwrap()
+}
+
 /// Accepts `msg` as the answer to its own question.
 fn accept_as_sent(msg: &[u8]) -> Result<Accepted, Rejected> {
     let end = super::name::skip_plain_name(msg, 12).map_or(12, |end| end + 4);

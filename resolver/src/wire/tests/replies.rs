@@ -11,7 +11,7 @@ use hickory_proto::rr::{RData, RecordType};
 
 const A: &[u8] = &[192, 0, 2, 1];
 const FRESH: Freshness = Freshness::Fresh { age_s: 0 };
-const STALE_EDE: Ede = Ede {
+const STALE_EDE: Ede<'_> = Ede {
     code: 3,
     text: "provider down",
 };
@@ -38,7 +38,7 @@ fn without_opt() -> Echo {
     echo(&Msg::query("WWW.t", rtype::MX))
 }
 
-fn written(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede], limit: usize) -> Vec<u8> {
+fn written(answer: &Answer, echo: &Echo, freshness: Freshness, edes: &[Ede<'_>], limit: usize) -> Vec<u8> {
     let mut out = b"??".to_vec();
     write(answer, echo, freshness, edes, limit, &mut out);
     assert_eq!(&out[..2], b"??");
