@@ -10,7 +10,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::health::Purpose;
-use crate::health::latency::OVERDUE_US_MAX;
+use crate::health::latency::{OVERDUE_US_MAX, OVERDUE_US_MIN};
 use crate::outcome::{Failure, Rcode, Reply, Signal};
 use crate::plan::{Plan, STEPS_MAX, Step};
 use crate::routes::{Place, PlaceWhy, Routes};
@@ -438,15 +438,16 @@ impl Lookup {
             if attempt.standing != Standing::Waiting || attempt.backed {
                 continue;
             }
-            let strained = view
-                .routes
-                .endpoint(attempt.endpoint)
-                .is_some_and(|route| route.strained);
+            let route = view.routes.endpoint(attempt.endpoint);
+            let strained = route.is_some_and(|route| route.strained);
+            let hinted = route.is_some_and(|route| route.hinted) && attempt.via != Via::Stream;
             if is_suspect(view.routes, attempt.endpoint) {
                 self.begin_next_once(slot, Why::HedgeSuspect, now, view);
             } else if strained && attempt.begun.plus(ALIVE_HEDGE_US) <= now {
                 // The budget refused it when the endpoint looked healthy.
                 self.hedge(slot, attempt, now, view);
+            } else if hinted && let Some(attempt) = self.attempts.get_mut(slot) {
+                attempt.overdue = attempt.overdue.min(attempt.begun.plus(OVERDUE_US_MIN).max(now));
             }
         }
         self.conclude(now, view);
@@ -465,8 +466,11 @@ impl Lookup {
         let patient = attempt.begun.plus(ALIVE_HEDGE_US);
         let route = view.routes.endpoint(attempt.endpoint);
         let overdue_us = route.map_or(0, |route| route.timing.overdue_us);
-        let urgent = silent || route.is_some_and(|route| route.strained);
-        if !silent && overdue_us >= OVERDUE_US_MAX && now < patient {
+        // What peers say makes it early, and does not open the reserve.
+        let usual = attempt.begun.plus(overdue_us);
+        let early = now < usual && route.is_some_and(|route| route.hinted);
+        let urgent = (silent && !early) || route.is_some_and(|route| route.strained);
+        if !silent && !early && overdue_us >= OVERDUE_US_MAX && now < patient {
             if let Some(attempt) = self.attempts.get_mut(slot) {
                 attempt.overdue = patient;
             }
@@ -475,8 +479,8 @@ impl Lookup {
         if view.usage.budget.take(urgent, now) {
             self.begin_next_once(slot, Why::Hedge, now, view);
         } else if let Some(attempt) = self.attempts.get_mut(slot) {
-            // Asked again when the attempt counts as failed.
-            attempt.overdue = attempt.timeout;
+            // Asked again when it is late by itself, or counts as failed.
+            attempt.overdue = if early { usual } else { attempt.timeout };
         }
     }
 
@@ -567,13 +571,19 @@ impl Lookup {
         if slot >= SLOTS_MAX || is_barred(view.routes, endpoint) {
             return None;
         }
-        let timing = view.routes.endpoint(endpoint)?.timing;
+        let route = view.routes.endpoint(endpoint)?;
+        let timing = route.timing;
         // A stream beside UDP connects first; the datagrams' times say nothing about it.
         let (overdue_us, timeout_us) = match via {
             // The handshake is no answer's latency, but no reason to hedge later than is good for the client, either.
             Via::Own | Via::NoEdns => {
                 let connect_us = view.heard.connect_us(endpoint);
-                let overdue_us = timing.overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
+                let overdue_us = if route.hinted {
+                    OVERDUE_US_MIN
+                } else {
+                    timing.overdue_us
+                };
+                let overdue_us = overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
                 (overdue_us, timing.timeout_us)
             }
             Via::Stream => (OVERDUE_US_MAX, STREAM_TIMEOUT_US),
@@ -759,9 +769,9 @@ fn is_barred(routes: &Routes, endpoint: EndpointId) -> bool {
         .is_some_and(|route| route.why == PlaceWhy::Cleartext)
 }
 
-/// Whether this node has left the endpoint.
+/// Whether this node has left the endpoint by its own evidence: only then hedges away from it are free.
 fn is_suspect(routes: &Routes, endpoint: EndpointId) -> bool {
     routes
         .endpoint(endpoint)
-        .is_some_and(|route| route.place() != Place::Normal)
+        .is_some_and(|route| route.place() != Place::Normal && !route.why.is_hearsay())
 }

@@ -145,6 +145,8 @@ pub enum Cause {
     Forgiven,
     /// Route change or resume: what was known of the path is void.
     NewPath,
+    /// A peer's, of a later version, that this one does not know: never credible. Nothing here has it.
+    Other,
 }
 
 impl Cause {
@@ -167,7 +169,8 @@ impl Cause {
             | Self::Refused
             | Self::Rcode
             | Self::Forgiven
-            | Self::NewPath => false,
+            | Self::NewPath
+            | Self::Other => false,
         }
     }
 
@@ -230,6 +233,7 @@ impl Cause {
             Self::Rcode => "rcode",
             Self::Forgiven => "forgiven",
             Self::NewPath => "new-path",
+            Self::Other => "other",
         }
     }
 }

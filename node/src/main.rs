@@ -8,14 +8,19 @@ mod cli;
 mod clock;
 mod config;
 mod control_task;
+mod demo;
 mod durable;
 mod explain;
+mod id;
 mod kept;
 mod last_good;
 mod learned;
+mod leash;
+mod mesh;
 mod metrics;
 mod network;
 mod output;
+mod peer_id;
 mod planes;
 mod query;
 mod reload;
@@ -33,12 +38,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
 /// Worker threads: more than four do not make a forwarder faster.
 const WORKERS_MAX: usize = 4;
+/// Of the demo: fakes and load beside what looks at nodes.
+const DEMO_WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
@@ -62,6 +69,11 @@ fn carry_out(command: Command) -> u8 {
         Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
+        Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
+        Command::Id(args) => on_config(args.config.as_deref(), |config| id::id(&args, config)),
+        Command::Mesh(MeshCommand::Test(args)) => on_config(args.config.as_deref(), |config| {
+            with_runtime(1, mesh::trial(&args, config))
+        }),
     }
 }
 
@@ -119,6 +131,17 @@ fn query(mut args: QueryArgs) -> u8 {
         }
     }
     with_runtime(1, query::query(&args))
+}
+
+/// Carries out what needs a sound configuration.
+fn on_config(path: Option<&Path>, work: impl FnOnce(&Config) -> u8) -> u8 {
+    match load(path) {
+        Ok(config) => work(&config),
+        Err(error) => {
+            output::complain("", &error);
+            exit_code::CONFIG
+        }
+    }
 }
 
 /// The file has mistakes; the node that runs may be asked all the same.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::control::Control;
+use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::mesh;
 
 /// What both planes take from a configuration.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Plan {
     /// Where each endpoint is, by `EndpointId`.
     pub(crate) remotes: Vec<Remote>,
     pub(crate) routes: RouteSettings,
+    /// How peers call the endpoints, and what they may say.
+    pub(crate) mesh: MeshSettings,
     pub(crate) settings: Settings,
 }
 
@@ -43,6 +47,7 @@ impl Plan {
             state_dir: _,
             reload: _,
             local_zones: LocalZones { off, hosts },
+            mesh: _,
             listen:
                 Listen {
                     dns: _,
@@ -81,6 +86,7 @@ impl Plan {
                 strategy: *strategy,
                 encryption: *encryption,
             },
+            mesh: mesh::of_control(config),
             settings: Settings {
                 acl: Acl::new(allow.clone()),
                 cache_bytes: *size_bytes,
@@ -133,7 +139,8 @@ pub(crate) struct Planes {
 impl Planes {
     pub(crate) fn build(plan: Plan, clock: &Arc<dyn Clock>, tasks: &Tasks, registry: &mut Registry) -> Self {
         let now = clock.now();
-        let control = Control::new(plan.topology, plan.routes, now, seed(now));
+        let mut control = Control::new(plan.topology, plan.routes, now, seed(now));
+        control.handle_mesh(plan.mesh, now);
         // Readers always see the newest table; older ones coalesce.
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();

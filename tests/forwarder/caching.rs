@@ -158,7 +158,7 @@ async fn answers_live_at_least_and_at_most_as_long_as_configured() {
     let provider = Scripted::start(|query| {
         // The label says the time to live: `t60`, or `n60` for a denial.
         let text = String::from_utf8_lossy(&query[13..13 + usize::from(query[12])]).to_lowercase();
-        let ttl = text[1..].parse().unwrap_or(60);
+        let ttl = text.trim_start_matches(['t', 'n']).parse().unwrap_or(60);
         Some(if text.starts_with('n') {
             reply_to(query, 3, [&[], &[soa(ttl, ttl)], &[]])
         } else {

@@ -18,6 +18,7 @@ mod answers;
 mod caching;
 mod client;
 mod command;
+mod demo;
 mod differential;
 mod encrypted;
 mod faults;

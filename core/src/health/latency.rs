@@ -32,6 +32,9 @@ const STRIDE_MASK: usize = 31;
 /// time.
 pub const OVERDUE_US_MAX: u64 = 200 * MS;
 
+/// The earliest: a moment's stall here must not look like one there.
+pub const OVERDUE_US_MIN: u64 = 10 * MS;
+
 /// Histogram of recent answer times.
 #[derive(Debug, Clone)]
 pub struct Latencies {
@@ -209,7 +212,7 @@ impl Latencies {
             p95_us,
             late_us: self.measured_us(920, 250 * MS),
             overdue_us: if self.is_measured() {
-                self.measured_us(980, 150 * MS).clamp(10 * MS, OVERDUE_US_MAX)
+                self.measured_us(980, 150 * MS).clamp(OVERDUE_US_MIN, OVERDUE_US_MAX)
             } else {
                 150 * MS
             },

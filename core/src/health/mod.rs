@@ -128,6 +128,8 @@ pub struct Health {
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
     last_success: Option<Time>,
+    /// Begin of the newest attempt or probe that failed.
+    last_failure: Option<Time>,
     /// Begin of the first client's attempt that got one.
     first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
@@ -179,6 +181,7 @@ impl Health {
             failures: Failures::default(),
             doubt: None,
             last_success: None,
+            last_failure: None,
             first_success: None,
             unheard: Vec::new(),
             forgiven: None,
@@ -427,6 +430,7 @@ impl Health {
             return begun.at;
         }
         self.recovery = (0, Time::ZERO);
+        self.last_failure = self.last_failure.max(Some(begun.at));
         let filed = self.failures.file(begun);
         self.raise_doubt(begun.at, cause, now);
         filed
@@ -547,6 +551,7 @@ impl Health {
     fn forget(&mut self, event: Event, cause: Cause, now: Time) {
         self.transition(event, cause, now);
         self.failures.clear();
+        self.last_failure = None;
         self.doubt = None;
         self.forget_loss(now);
         self.stop_probes(now);
@@ -725,6 +730,12 @@ impl Health {
     #[must_use]
     pub fn last_success(&self) -> Option<Time> {
         self.last_success
+    }
+
+    /// Begin of the newest attempt or probe that failed and was not forgiven.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Time> {
+        self.last_failure
     }
 
     /// Whether loss lasted and put it out.

@@ -15,8 +15,11 @@
 )]
 
 mod calm;
+mod cluster;
+mod env;
 mod failover;
 mod memory;
+mod node;
 mod provider;
 mod random;
 mod world;

@@ -11,8 +11,10 @@
 //! | `/metrics` | OpenMetrics |
 //! | `/api/v1/status` | one sentence that says first what is wrong, and the numbers behind it |
 //! | `/api/v1/providers` | every endpoint with its state and why |
+//! | `/api/v1/peers` | the nodes of the cluster: how each stands, what it says, what is wrong with it |
 //! | `/api/v1/explain` | whom a question would be sent to, and why |
 
+pub(crate) mod claims;
 pub(crate) mod client;
 mod configuration;
 pub(crate) mod explain;
@@ -21,6 +23,7 @@ mod health;
 mod listener;
 mod metrics;
 mod notes;
+pub(crate) mod peers;
 pub(crate) mod providers;
 mod refusal;
 pub(crate) mod standing;
@@ -43,6 +46,8 @@ use prometheus_client::registry::Registry;
 use self::guard::Hosts;
 use self::refusal::Refusal;
 
+use crate::mesh::MeshNotes;
+
 pub(crate) use self::configuration::{Configuration, Mistakes};
 pub(crate) use self::listener::serve;
 pub(crate) use self::notes::Notes;
@@ -56,6 +61,8 @@ pub(crate) struct AdminState {
     started: Time,
     notes: Arc<Notes>,
     configuration: Arc<Configuration>,
+    /// If the configuration has one.
+    mesh: Option<Arc<MeshNotes>>,
 }
 
 impl AdminState {
@@ -67,6 +74,7 @@ impl AdminState {
         clock: Arc<dyn Clock>,
         notes: Arc<Notes>,
         configuration: Arc<Configuration>,
+        mesh: Option<Arc<MeshNotes>>,
     ) -> Self {
         Self {
             shared,
@@ -75,6 +83,7 @@ impl AdminState {
             clock,
             notes,
             configuration,
+            mesh,
         }
     }
 }
@@ -96,6 +105,7 @@ fn router(state: AdminState, bound: SocketAddr) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/providers", get(providers::providers))
+        .route("/api/v1/peers", get(peers::peers))
         .route("/api/v1/explain", get(explain::explain))
         .fallback(async || Refusal::UnknownPath)
         .with_state(state)

@@ -8,6 +8,7 @@ use detour_resolver::generation::Generation;
 use serde::{Deserialize, Serialize};
 
 use super::AdminState;
+use super::claims::SaidView;
 use super::configuration::Told;
 
 /// One provider; `detour status` reads it back.
@@ -41,9 +42,9 @@ pub(crate) struct EndpointView {
     /// How it takes what goes beyond plain DNS: `no-edns`, `cookies`, `no-0x20`.
     #[serde(default)]
     pub(crate) habits: Vec<String>,
-    /// What other nodes say: none, as there is no mesh.
-    pub(crate) verdict: String,
-    pub(crate) verdict_source: Option<String>,
+    /// What other nodes say.
+    #[serde(flatten)]
+    pub(crate) said: SaidView,
 }
 
 /// Tells of all, in the order of the configuration.
@@ -87,8 +88,7 @@ fn endpoint_view(routes: &Routes, id: EndpointId, habits: Vec<&str>, now: Time) 
         p95_ms: route.timing.p50_us.map(|_| as_ms(route.timing.p95_us)),
         ok_permille: route.ok_permille,
         habits: habits.into_iter().map(str::to_owned).collect(),
-        verdict: "none".to_owned(),
-        verdict_source: None,
+        said: SaidView::of(&routes.said(id), now),
     })
 }
 

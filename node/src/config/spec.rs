@@ -10,11 +10,12 @@ use std::time::Duration;
 use detour_core::{Encryption, Strategy};
 use toml::de::DeTable;
 
+use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
     Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, parse_listen_address,
+    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -43,6 +44,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "provider",
     "select",
     "local-zones",
+    "mesh",
     "cache",
     "limits",
     "log",
@@ -84,6 +86,7 @@ pub(super) struct Spec {
     pub(super) providers: Vec<ProviderSpec>,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
+    pub(super) mesh: Option<MeshSpec>,
     pub(super) cache: CacheConfig,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -181,6 +184,9 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     }
     if let Some(item) = reader.item(&root, "local-zones") {
         local_zones::read(reader, &item, &mut spec.local_zones);
+    }
+    if let Some(item) = reader.item(&root, "mesh") {
+        spec.mesh = mesh::read(reader, &item);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
         let CacheConfig {
