@@ -6,6 +6,7 @@
 //!
 //! Answers outlive the process by way of [`warm`]; one that was taken back keeps the age it had.
 
+pub mod named;
 pub mod warm;
 
 use std::sync::Arc;

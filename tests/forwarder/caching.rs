@@ -1,12 +1,16 @@
 //! What a node keeps, for how long, and what it says of it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use detour_rig::{Fault, TransportSel, clock, zone};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use crate::client::{PATIENCE, Udp};
+use crate::command::Run;
 use crate::message::{Message, Reply, Section, opt, option, rcode, record, rtype, wire_name};
 use crate::node::{Node, config, fake, until};
 use crate::scripted::{Scripted, question_end, reply_to};
@@ -14,6 +18,7 @@ use crate::scripted::{Scripted, question_end, reply_to};
 /// A pointer to the question's name.
 const ASKED: [u8; 2] = [0xc0, 0x0c];
 const GOOD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const STALE_ANSWER: u16 = 3;
 const STALE_NXDOMAIN: u16 = 19;
 
 fn address(ttl: u32, address: Ipv4Addr) -> Vec<u8> {
@@ -109,6 +114,41 @@ async fn a_denial_past_its_time_is_told_as_such_in_an_outage() {
 }
 
 #[tokio::test]
+async fn no_failure_takes_the_place_of_an_answer_past_its_time() {
+    let times = AtomicU8::new(0);
+    let provider = Scripted::start(move |query| {
+        let is_asked = query[12..].to_ascii_lowercase().starts_with(b"\x04kept");
+        if !is_asked {
+            return Some(reply_to(query, 0, [&[address(300, GOOD)], &[], &[]]));
+        }
+        // Once well, then failures, refusals, and bytes that mean nothing.
+        Some(match times.fetch_add(1, Ordering::Relaxed) {
+            0 => reply_to(query, 0, [&[address(1, GOOD)], &[], &[]]),
+            odd if odd % 3 == 1 => reply_to(query, 2, [&[], &[], &[]]),
+            odd if odd % 3 == 2 => reply_to(query, 5, [&[], &[], &[]]),
+            _ => vec![7; 30],
+        })
+    })
+    .await;
+    let node = node_before(&provider, "").await;
+    assert_eq!(ask(&node, "kept.example").await.addresses(), [GOOD]);
+    until("it has expired", PATIENCE, async || {
+        ask(&node, "kept.example").await.extended_errors() == [STALE_ANSWER]
+    })
+    .await;
+    for _ in 0..10 {
+        let reply = ask(&node, "kept.example").await;
+        assert_eq!(
+            (reply.rcode, reply.addresses(), reply.ttl()),
+            (rcode::NOERROR, vec![GOOD], 30)
+        );
+    }
+    // A refresh that failed is not tried again for thirty seconds (RFC 8767 section 5).
+    let asked = provider.asked_for("kept.example").len();
+    assert!(asked <= 4, "{asked}");
+}
+
+#[tokio::test]
 async fn a_denial_says_nothing_of_the_names_below_it() {
     // RFC 8020 is for those who see the zones; what one provider wrongly denies must not take a whole domain along.
     let provider = Scripted::start(|query| {
@@ -188,6 +228,98 @@ async fn answers_live_at_least_and_at_most_as_long_as_configured() {
         ask(&plain, &name).await;
         assert_eq!(provider.asked_for(&name).len(), times, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_is_cached_of_a_name_is_shown_and_forgotten_on_the_operators_word() {
+    let provider = Scripted::start(|query| Some(reply_to(query, 0, [&[address(300, GOOD)], &[], &[]]))).await;
+    let node = node_before(&provider, "").await;
+    let (name, below) = ("page.example", "www.page.example");
+    for name in [name, below] {
+        ask(&node, name).await;
+    }
+    let (admin, state) = (node.admin().to_string(), node.state().display().to_string());
+    let run = async |arguments: &[&str]| Run::to_the_end(&[arguments, &["--admin", &admin]].concat()).await;
+    let shown = run(&["cache", "show", name]).await.1;
+    assert!(
+        shown.starts_with("page.example. A: NOERROR (positive), 1 records in "),
+        "{shown}"
+    );
+    assert!(
+        run(&["cache", "show", "other.example"])
+            .await
+            .1
+            .starts_with("nothing is cached of")
+    );
+
+    refuses_all_but_the_operator(&node).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (code, _, complaint) = run(&[
+        "cache",
+        "flush",
+        name,
+        "--state-dir",
+        &elsewhere.path().display().to_string(),
+    ])
+    .await;
+    assert!(code == 1 && complaint.contains("token"), "{complaint}");
+    assert!(
+        run(&["cache", "show", name]).await.1.contains("NOERROR"),
+        "all is still there"
+    );
+
+    let flushed = run(&["cache", "flush", name, "--state-dir", &state]).await;
+    assert_eq!(flushed.1, "1 answers forgotten of page.example.\n", "{}", flushed.2);
+    ask(&node, name).await;
+    assert_eq!(
+        (provider.asked_for(name).len(), provider.asked_for(below).len()),
+        (2, 1)
+    );
+    let flushed = run(&["cache", "flush", "Example", "--below", "--json", "--state-dir", &state]).await;
+    assert!(flushed.1.contains("\"forgotten\":2"), "{}", flushed.1);
+    ask(&node, below).await;
+    assert_eq!(provider.asked_for(below).len(), 2);
+}
+
+/// Asks the node to forget `page.example`: by looking, from a page in a browser, without the token, with another one.
+async fn refuses_all_but_the_operator(node: &Node) {
+    let admin = node.admin();
+    let path = "/api/v1/cache/flush?name=page.example";
+    let post = |headers: &str| format!("POST {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n{headers}\r\n");
+    let token = std::fs::read_to_string(node.state().join("token")).unwrap();
+    let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
+    for (request, status) in [
+        (
+            format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"),
+            405,
+        ),
+        (post(&format!("{bearer}Origin: http://page.example\r\n")), 403),
+        (post(""), 401),
+        (post(&format!("Authorization: Bearer {}\r\n", "0".repeat(64))), 401),
+        (
+            post(&format!(
+                "Authorization: Bearer {}\r\n",
+                token.trim().trim_end_matches(char::is_alphanumeric)
+            )),
+            401,
+        ),
+        (post(&format!("{bearer}{bearer}")), 401),
+    ] {
+        let answer = raw(node.admin(), &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+    }
+}
+
+/// What comes back, to its end.
+async fn raw(admin: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 //! The forger of these tests sits at the provider's own address and port, because nobody else is heard at all; it knows
 //! the port a query came from, and the name and type, and has to guess the rest.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -325,4 +327,78 @@ async fn many_clients_with_subnets_of_their_own_are_one_question() {
             "{query:02x?}"
         );
     }
+}
+
+#[tokio::test]
+async fn queries_leave_from_many_ports_under_ids_that_are_drawn() {
+    const NAMES: usize = 64;
+    let provider = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = provider.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&seen);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut buffer = [0; 1_232];
+        loop {
+            let (size, client) = provider.recv_from(&mut buffer).await.unwrap();
+            let query = &buffer[..size];
+            notes.lock().unwrap().push((client.port(), [query[0], query[1]]));
+            provider.send_to(&answer(query, GOOD, &[]), client).await.unwrap();
+        }
+    });
+    let endpoint = detour_rig::Transport::Udp.endpoint(address, None);
+    let node = Node::start(&config(&[detour_rig::process::provider_block("scripted", &[endpoint])])).await;
+    for index in 0..NAMES {
+        ask(&node, &format!("www{index}.example")).await;
+    }
+    let seen = seen.lock().unwrap().clone();
+    let distinct = |of: fn(&(u16, [u8; 2])) -> u16| seen.iter().map(of).collect::<BTreeSet<_>>();
+    let (ports, ids) = (distinct(|(port, _)| *port), distinct(|(_, id)| u16::from_be_bytes(*id)));
+    // While the pool has room each query opens a port; of 64 ids two may be alike, but hardly three.
+    assert!(ports.len() >= NAMES, "{ports:?}");
+    assert!(ids.len() >= NAMES - 2, "{ids:?}");
+    let steps: BTreeSet<_> = seen
+        .windows(2)
+        .map(|pair| u16::from_be_bytes(pair[1].1).wrapping_sub(u16::from_be_bytes(pair[0].1)))
+        .collect();
+    assert!(steps.len() > NAMES / 2, "they do not count: {steps:?}");
+}
+
+#[tokio::test]
+async fn answers_on_a_stream_may_come_in_any_order_and_must_fit_their_question() {
+    const TOGETHER: usize = 8;
+    let held = Arc::new(Mutex::new(Vec::new()));
+    // Holds answers back until there are eight, then gives them in reverse; one each for another question.
+    let provider = Scripted::start_both(move |query, carrier| {
+        if carrier == Carrier::Udp {
+            return vec![];
+        }
+        if is_probe(query) {
+            return vec![answer(query, GOOD, &[])];
+        }
+        let index = query[16];
+        let mut held = held.lock().unwrap();
+        held.push(answer(query, Ipv4Addr::new(192, 0, 2, index), &[]));
+        if held.len() < TOGETHER {
+            return vec![];
+        }
+        std::mem::take(&mut *held).into_iter().rev().collect()
+    })
+    .await;
+    let endpoint = detour_rig::Transport::Tcp.endpoint(provider.address, None);
+    let node = Node::start(&config(&[detour_rig::process::provider_block("scripted", &[endpoint])])).await;
+    let client = Udp::to(node.dns()).await;
+    for index in 0..TOGETHER {
+        let id = u16::try_from(index).unwrap();
+        client
+            .send(&Message::query(&format!("www{index}.example"), rtype::A).id(id).bytes())
+            .await;
+    }
+    for _ in 0..TOGETHER {
+        let reply = client.receive().await;
+        let index = b'0' + u8::try_from(reply.id).unwrap();
+        assert_eq!(reply.addresses(), [Ipv4Addr::new(192, 0, 2, index)]);
+    }
+    let ids: BTreeSet<_> = provider.asked().iter().map(|query| [query[0], query[1]]).collect();
+    assert!(ids.len() >= TOGETHER, "no id twice at a time: {ids:?}");
 }

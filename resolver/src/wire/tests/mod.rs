@@ -144,6 +144,12 @@ pub(crate) fn accepted_with_cookie(rcode: u16, cookie: &[u8]) -> Accepted {
     msg.accept().unwrap()
 }
 
+/// An answer to this question that holds one record.
+pub(crate) fn accepted_for(name: &str, qtype: u16) -> Accepted {
+    let msg = Msg::response(0, name, qtype).record(1, Q, qtype, 300, &[192, 0, 2, 1]);
+    msg.accept().unwrap()
+}
+
 /// One address that lives for so many seconds.
 pub(crate) fn accepted_with_ttl(ttl_s: u32) -> Accepted {
     let msg = Msg::response(0, "www.t", rtype::A).record(1, Q, rtype::A, ttl_s, &[192, 0, 2, 1]);
