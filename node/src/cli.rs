@@ -245,6 +245,9 @@ pub(crate) struct MeshTestArgs {
     /// The node's state directory
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Admin interface of the node, if it runs and its file does not say where
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) admin: Option<SocketAddr>,
     /// Write JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,4 +1,4 @@
-//! The detour binary for an example that was not told of one: built by the cargo that runs the example.
+//! Binaries for an example that was not told of any: built by the cargo that runs the example.
 
 use std::env;
 use std::io;
@@ -18,7 +18,7 @@ pub enum BuildError {
     #[error("cannot run cargo")]
     Run(#[source] io::Error),
     /// Cargo failed, and said why.
-    #[error("cannot build the node")]
+    #[error("the build failed")]
     Failed,
 }
 
@@ -27,6 +27,18 @@ pub enum BuildError {
 /// # Errors
 /// When the example was not started by cargo, or the build fails.
 pub fn build_node() -> Result<PathBuf, BuildError> {
+    build(&["-p", "detour"], "release/detour")
+}
+
+/// The same for an example of another member.
+///
+/// # Errors
+/// As [`build_node`].
+pub fn build_example(package: &str, name: &str) -> Result<PathBuf, BuildError> {
+    build(&["-p", package, "--example", name], &format!("release/examples/{name}"))
+}
+
+fn build(what: &[&str], made: &str) -> Result<PathBuf, BuildError> {
     let cargo = env::var_os("CARGO").ok_or(BuildError::NoCargo)?;
     // target/<profile>/examples/<example>
     let example = env::current_exe().map_err(BuildError::Run)?;
@@ -34,11 +46,12 @@ pub fn build_node() -> Result<PathBuf, BuildError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut build = Command::new(cargo);
     build
-        .args(["build", "--release", "-p", "detour", "--target-dir"])
+        .args(["build", "--release", "--target-dir"])
         .arg(target)
+        .args(what)
         .current_dir(workspace);
     if !build.status().map_err(BuildError::Run)?.success() {
         return Err(BuildError::Failed);
     }
-    Ok(target.join("release/detour"))
+    Ok(target.join(made))
 }

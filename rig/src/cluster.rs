@@ -22,6 +22,8 @@ use crate::http;
 use crate::process::{LOG_FILE, NodeProcess, STATE_DIRECTORY, StartNodeError, node_config};
 use crate::relay::Relay;
 
+/// The cluster's name.
+pub const CLUSTER: &str = "rig";
 /// How long an admin interface may take to answer.
 const GET_PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether all have joined.
@@ -313,8 +315,11 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     sockets.iter().map(|socket| Ok(socket.local_addr()?.port())).collect()
 }
 
-/// Makes an identity in this state directory; its peer id.
-fn identity(binary: &Path, state: &Path) -> Result<String, StartClusterError> {
+/// Makes an identity in this state directory, or finds the one there; its peer id.
+///
+/// # Errors
+/// When the binary says none.
+pub fn identity(binary: &Path, state: &Path) -> Result<String, StartClusterError> {
     fs::create_dir_all(state).map_err(StartClusterError::Prepare)?;
     let mut command = Command::new(binary);
     command
@@ -349,7 +354,7 @@ fn node_text(config: &ClusterConfig<'_>, name: &str, own: Option<&str>, peers: &
     let peers = peers.iter().chain(&config.strangers);
     let peers: Vec<String> = peers.map(|address| format!("    \"{address}\",\n")).collect();
     text.push_str(&format!(
-        "\n[mesh]\ncluster = \"rig\"\nsite = \"site-of-{name}\"\ninfluence = \"{influence}\"\n\
+        "\n[mesh]\ncluster = \"{CLUSTER}\"\nsite = \"site-of-{name}\"\ninfluence = \"{influence}\"\n\
          listen = [\"{listen}\"]\npeers = [\n{}]\n",
         peers.concat()
     ));

@@ -34,6 +34,8 @@ pub struct FreshNames {
     pub seed: u64,
     /// Where they are; each name's domain is drawn by its number.
     pub domains: Vec<Box<str>>,
+    /// After so many the first comes again, so that a cache can answer; 0: never.
+    pub cycle: u64,
 }
 
 impl FreshNames {
@@ -45,12 +47,14 @@ impl FreshNames {
             domains: (0..domains)
                 .map(|number| zone::numbered_domain(number).into())
                 .collect(),
+            cycle: 0,
         }
     }
 
     /// The name with this number.
     #[must_use]
     pub fn name(&self, index: u64) -> String {
+        let index = index.checked_rem(self.cycle).unwrap_or(index);
         let seed = self.seed;
         let count = u64::try_from(self.domains.len()).unwrap_or(u64::MAX);
         let pick = mix(index ^ mix(seed))
@@ -69,6 +73,7 @@ impl Default for FreshNames {
         Self {
             seed: 1,
             domains: zone::DOMAINS.iter().copied().map(Into::into).collect(),
+            cycle: 0,
         }
     }
 }
@@ -252,6 +257,8 @@ mod tests {
             assert!((60..140).contains(&count), "{domain}: {count}");
         }
         assert!(names.name(3).starts_with("q3-beef."));
+        let again = FreshNames { cycle: 10, ..names };
+        assert_eq!(again.name(13), again.name(3));
     }
 
     #[tokio::test]

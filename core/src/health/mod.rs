@@ -130,6 +130,8 @@ pub struct Health {
     last_success: Option<Time>,
     /// Begin of the newest attempt or probe that failed.
     last_failure: Option<Time>,
+    /// What the last failure filed looked like.
+    failed_by: Cause,
     /// Begin of the first client's attempt that got one.
     first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
@@ -182,6 +184,7 @@ impl Health {
             doubt: None,
             last_success: None,
             last_failure: None,
+            failed_by: Cause::Untried,
             first_success: None,
             unheard: Vec::new(),
             forgiven: None,
@@ -431,6 +434,7 @@ impl Health {
         }
         self.recovery = (0, Time::ZERO);
         self.last_failure = self.last_failure.max(Some(begun.at));
+        self.failed_by = cause;
         let filed = self.failures.file(begun);
         self.raise_doubt(begun.at, cause, now);
         filed
@@ -475,7 +479,13 @@ impl Health {
 
     /// Another operator answered meanwhile: the failures are the endpoint's.
     pub fn condemn(&mut self, now: Time) {
-        let cause = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        let doubted = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        // Loss was the first sign; what condemns are three failures in a row, and peers believe those.
+        let cause = if doubted == Cause::Loss {
+            self.failed_by
+        } else {
+            doubted
+        };
         self.transition(Event::Condemned, cause, now);
         self.fall(now);
     }

@@ -324,7 +324,7 @@ fn down_by_loss_returns_like_loss() {
         bench.fail(begun, Failure::Reset, ms + n * 125 + 1);
     }
     bench.health.condemn(Time::at_ms(ms + 260));
-    assert_eq!(bench.state(), (State::Down, Cause::Loss));
+    assert_eq!(bench.state(), (State::Down, Cause::Reset));
     for n in 0..3 {
         bench.good_probe(ms + 1_000 + n * 110);
     }

@@ -194,7 +194,7 @@ pub struct Passed {
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Write this incarnation to disk (write, sync, rename), then call [`Cluster::handle_incarnation_stored`]. Nothing is
+    /// Write this incarnation to disk (write, sync, rename), then call [`super::Cluster::handle_incarnation_stored`]. Nothing is
     /// published before. A disk that fails: call it all the same, and say so.
     StoreIncarnation(u64),
     /// Dial a member at its address of this index.
@@ -225,7 +225,7 @@ pub enum Output {
         /// Why.
         why: CloseWhy,
     },
-    /// Sign this snapshot (the shell fills in the wall clock) and hand it back by [`Cluster::handle_signed`].
+    /// Sign this snapshot (the shell fills in the wall clock) and hand it back by [`super::Cluster::handle_signed`].
     Sign(Box<Snapshot>),
     /// Send these snapshots to a peer.
     Push {

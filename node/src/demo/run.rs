@@ -6,7 +6,7 @@ use std::time::Duration;
 use detour_rig::cluster::StartClusterError;
 use detour_rig::process::provider_block;
 use detour_rig::{
-    Cluster, ClusterConfig, Fake, FakeConfig, Fault, FreshNames, ListedTransports, Load, LoadConfig, LoadError,
+    Cluster, ClusterConfig, Fake, FakeConfig, Fault, FreshNames, Ledger, ListedTransports, Load, LoadConfig, LoadError,
     TransportSel, clock,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,13 @@ use super::witness;
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than any run: the load is stopped when there is nothing more to see.
 const LOAD_MAX: Duration = Duration::from_secs(600);
-/// Seeds of names: of the silent node's few, of its waking, and of the working nodes from here on.
+/// Seeds of names: of the silent node's few, of its wakings, and of the working nodes from here on.
 const SEED_FEW: u64 = 1;
 const SEED_WAKING: u64 = 2;
+const SEED_WAKING_END: u64 = 5;
 const SEED_BUSY: u64 = 16;
+/// Two providers that are silent for so long at once are a machine that stands still: the first hedge waits 150 ms.
+const STALL_MAX: Duration = Duration::from_millis(100);
 /// The silent node asks its few names this long after the others begin.
 const FEW_AT: Duration = Duration::from_millis(300);
 const FEW_FOR: Duration = Duration::from_secs(1);
@@ -120,11 +123,7 @@ impl Stage<'_> {
         self.until_waking(&victim).await?;
         let nodes_before = self.node_times(&victim);
         let words = witness::ask(self.silent_admin(), victim.name).await;
-        self.say(&format!("{silent} wakes: 100 queries within 300 ms."));
-        let waking = self.ask_silent(WAKING_NAMES, WAKING, SEED_WAKING)?;
-        let waking = self.finish(waking).await?;
-        let waking_to_victim = victim.fake(&self.fakes).map_or(0, |fake| fake.asked(SEED_WAKING));
-        self.say(&format!("{waking_to_victim} of them went to {}.", victim.name));
+        let (waking, waking_to_victim) = self.wake(&victim).await?;
         let nodes = &self.cluster.nodes;
         for sentence in witness::sentences(&self.watch, nodes, &victim, &nodes_before, &words) {
             self.say(&sentence);
@@ -189,6 +188,30 @@ impl Stage<'_> {
             self.until_or(clock::now() + times.wake_patience, has_left).await?;
         }
         Ok(())
+    }
+
+    /// Wakes the silent node: what became of its queries, and how many of them went to the provider that failed. While
+    /// the machine stands still nobody answers anybody, and every provider there is may be asked; that is no waking.
+    async fn wake(&mut self, victim: &Victim) -> Result<(Ledger, u64), RunError> {
+        let silent = self.scenario.silent_name();
+        let is_to_be_spared = self.scenario.has_mesh && self.scenario.fault.must_be_left();
+        let mut seed = SEED_WAKING;
+        loop {
+            self.say(&format!("{silent} wakes: 100 queries within 300 ms."));
+            let waking = self.ask_silent(WAKING_NAMES, WAKING, seed)?;
+            let waking = self.finish(waking).await?;
+            let to_victim = victim.fake(&self.fakes).map_or(0, |fake| fake.asked(seed));
+            self.say(&format!("{to_victim} of them went to {}.", victim.name));
+            seed = seed.saturating_add(1);
+            let stood_still = waking.stall > STALL_MAX && to_victim > 0 && is_to_be_spared;
+            if !stood_still || seed == SEED_WAKING_END {
+                return Ok((waking, to_victim));
+            }
+            let stall = span(u64::try_from(waking.stall.as_micros()).unwrap_or(u64::MAX));
+            self.say(&format!(
+                "The machine itself stood still for {stall} meanwhile: once more."
+            ));
+        }
     }
 
     /// Ends the fault, and waits until all nodes have noticed; how long that took.

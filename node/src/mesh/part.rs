@@ -3,19 +3,20 @@
 //! Whatever keeps it from running costs the mesh and nothing else, and is said: by log, status, `/api/v1/peers` and
 //! `detour_mesh_up`. A reload tries again.
 
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::Clock;
 use detour_core::report::OwnReport;
-use detour_mesh::{Handle, Identity, IdentityError, MeshStatus, Metrics};
+use detour_mesh::{Handle, IDENTITY_FILE, Identity, IdentityError, MeshStatus, Metrics};
 use detour_resolver::tasks::{BlockingError, Tasks};
 use detour_wire::keys;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::link::MeshLink;
 use super::notes::{MeshNotes, Phase};
@@ -29,6 +30,8 @@ use crate::state::State;
 const PART: &str = "mesh";
 /// How long the disk may take for the identity.
 const READ: Duration = Duration::from_secs(10);
+/// How often it is tried again while another process has the identity.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Reports on their way to the control task; of what is more the mesh keeps the newest of each node.
 const NEWS_MAX: usize = 64;
 
@@ -41,6 +44,9 @@ enum Off {
     /// There is none that can be used.
     #[error("off, because it has no identity")]
     Identity(#[from] IdentityError),
+    /// Two processes under one identity would each take the other for an impostor.
+    #[error("off, because another node runs with this state directory and is known to peers by its identity")]
+    Taken,
     /// The disk is busy, or worse.
     #[error("off, because its identity was not read")]
     NotRead(#[from] BlockingError),
@@ -111,8 +117,9 @@ impl MeshPart {
                 begun = self.begin() => begun,
                 () = draining.cancelled() => return,
             };
+            let is_taken = matches!(begun, Err(Off::Taken));
             match begun {
-                Ok(handle) => return self.keep(handle).await,
+                Ok((handle, _held)) => return self.keep(handle).await,
                 Err(off) => {
                     let why = chain(&off);
                     self.parts.board.say(PART, &why);
@@ -122,19 +129,21 @@ impl MeshPart {
             tokio::select! {
                 // Cancel safe: a watch keeps its change.
                 Ok(()) = self.setups.changed() => {}
+                // Cancel safe: a timer.
+                () = sleep(AGAIN), if is_taken => {}
                 () = draining.cancelled() => return,
             }
             self.follow();
         }
     }
 
-    /// Reads the identity and starts the mesh's own thread.
-    async fn begin(&mut self) -> Result<Handle, Off> {
+    /// Reads the identity and starts the mesh's own thread. The file is locked for as long as it is held open.
+    async fn begin(&mut self) -> Result<(Handle, File), Off> {
         let directory = match &self.parts.state {
             State::Directory(directory) => directory.clone(),
             State::Memory(why) => return Err(Off::NoDirectory(why.clone())),
         };
-        let identity = self.read_identity(directory.clone()).await?;
+        let (identity, held) = self.read_identity(directory.clone()).await?;
         let setup = self.notes.setup();
         let config = &setup.config;
         let members = settings::members(config, identity.node());
@@ -159,19 +168,23 @@ impl MeshPart {
         drop(self.parts.links.send(link).await);
         self.notes.set_phase(Phase::On(handle.status()));
         self.parts.board.withdraw(PART);
-        Ok(handle)
+        Ok((handle, held))
     }
 
-    async fn read_identity(&self, directory: PathBuf) -> Result<Identity, Off> {
-        let read = self.parts.tasks.blocking(move || Identity::load_or_create(&directory));
-        let (identity, made) = timeout(READ, read).await.map_err(|_elapsed| Off::TooSlow)???;
+    async fn read_identity(&self, directory: PathBuf) -> Result<(Identity, File), Off> {
+        let read = self.parts.tasks.blocking(move || {
+            let (identity, made) = Identity::load_or_create(&directory)?;
+            let held = hold(&directory)?;
+            Ok::<_, Off>((identity, made, held))
+        });
+        let (identity, made, held) = timeout(READ, read).await.map_err(|_elapsed| Off::TooSlow)???;
         if made {
             tracing::info!(
                 peer_id = identity.peer_id(),
                 "identity made: `detour id` shows what peers must list"
             );
         }
-        Ok(identity)
+        Ok((identity, held))
     }
 
     /// Follows the configuration and the mesh's complaints until shutdown.
@@ -209,5 +222,15 @@ impl MeshPart {
         } else {
             self.parts.board.say(PART, &status.complaints.join("; "));
         }
+    }
+}
+
+/// Locks the identity for this process, so that no second one runs under it.
+fn hold(directory: &Path) -> Result<File, Off> {
+    let file = File::open(directory.join(IDENTITY_FILE)).map_err(Off::Start)?;
+    match file.try_lock() {
+        // A file system without locks protects nobody, and is no reason to be alone.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Off::Taken),
     }
 }

@@ -82,7 +82,8 @@ async fn prepare(args: &MeshTestArgs, config: &Config) -> Result<Tester, TrialEr
     let mesh = config.mesh.as_ref().ok_or(TrialError::NoMesh)?;
     let directory = state::find(args.state_dir.as_deref(), config.state_dir.as_deref());
     let identity = Identity::load(&directory.ok_or::<TrialError>(TrialError::NoDirectory)?)?;
-    let running = running(config.listen.admin.address(), &identity).await;
+    let admin = args.admin.or_else(|| config.listen.admin.address());
+    let running = running(admin, &identity).await;
     Ok(tester(mesh, identity, running.as_ref()))
 }
 

@@ -19,6 +19,8 @@ use crate::wire::{Accepted, CLIENT_COOKIE_BYTES, Cookie};
 const MISSING_MAX: u8 = 3;
 /// How long names are then sent in lower case: servers are replaced now and then.
 const CASE_OFF_US: u64 = 3_600 * SEC;
+/// How long a cookie is ours: nobody shall know us by it for longer than a day (RFC 7873 section 7.1).
+const COOKIE_US: u64 = 24 * 3_600 * SEC;
 /// How long no cookie is sent to a server that refused a query with one.
 const COOKIES_OFF_US: u64 = 24 * 3_600 * SEC;
 
@@ -53,6 +55,8 @@ struct State {
     /// The address the cookie is for: with another one it would tell that both are the same machine (RFC 7873 section
     /// 8.1).
     local: Option<IpAddr>,
+    /// Since when it is ours.
+    made: Time,
     /// Our part.
     own: [u8; CLIENT_COOKIE_BYTES],
     /// Both parts, once the server gave its own.
@@ -69,8 +73,9 @@ impl Habits {
     /// The defences of a query from this address.
     pub(super) fn defences(&self, local: IpAddr, now: Time) -> Defences {
         let mut state = self.state.lock();
-        if state.local != Some(local) {
+        if state.local != Some(local) || now.since(state.made) >= COOKIE_US {
             state.local = Some(local);
+            state.made = now;
             state.own = rand::random();
             state.cookie = None;
             state.cookie_missing = 0;
@@ -187,6 +192,11 @@ mod tests {
         // From another address it is another machine's.
         let elsewhere = habits.defences("192.0.2.1".parse().unwrap(), NOW).cookie.unwrap();
         assert!(!elsewhere.has_server_part() && !elsewhere.echoes(&first.cookie.unwrap()));
+        // Nor is it the same for ever.
+        let habits = Habits::default();
+        let cookie = |now| habits.defences(HERE, now).cookie.unwrap();
+        assert_eq!(cookie(NOW), cookie(NOW.plus(COOKIE_US - 1)));
+        assert_ne!(cookie(NOW), cookie(NOW.plus(COOKIE_US)));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! `onsets`: from the first node's `down` to each idle node's change of place, and what idle nodes ask after that.
 //! `detect`: from the first lost query to the first `down`. `uplink`: a node that loses its own way moves nobody.
-//! `restart`: killed twice. `idle`: what a node costs that nobody asks. Without a name: all of them. The exit code is 1
-//! when a goal is missed (design, section 10) and 2 when the experiment itself failed.
+//! `restart`: killed twice. `idle`: what a node costs that nobody asks. `hostile`: cached answers while a peer misbehaves.
+//! Without a name: all of them. The exit code is 1 when a goal is missed (design, section 10) and 2 when the experiment
+//! itself failed.
 //!
 //! `cargo run --release -p detour-rig --example cluster -- onsets --nodes 3 --onsets 30` takes about two minutes.
 
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use detour_rig::Law;
-use detour_rig::binary::build_node;
+use detour_rig::binary::{build_example, build_node};
 
 use crate::detect::Detect;
 use crate::finding::Finding;
+use crate::hostile::Hostile;
 use crate::idle::Idle;
 use crate::onsets::Onsets;
 use crate::restart::Restart;
@@ -27,6 +29,7 @@ use crate::world::WorldError;
 
 mod detect;
 mod finding;
+mod hostile;
 mod idle;
 mod onsets;
 mod restart;
@@ -57,6 +60,9 @@ struct Args {
     /// The detour binary; otherwise it is built.
     #[arg(long, value_name = "PATH")]
     node: Option<PathBuf>,
+    /// The peer that misbehaves, an example of detour-mesh; otherwise it is built.
+    #[arg(long, value_name = "PATH")]
+    hostile: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -69,6 +75,7 @@ enum Figure {
     Uplink,
     Restart,
     Idle,
+    Hostile,
 }
 
 #[tokio::main]
@@ -102,7 +109,19 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
     };
     let mut findings = Vec::new();
     for figure in figures {
-        let found = measure(figure, &args, &node).await?;
+        let found = match figure {
+            Figure::Hostile => {
+                let peer = match args.hostile.clone() {
+                    Some(peer) => peer,
+                    None => build_example("detour-mesh", "hostile")?,
+                };
+                let binary = node.clone();
+                Hostile { binary, peer }.run().await?.into_iter().map(said).collect()
+            }
+            Figure::Onsets | Figure::Detect | Figure::Uplink | Figure::Restart | Figure::Idle => {
+                measure(figure, &args, &node).await?
+            }
+        };
         findings.extend(found);
     }
     let text = if args.json {
@@ -170,6 +189,7 @@ async fn measure(figure: Figure, args: &Args, node: &std::path::Path) -> Result<
             let duration = Duration::from_secs(args.idle_seconds);
             findings.push(said(Idle { binary, duration }.run().await?));
         }
+        Figure::Hostile => {}
     }
     Ok(findings)
 }

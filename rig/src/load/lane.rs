@@ -91,6 +91,8 @@ impl Lane {
 
     /// Sends, receives and gives up until nothing is open.
     pub(super) async fn run(mut self) -> io::Result<LaneResult> {
+        // Until the runtime has heard that a new socket can be written to, an attempt says that it would block.
+        self.socket.writable().await?;
         loop {
             let send_at = self.queries.peek().map(|(_, offset)| self.queries.started + offset);
             if send_at.is_none() && self.pending.is_empty() {

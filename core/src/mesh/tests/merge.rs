@@ -156,8 +156,6 @@ fn what_was_held_back_on_the_way_is_as_old_as_it_is_whatever_it_says() {
     let mut bench = Bench::of(&[120]);
     bench.join(120);
     bench.pass(20_000);
-    let sample = bench.sample(0);
-    bench.give(|cluster, now| cluster.handle_answered(node(120), sample, now));
     // Signed and sent five seconds ago, "just now" as it says itself.
     let wall_ms = bench.wall_ms() - 5_000;
     bench.give(|cluster, now| cluster.handle_unanswered(node(120), now));
