@@ -37,7 +37,7 @@ const SLOTS_MAX: usize = STEPS_MAX * 2;
 pub enum Via {
     /// By its own transport.
     Own,
-    /// Over TCP beside a UDP endpoint: after TC, or to settle a mismatch.
+    /// Over TCP beside a UDP endpoint: after TC, to settle a mismatch, or to confirm what could have been forged.
     Stream,
     /// By its own transport, without EDNS.
     NoEdns,
@@ -64,13 +64,15 @@ pub enum Why {
     Truncated,
     /// A wrong answer came: ask over a stream.
     Mismatch,
+    /// The answer could have been forged: ask over a stream.
+    Forgeable,
     /// The endpoint does not speak EDNS.
     WithoutEdns,
 }
 
 impl Why {
     /// All, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::First,
         Self::Pair,
         Self::Hedge,
@@ -80,6 +82,7 @@ impl Why {
         Self::Validate,
         Self::Truncated,
         Self::Mismatch,
+        Self::Forgeable,
         Self::WithoutEdns,
     ];
 
@@ -95,6 +98,7 @@ impl Why {
             | Self::Validate
             | Self::Truncated
             | Self::Mismatch
+            | Self::Forgeable
             | Self::WithoutEdns => Purpose::Backup,
         }
     }
@@ -112,6 +116,7 @@ impl Why {
             Self::Validate => "validate",
             Self::Truncated => "truncated",
             Self::Mismatch => "mismatch",
+            Self::Forgeable => "forgeable",
             Self::WithoutEdns => "without-edns",
         }
     }
@@ -369,6 +374,7 @@ impl Lookup {
             }
             Reply::NoEdns => self.again(slot, Via::NoEdns, Why::WithoutEdns, now, view),
             Reply::Truncated => self.again(slot, Via::Stream, Why::Truncated, now, view),
+            Reply::Forgeable => self.again(slot, Via::Stream, Why::Forgeable, now, view),
             Reply::Failed(_) => self.begin_next_once(slot, Why::Retry, now, view),
         }
     }
@@ -637,8 +643,8 @@ impl Lookup {
         if self.done {
             return;
         }
-        // With an rcode in hand and nobody left to ask, an attempt past its time is not waited for.
-        let settled = self.is_settled_by_rcode();
+        // With that in hand and nobody left to ask, an attempt past its time is not waited for.
+        let settled = self.is_settled();
         let waiting = self
             .attempts
             .iter()
@@ -664,7 +670,9 @@ impl Lookup {
                 .iter()
                 .position(|attempt| matches!(attempt.standing, Standing::Answered(reply) if wanted(reply)))
         };
-        let done = if let Some(slot) = answered(&|reply| reply == Reply::Bogus) {
+        // What could be confirmed nowhere is the last resort: in a network that lets no stream through the name would not
+        // resolve at all, and who is off the path cannot stop streams.
+        let done = if let Some(slot) = answered(&|reply| matches!(reply, Reply::Bogus | Reply::Forgeable)) {
             Done::Answer(slot)
         } else if let Some(slot) = answered(&|reply| reply == Reply::Failed(Rcode::SERVFAIL))
             .or_else(|| answered(&|reply| matches!(reply, Reply::Failed(_) | Reply::NoEdns)))
@@ -678,13 +686,14 @@ impl Lookup {
         self.finish(done);
     }
 
-    /// Whether a provider's rcode is the answer unless an attempt under way brings a better one.
-    fn is_settled_by_rcode(&self) -> bool {
+    /// Whether a provider's rcode, or what could be confirmed nowhere, is the answer unless an attempt under way brings a
+    /// better one.
+    fn is_settled(&self) -> bool {
         self.used >= self.plan.steps.len()
             && self.attempts.iter().any(|attempt| {
                 matches!(
                     attempt.standing,
-                    Standing::Answered(Reply::Failed(_) | Reply::Bogus | Reply::NoEdns)
+                    Standing::Answered(Reply::Failed(_) | Reply::Bogus | Reply::NoEdns | Reply::Forgeable)
                 )
             })
     }
@@ -732,7 +741,7 @@ impl Lookup {
                 let due = attempt.overdue.min(attempt.timeout);
                 next = next.min((due, "overdue"));
             }
-        } else if self.is_settled_by_rcode() {
+        } else if self.is_settled() {
             let waiting = self.attempts.iter().filter(|a| a.standing == Standing::Waiting);
             if let Some(last) = waiting.map(|attempt| attempt.timeout).max() {
                 next = next.min((last, "last attempt"));

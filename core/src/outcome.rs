@@ -23,8 +23,11 @@ pub enum Reply {
     NoEdns,
     /// SERVFAIL, REFUSED or any rcode not listed above.
     Failed(Rcode),
-    /// TC: the answer is to be had over a stream.
+    /// TC, or BADCOOKIE twice: the answer is to be had over a stream.
     Truncated,
+    /// A datagram that fits our question, but that somebody off the path could have sent more easily than others, or
+    /// gains more by: it is to be confirmed over a stream (RFC 5452 section 9.3).
+    Forgeable,
 }
 
 impl Reply {
@@ -38,7 +41,8 @@ impl Reply {
             | Self::Bogus
             | Self::NoEdns
             | Self::Failed(_)
-            | Self::Truncated => false,
+            | Self::Truncated
+            | Self::Forgeable => false,
         }
     }
 }

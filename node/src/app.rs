@@ -129,7 +129,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         Arc::clone(&configuration),
         mesh.as_ref().map(MeshPart::notes),
     );
-    serve_admin(admin, state_of_admin, &tasks);
+    serve_admin(admin, state_of_admin.with_token_in(state.directory().cloned()), &tasks);
     print_line("ready").map_err(StartError::System)?;
     let setups = mesh.as_ref().map(MeshPart::setups);
     run_mesh(mesh, &tasks);

@@ -40,6 +40,7 @@ Examples:
   detour query example.com            ask it
   detour status                       see how it does
   detour explain example.com          see whom it would ask, and why
+  detour cache flush example.com      have it asked anew
   detour check detour.toml            look for mistakes without starting
 
 Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration"
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Send one query and show the answer
     Query(QueryArgs),
+    /// Show or forget what a running node has cached of a name
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Show who this node is to its peers, and the line that lists it there
     Id(IdArgs),
     /// Find out what keeps a peer from this node
@@ -151,6 +155,65 @@ pub(crate) struct IdArgs {
     /// The node's configuration file, to read state-dir and mesh.listen from
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What there is to be done with the cache.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what is cached of a name
+    Show(CacheShowArgs),
+    /// Forget what is cached of a name, so that it is asked anew
+    Flush(CacheFlushArgs),
+}
+
+/// Arguments of `detour cache show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour cache show example.com
+  detour cache show example.com -c /etc/detour.toml --json")]
+pub(crate) struct CacheShowArgs {
+    /// Name that was asked for
+    pub(crate) name: String,
+    /// The node's configuration file, to read its admin address from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Admin interface of the node to ask
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour cache flush`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs the token in the node's state directory, which its owner alone can read.
+
+Examples:
+  detour cache flush example.com
+  detour cache flush example.com --below        www.example.com and all others too
+  detour cache flush . --below                  everything
+  detour cache flush example.com --state-dir /var/lib/detour")]
+pub(crate) struct CacheFlushArgs {
+    /// Name to be forgotten
+    pub(crate) name: String,
+    /// All names below it too
+    #[arg(long)]
+    pub(crate) below: bool,
+    /// The node's configuration file, to read its admin address and its state directory from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Admin interface of the node to tell
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
     /// The node's state directory
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -507,6 +570,7 @@ mod tests {
               status   Show how a running node does, what is wrong first
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
+              cache    Show or forget what a running node has cached of a name
               id       Show who this node is to its peers, and the line that lists it there
               mesh     Find out what keeps a peer from this node
               demo     See a provider fail: fake providers, real nodes, this machine alone
@@ -524,6 +588,7 @@ mod tests {
               detour query example.com            ask it
               detour status                       see how it does
               detour explain example.com          see whom it would ask, and why
+              detour cache flush example.com      have it asked anew
               detour check detour.toml            look for mistakes without starting
 
             Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration

@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod board;
+mod cache_command;
 mod cache_file;
 mod cli;
 mod clock;
@@ -35,10 +36,10 @@ mod token;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{CacheCommand, Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
@@ -69,6 +70,7 @@ fn carry_out(command: Command) -> u8 {
         Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
+        Command::Cache(command) => cache(command),
         Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
         Command::Id(args) => on_config(args.config.as_deref(), |config| id::id(&args, config)),
         Command::Mesh(MeshCommand::Test(args)) => on_config(args.config.as_deref(), |config| {
@@ -104,20 +106,52 @@ fn status(mut args: StatusArgs) -> u8 {
 }
 
 fn explain(mut args: ExplainArgs) -> u8 {
-    if let Some(path) = &args.config {
-        match load(Some(path)).map(|config| config.listen.admin) {
-            Ok(Admin::At(address)) => args.admin = address,
-            Ok(Admin::Off) => {
-                output::complain("explain", &NoAdmin);
-                return exit_code::FAILED;
-            }
-            Err(error) => {
-                output::complain("", &error);
-                return exit_code::CONFIG;
-            }
-        }
+    match admin_of("explain", args.config.as_deref()) {
+        Ok((admin, _)) => args.admin = admin.unwrap_or(args.admin),
+        Err(code) => return code,
     }
     with_runtime(1, explain::explain(&args))
+}
+
+fn cache(command: CacheCommand) -> u8 {
+    match command {
+        CacheCommand::Show(mut args) => {
+            match admin_of("cache show", args.config.as_deref()) {
+                Ok((admin, _)) => args.admin = admin.unwrap_or(args.admin),
+                Err(code) => return code,
+            }
+            with_runtime(1, cache_command::show(&args))
+        }
+        CacheCommand::Flush(mut args) => {
+            match admin_of("cache flush", args.config.as_deref()) {
+                Ok((admin, state_dir)) => {
+                    args.admin = admin.unwrap_or(args.admin);
+                    args.state_dir = state::find(args.state_dir.as_deref(), state_dir.as_deref());
+                }
+                Err(code) => return code,
+            }
+            with_runtime(1, cache_command::flush(&args))
+        }
+    }
+}
+
+/// Where the node of this file is asked, and what the file says of its state directory; the exit code if that cannot be
+/// known.
+fn admin_of(command: &str, path: Option<&Path>) -> Result<(Option<SocketAddr>, Option<PathBuf>), u8> {
+    let Some(path) = path else {
+        return Ok((None, None));
+    };
+    match load(Some(path)).map(|config| (config.listen.admin, config.state_dir)) {
+        Ok((Admin::At(address), state_dir)) => Ok((Some(address), state_dir)),
+        Ok((Admin::Off, _)) => {
+            output::complain(command, &NoAdmin);
+            Err(exit_code::FAILED)
+        }
+        Err(error) => {
+            output::complain("", &error);
+            Err(exit_code::CONFIG)
+        }
+    }
 }
 
 fn query(mut args: QueryArgs) -> u8 {

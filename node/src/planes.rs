@@ -7,6 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use detour_core::control::Control;
 use detour_core::control::claims::MeshSettings;
@@ -65,6 +66,8 @@ impl Plan {
             cache:
                 CacheConfig {
                     size_bytes,
+                    min_ttl,
+                    max_ttl,
                     max_stale,
                     persist: _,
                 },
@@ -88,6 +91,7 @@ impl Plan {
                 acl: Acl::new(allow.clone()),
                 cache_bytes: *size_bytes,
                 max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
+                ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
                 in_flight: *in_flight,
                 tcp: TcpLimits {
                     connections: *tcp_connections,
@@ -107,6 +111,11 @@ impl Plan {
             },
         }
     }
+}
+
+/// Whole seconds; a configuration allows a week.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// What the providers do to answers, in words that are the same for the same.

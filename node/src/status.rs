@@ -178,6 +178,7 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
         (why, reason) if why == endpoint.state => reason.to_owned(),
         (why, reason) => format!("{why}, {reason}"),
     };
+    let habits: String = endpoint.habits.iter().map(|habit| format!(", {habit}")).collect();
     let age = age_text_s(endpoint.since_ms / 1_000);
     [
         name.to_owned(),
@@ -188,8 +189,8 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
         ms(endpoint.p50_ms),
         ms(endpoint.p95_ms),
         match (endpoint.said.attribution.as_str(), &endpoint.said.attribution_text) {
-            ("their-outage" | "my-path", Some(whose)) => format!("{why} for {age}, {whose}"),
-            _ => format!("{why} for {age}"),
+            ("their-outage" | "my-path", Some(whose)) => format!("{why} for {age}{habits}, {whose}"),
+            _ => format!("{why} for {age}{habits}"),
         },
     ]
 }
@@ -220,6 +221,7 @@ mod tests {
             p50_ms,
             p95_ms: p50_ms.map(|ms| ms * 4.0),
             ok_permille: 1_000,
+            habits: Vec::new(),
             said: SaidView::default(),
         }
     }

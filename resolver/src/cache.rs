@@ -6,10 +6,11 @@
 //!
 //! Answers outlive the process by way of [`warm`]; one that was taken back keeps the age it had.
 
+pub mod named;
 pub mod warm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use detour_core::Time;
 use detour_core::lookup::GaveUp;
@@ -19,7 +20,7 @@ use quick_cache::sync::Cache as Sharded;
 use tokio::sync::Notify;
 
 use crate::ask::Ask;
-use crate::wire::{Answer, Kind, NameBuf};
+use crate::wire::{Answer, Kind, NameBuf, TTL_S_MAX};
 
 /// Estimated bytes of an average entry, to size the table at start.
 const ENTRY_BYTES: u64 = 200;
@@ -34,6 +35,15 @@ const UNREACHED_US: u64 = SEC;
 /// After a failed refresh a stale answer is served at once for this long (RFC 8767 section 5).
 const REFRESH_FAILED_US: u64 = 30 * SEC;
 
+/// Hits after which an answer is worth having anew before it expires: a client that repeats itself once is no crowd.
+const HOT_HITS: u8 = 3;
+/// Instead of a count: it is being had anew, or was.
+const PREFETCHED: u8 = u8::MAX;
+/// Of an answer's lifetime, the last so-many-th in which it is had anew, as Unbound does.
+const PREFETCH_PART: u64 = 10;
+/// An answer that lives no longer than this is not prefetched: it would be asked for at nearly every expiry as it is.
+const PREFETCH_TTL_US: u64 = 10 * SEC;
+
 /// An answer with its time.
 #[derive(Debug)]
 pub struct Entry {
@@ -43,6 +53,8 @@ pub struct Entry {
     do_bit: bool,
     /// Asked with CD.
     cd: bool,
+    /// Hits, up to the third.
+    hits: AtomicU8,
     /// When it came.
     stored: Time,
     /// How old it was then, milliseconds; above 0 for one that an earlier process had. The longest age, seven weeks, is
@@ -61,6 +73,7 @@ impl Entry {
             answer,
             do_bit: ask.do_bit,
             cd: ask.cd,
+            hits: AtomicU8::new(0),
             stored: now,
             came_at_age_ms: 0,
             refresh_failed: AtomicU64::new(0),
@@ -110,6 +123,25 @@ impl Entry {
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.answer.kind() == Kind::Positive
+    }
+
+    /// Counts a hit. True once in its lifetime: it is hot, is about to expire, and is to be had anew.
+    #[must_use]
+    pub fn note_hit(&self, now: Time) -> bool {
+        let hits = self.hits.load(Ordering::Relaxed);
+        if hits < HOT_HITS {
+            // Two at once may count as one, which is as good.
+            self.hits.store(hits.saturating_add(1), Ordering::Relaxed);
+            return false;
+        }
+        if hits == PREFETCHED {
+            return false;
+        }
+        let ttl_us = self.ttl_us();
+        let left_us = ttl_us.saturating_sub(self.age_us(now));
+        ttl_us >= PREFETCH_TTL_US
+            && left_us <= ttl_us / PREFETCH_PART
+            && self.hits.swap(PREFETCHED, Ordering::Relaxed) != PREFETCHED
     }
 
     /// Notes that a refresh failed.
@@ -174,6 +206,9 @@ pub struct Cache {
     /// When an endpoint last returned.
     returned: AtomicU64,
     max_stale_us: AtomicU64,
+    /// Bounds of TTLs, seconds.
+    min_ttl_s: AtomicU32,
+    max_ttl_s: AtomicU32,
     /// Whether an answer was kept since the last export.
     is_changed: AtomicBool,
     /// Wakes who waits for that.
@@ -191,6 +226,8 @@ impl Cache {
             epoch: AtomicU64::new(0),
             returned: AtomicU64::new(0),
             max_stale_us: AtomicU64::new(max_stale_us),
+            min_ttl_s: AtomicU32::new(0),
+            max_ttl_s: AtomicU32::new(TTL_S_MAX),
             is_changed: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -199,6 +236,19 @@ impl Cache {
     /// From here on answers are served up to `max_stale_us` after their expiry.
     pub fn set_max_stale(&self, max_stale_us: u64) {
         self.max_stale_us.store(max_stale_us, Ordering::Relaxed);
+    }
+
+    /// From here on what comes is kept for at least and at most so many seconds, as far as it may be kept at all; what is
+    /// there keeps its time.
+    pub fn set_ttl_bounds(&self, (min_s, max_s): (u32, u32)) {
+        self.min_ttl_s.store(min_s, Ordering::Relaxed);
+        self.max_ttl_s.store(max_s, Ordering::Relaxed);
+    }
+
+    /// An answer as this cache keeps and tells it: its TTLs within the bounds.
+    pub(crate) fn bounded(&self, answer: Answer) -> Answer {
+        let (min_s, max_s) = (&self.min_ttl_s, &self.max_ttl_s);
+        answer.within(min_s.load(Ordering::Relaxed), max_s.load(Ordering::Relaxed))
     }
 
     /// Forgets all answers and failures: they are those of providers that answer otherwise.
@@ -316,6 +366,32 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::tests::accepted_with_ttl;
+
+    #[test]
+    fn the_fourth_hit_in_the_last_tenth_of_its_time_has_an_answer_anew_once() {
+        let name: NameBuf = "www.t".parse().unwrap();
+        let ask = Ask::new(&name, 1, 1, (false, false), 0);
+        let start = Time::at_ms(1_000);
+        let entry = |ttl_s| Entry::new(accepted_with_ttl(ttl_s).answer, &ask, start);
+        let hit = |entry: &Entry, ms: u64| entry.note_hit(start.plus(ms * MS));
+        let hot = entry(100);
+        for (ms, anew) in [
+            (1, false),
+            (2, false),
+            (95_000, false),
+            (89_999, false),
+            (90_000, true),
+            (90_001, false),
+        ] {
+            assert_eq!(hit(&hot, ms), anew, "at {ms} ms");
+        }
+        // Three hits near the end are no crowd; and what lives for seconds is let go.
+        let cold = entry(100);
+        assert_eq!([95_000, 95_001, 95_002].map(|ms| hit(&cold, ms)), [false; 3]);
+        let brief = entry(9);
+        assert_eq!([1, 2, 3, 8_900].map(|ms| hit(&brief, ms)), [false; 4]);
+    }
 
     #[test]
     fn an_entry_does_not_grow_unnoticed() {

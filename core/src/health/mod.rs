@@ -289,7 +289,7 @@ impl Health {
             self.domains.answered(now);
             // An error must never make an endpoint look fast.
             let timed = match reply {
-                Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus => true,
+                Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus | Reply::Forgeable => true,
                 Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => false,
             };
             if timed && begun.purpose == Purpose::Client {

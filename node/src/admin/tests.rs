@@ -95,6 +95,7 @@ impl Node {
             acl: Acl::new(Vec::new()),
             cache_bytes: 1 << 20,
             max_stale_us: 3_600 * SEC,
+            ttl_bounds_s: (0, 604_800),
             in_flight: 16,
             tcp: TcpLimits {
                 connections: 16,
@@ -489,7 +490,7 @@ async fn providers_have_exactly_the_promised_keys() {
     let endpoint = |label: &str| {
         json!({
             "endpoint": label, "state": "unknown", "reason": "untried", "since_ms": 1_500, "place": "normal",
-            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "verdict": "none",
+            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "verdict": "none",
             "verdict_source": null, "verdict_by": null, "attribution": "none", "attribution_text": null, "claim": null,
         })
     };

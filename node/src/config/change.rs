@@ -25,11 +25,14 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         select: _,
         local_zones,
         mesh,
-        cache: CacheConfig {
-            size_bytes,
-            max_stale: _,
-            persist,
-        },
+        cache:
+            CacheConfig {
+                size_bytes,
+                min_ttl: _,
+                max_ttl: _,
+                max_stale: _,
+                persist,
+            },
         limits: _,
         log: Log { level: _, format },
     } = new;
@@ -124,7 +127,7 @@ mod tests {
         let mesh = "[mesh]\ncluster = \"a\"\n";
         let running = parse(mesh);
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
-                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
+                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmin-ttl = \"1s\"\nmax-ttl = \"1h\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
                     [mesh]\ncluster = \"b\"\nsite = \"x\"\nlisten = [\"/ip4/127.0.0.1/udp/1/quic-v1\"]\n\
                     peers = [\"/p2p/12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq\"]\ninfluence = \"none\"\n\
                     [log]\nlevel = \"debug\"\nformat = \"json\"\n";

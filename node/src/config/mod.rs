@@ -247,6 +247,10 @@ pub(crate) struct PeerConfig {
 pub(crate) struct CacheConfig {
     /// Most memory, bytes.
     pub(crate) size_bytes: u64,
+    /// Answers are kept at least so long, whole seconds; denials are not meant.
+    pub(crate) min_ttl: Duration,
+    /// Answers are kept at most so long, whole seconds.
+    pub(crate) max_ttl: Duration,
     /// How long after its expiry an answer may still be served when no provider gives a fresh one.
     pub(crate) max_stale: Duration,
     /// Whether and where answers survive a restart.
@@ -333,6 +337,10 @@ impl Default for CacheConfig {
         Self {
             // About 100,000 answers: more names than an office asks for in a day.
             size_bytes: 32 * 1024 * 1024,
+            // Whoever publishes a short time to live means it.
+            min_ttl: Duration::ZERO,
+            // RFC 8767 section 4.
+            max_ttl: Duration::from_secs(7 * 24 * 60 * 60),
             // RFC 8767 section 5 suggests one to three days.
             max_stale: Duration::from_secs(3 * 24 * 60 * 60),
             persist: Persist::default(),

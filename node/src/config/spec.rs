@@ -65,7 +65,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
-pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale", "persist"];
+pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -191,6 +191,8 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
         let CacheConfig {
             size_bytes,
+            min_ttl,
+            max_ttl,
             max_stale,
             persist,
         } = &mut spec.cache;
@@ -208,6 +210,14 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         let week = Duration::from_secs(7 * 24 * 60 * 60);
         reader.set(&table, "max-stale", max_stale, |r, item| {
             r.duration(item, Duration::ZERO..=week)
+        });
+        reader.set(&table, "max-ttl", max_ttl, |r, item| {
+            r.duration(item, Duration::from_secs(1)..=week)
+        });
+        // More than an hour would keep what moved long ago.
+        let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
+        reader.set(&table, "min-ttl", min_ttl, |r, item| {
+            r.duration(item, Duration::ZERO..=least_at_most)
         });
     }
     if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {

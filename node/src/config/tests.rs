@@ -147,7 +147,7 @@ level = \"loud\"
         detour.toml:22: provider[1].endpoints[0]: "udp://9.9.9.10:53" is provider[0].endpoints[0] (line 16) too
         detour.toml:22: provider[1].endpoints[1]: "udp://[::1]" is an address of listen.dns: queries would go round in circles
         detour.toml:25: cache.size: must be a string with a unit, such as "32MiB", not an integer
-        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, max-stale, persist here
+        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, min-ttl, max-ttl, max-stale, persist here
         detour.toml:29: log.level: must be one of "error", "warn", "info", "debug", "trace", not "loud""#]].assert_eq(&mistakes(text));
 }
 
@@ -366,7 +366,7 @@ fn values_reach_the_configuration() {
          [[provider]]\nname = \"c\"\nendpoints = [\"udp://192.0.2.3\"]\n\
          [listen]\ndns = [\"0.0.0.0:0\", \"0.0.0.0:0\"]\nadmin = \"off\"\nallow = [\"192.0.2.7\"]\n\
          [select]\nstrategy = \"shard\"\nmix-policies = true\nsource-ports = \"per-query\"\n\
-         [cache]\nsize = \"4GiB\"\nmax-stale = \"0s\"\n\
+         [cache]\nsize = \"4GiB\"\nmin-ttl = \"5m\"\nmax-ttl = \"6m\"\nmax-stale = \"0s\"\n\
          [limits]\nin-flight = 64\ntcp-connections = 1\ntcp-idle = \"1500ms\"\n\
          [log]\nlevel = \"trace\"\nformat = \"json\"\n"
     );
@@ -386,6 +386,10 @@ fn values_reach_the_configuration() {
     assert_eq!(
         (config.cache.size_bytes, config.cache.max_stale),
         (4 << 30, Duration::ZERO)
+    );
+    assert_eq!(
+        (config.cache.min_ttl, config.cache.max_ttl),
+        (Duration::from_secs(300), Duration::from_secs(360))
     );
     assert_eq!(config.limits.tcp_idle, Duration::from_millis(1500));
     assert_eq!(

@@ -2,11 +2,12 @@
 //!
 //! Connected sockets, so that the kernel drops what comes from elsewhere and reports ICMP errors; ports chosen by
 //! the kernel, up to 256 open at once, one of them at random per query, each retired after 100 queries or 10 s
-//! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20). What comes is accepted only
-//! by the walk of [`mod@crate::wire::accept`]; what is no answer is counted and waited past.
+//! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20) and a cookie, as far as the server
+//! knows them (`habits`). What comes is accepted only by the walk of [`mod@crate::wire::accept`]; what is no answer is
+//! counted and waited past, and what could have been forged is marked to be confirmed over a stream.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,17 +16,18 @@ use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::habits::{Defences, Worth};
 use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
 use super::{Attempt, SourcePorts};
 use crate::report::Report;
-use crate::wire::{Rejected, accept};
+use crate::wire::{Accepted, Mismatch, Rejected, accept};
 
 /// Sockets open for new queries: eight bits more for a forger to guess.
 const SOCKETS_MAX: usize = 256;
@@ -55,6 +57,8 @@ pub(super) struct UdpLine {
 struct Socket {
     number: u64,
     socket: UdpSocket,
+    /// The address it sends from.
+    local: IpAddr,
     opened: Time,
     /// No more queries.
     retired: AtomicBool,
@@ -144,6 +148,7 @@ impl UdpLine {
         let socket = connect(self.line.address)?;
         let socket = Arc::new(Socket {
             number: self.line.next_socket(),
+            local: socket.local_addr()?.ip(),
             socket,
             opened: self.line.clock.now(),
             retired: AtomicBool::new(for_one),
@@ -176,9 +181,7 @@ impl UdpLine {
                 .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
             return None;
         };
-        let mut query = Vec::with_capacity(300);
-        let case_bits = Some(rand::random());
-        let (question, edns_sent) = self.line.write_query(&attempt, id, case_bits, &mut query);
+        let written = Written::new(&self.line, socket, &attempt, id);
         let begun = Begun {
             id: attempt.id,
             at: self.line.clock.now(),
@@ -193,8 +196,10 @@ impl UdpLine {
         state.pending.push(Pending {
             key: id,
             id,
-            question: query.get(question).unwrap_or_default().into(),
-            edns_sent,
+            question: written.question,
+            edns_sent: written.edns_sent,
+            defences: written.defences,
+            has_new_cookie: false,
             mismatches: 0,
             garbage_told: false,
             writes: 1,
@@ -204,13 +209,7 @@ impl UdpLine {
         if let Some(pending) = state.pending.find(id) {
             self.line.begun(&pending.attempt, begun);
         }
-        // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
-        let sent = socket2::SockRef::from(&socket.socket).send(&query);
-        drop(state);
-        // An ICMP message for an earlier query surfaces here: it is about all of them.
-        if let Err(error) = sent {
-            note_error(&self.line, socket, &error);
-        }
+        write(&self.line, socket, state, &written.query);
         None
     }
 
@@ -218,6 +217,42 @@ impl UdpLine {
     fn refuse(&self, attempt: &Attempt, error: &io::Error) {
         let failure = failure_of(error).unwrap_or(Failure::Local);
         self.line.failed(attempt, self.line.unwritten(attempt), failure);
+    }
+}
+
+/// A query as it is sent, and what its answer is held against.
+struct Written {
+    query: Vec<u8>,
+    question: Box<[u8]>,
+    edns_sent: bool,
+    defences: Defences,
+}
+
+impl Written {
+    fn new(line: &Line, socket: &Socket, attempt: &Attempt, id: u16) -> Self {
+        let mut query = Vec::with_capacity(300);
+        let mut defences = line.habits.defences(socket.local, line.clock.now());
+        let (question, edns_sent) = line.write_query(attempt, id, &defences, &mut query);
+        if !edns_sent {
+            defences.cookie = None;
+        }
+        Self {
+            question: query.get(question).unwrap_or_default().into(),
+            query,
+            edns_sent,
+            defences,
+        }
+    }
+}
+
+/// Sends a query that is registered in `state`.
+fn write(line: &Line, socket: &Socket, state: MutexGuard<'_, State>, query: &[u8]) {
+    // Not by the runtime's readiness: a socket opened a moment ago is not known to be writable yet.
+    let sent = socket2::SockRef::from(&socket.socket).send(query);
+    drop(state);
+    // An ICMP message for an earlier query surfaces here: it is about all of them.
+    if let Err(error) = sent {
+        note_error(line, socket, &error);
     }
 }
 
@@ -318,20 +353,21 @@ fn note_error(line: &Line, socket: &Socket, error: &io::Error) {
 
 /// One datagram from the endpoint's address.
 fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
-    let now = line.clock.now();
     let mut state = socket.state.lock();
     let id = datagram.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    let mut has_case = true;
     let verdict = state
         .pending
         .find(id)
-        .map(|pending| accept(datagram, &pending.expected(true, false)));
-    match verdict {
-        Some(Ok(accepted)) => {
-            if let Some(pending) = state.pending.take(id) {
-                drop(state);
-                line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
+        .map(|pending| match accept(datagram, &pending.expected(true, false)) {
+            Err(Rejected::Mismatch(Mismatch::Case)) => {
+                has_case = false;
+                accept(datagram, &pending.expected(false, false))
             }
-        }
+            verdict => verdict,
+        });
+    match verdict {
+        Some(Ok(accepted)) => take(line, socket, state, (id, accepted), (has_case, datagram.len())),
         Some(Err(Rejected::Mismatch(_))) => note_mismatch(line, &mut state.pending, id),
         Some(Err(Rejected::Garbage(_))) => note_garbage(line, &mut state.pending),
         // An answer to a question that is pending, but under an id that is not: a forger's guess, or a fault.
@@ -355,6 +391,41 @@ fn handle(line: &Line, socket: &Socket, datagram: &[u8]) {
             }
         }
     }
+}
+
+/// An answer under a pending id, in every letter or (`has_case`) in all but their case, of so many octets.
+fn take(
+    line: &Line,
+    socket: &Socket,
+    mut state: MutexGuard<'_, State>,
+    (id, mut accepted): (u16, Accepted),
+    form: (bool, usize),
+) {
+    let now = line.clock.now();
+    let Some(pending) = state.pending.find(id) else {
+        return;
+    };
+    let worth = line.habits.judge(&pending.defences, &mut accepted, form, now);
+    if worth == Worth::Mismatch {
+        return note_mismatch(line, &mut state.pending, id);
+    }
+    let Some(mut pending) = state.pending.take(id) else {
+        return;
+    };
+    if worth == Worth::AnotherCookie
+        && !pending.has_new_cookie
+        && let Some(id) = state.pending.free_id()
+    {
+        line.note_heard(now);
+        let written = Written::new(line, socket, &pending.attempt, id);
+        (pending.key, pending.id, pending.has_new_cookie) = (id, id, true);
+        pending.question = written.question;
+        pending.defences = written.defences;
+        state.pending.push(pending);
+        return write(line, socket, state, &written.query);
+    }
+    drop(state);
+    line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
 }
 
 /// A well-formed answer to something else: a stream has to settle it.

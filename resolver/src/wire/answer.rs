@@ -2,7 +2,8 @@
 //!
 //! Header (id 0), question and every counted record up to OPT stand as they came; order, case, rdata and compression
 //! pointers are untouched because nothing moves, only a tail is cut. Ours are the flags (QR, TC, and AD if the path
-//! was encrypted; AA only where this node is the authority itself) and the TTLs:
+//! was encrypted; AA only where this node is the authority itself), the random case of the question where an owner
+//! repeats it letter by letter (no client asked for that, so it becomes lower case), and the TTLs:
 //!
 //! * a TTL with its top bit set is 0 (RFC 2181 8), none is above 7 days (RFC 8767 4);
 //! * all records of an RRset get its lowest TTL (RFC 2181 5.2), signatures by the type they cover;
@@ -10,13 +11,14 @@
 //!   no lifetime at all.
 
 use super::code::{class, rtype};
+use super::edns::Ede;
 use super::header::{AA, AD, HEADER_BYTES, Header};
 use super::record::{Record, Records, Section};
-use super::{put_u32, u16_at};
+use super::{put_u32, u16_at, u32_at};
 use std::net::IpAddr;
 
 /// The longest any record is kept: 7 days, as RFC 8767 4 recommends.
-const TTL_S_MAX: u32 = 604_800;
+pub const TTL_S_MAX: u32 = 604_800;
 
 /// The longest a denial is kept (RFC 2308 5: "one to three hours"): a name that comes into being is seen within it.
 pub(super) const NEGATIVE_TTL_S_MAX: u32 = 3_600;
@@ -40,7 +42,8 @@ pub enum Kind {
 /// A provider's answer as it is cached and replied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    pub(super) wire: Box<[u8]>,
+    /// The packet, and behind it what is kept of the provider's extended error.
+    octets: Box<[u8]>,
     /// Where TTLs stand in `wire`, ascending.
     pub(super) ttl_offsets: Box<[u16]>,
     pub(super) question_end: u16,
@@ -48,31 +51,77 @@ pub struct Answer {
     pub(super) additional_at: u16,
     rcode: u16,
     kind: Kind,
+    /// Octets of the extended error; 0: there was none.
+    ede_bytes: u8,
     ttl_s: Option<u32>,
 }
 
 impl Answer {
     /// The packet: id 0, flags QR, TC, AD and rcode, question, records, no OPT. Given to [`super::accept()`] again,
     /// with id 0 and the question of this packet, it comes out the same: that is how a stored packet is read back.
-    /// Only what OPT said is lost: extended errors and the upper bits of the rcode.
+    /// Only what OPT said is lost: the extended error and the upper bits of the rcode.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
-        &self.wire
+        let end = self.octets.len().saturating_sub(usize::from(self.ede_bytes));
+        self.octets.get(..end).unwrap_or_default()
+    }
+
+    /// The extended error that the provider explained it by: the first one, its text short and clean.
+    #[must_use]
+    pub fn ede(&self) -> Option<Ede<'_>> {
+        let kept = self.octets.get(self.wire().len()..)?;
+        let (code, text) = kept.split_first_chunk()?;
+        Some(Ede {
+            code: u16::from_be_bytes(*code),
+            text: std::str::from_utf8(text).unwrap_or_default(),
+        })
     }
 
     /// The same as the authority's own answer (AA): for names that are answered here, never for a provider's.
     #[must_use]
     pub(crate) fn into_authoritative(mut self) -> Self {
-        if let Some(flags) = self.wire.get_mut(2..).and_then(<[u8]>::first_chunk_mut) {
+        if let Some(flags) = self.octets.get_mut(2..).and_then(<[u8]>::first_chunk_mut) {
             *flags = (u16::from_be_bytes(*flags) | AA).to_be_bytes();
         }
+        self
+    }
+
+    /// The same with no time to live: to be told once, and kept by nobody.
+    #[must_use]
+    pub(crate) fn into_unkeepable(mut self) -> Self {
+        for at in &self.ttl_offsets {
+            put_u32(&mut self.octets, usize::from(*at), 0);
+        }
+        self.ttl_s = self.ttl_s.map(|_| 0);
+        self
+    }
+
+    /// The same with no TTL above `max_s` seconds, and, if it holds records of the type asked for, none below `min_s`.
+    /// What may not be kept stays so.
+    #[must_use]
+    pub(crate) fn within(mut self, min_s: u32, max_s: u32) -> Self {
+        let Some(lowest_s) = self.ttl_s else {
+            return self;
+        };
+        // A denial is never kept for longer than its zone says (RFC 2308 section 5).
+        let min_s = if self.kind == Kind::Positive {
+            min_s.min(max_s)
+        } else {
+            0
+        };
+        for at in &self.ttl_offsets {
+            let at = usize::from(*at);
+            let ttl_s = u32_at(&self.octets, at).unwrap_or(0).clamp(min_s, max_s);
+            put_u32(&mut self.octets, at, ttl_s);
+        }
+        self.ttl_s = Some(lowest_s.clamp(min_s, max_s));
         self
     }
 
     /// The question's bytes in the case it was sent.
     #[must_use]
     pub fn question(&self) -> &[u8] {
-        self.wire
+        self.octets
             .get(HEADER_BYTES..usize::from(self.question_end))
             .unwrap_or_default()
     }
@@ -99,19 +148,19 @@ impl Answer {
     /// Whether the provider vouched for it (AD) over an encrypted path.
     #[must_use]
     pub fn is_authentic(&self) -> bool {
-        u16_at(&self.wire, 2).is_some_and(|flags| flags & AD != 0)
+        u16_at(&self.octets, 2).is_some_and(|flags| flags & AD != 0)
     }
 
     /// The memory it takes, for a cache that weighs.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + self.wire.len() + size_of_val::<[u16]>(&self.ttl_offsets)
+        size_of::<Self>() + self.octets.len() + size_of_val::<[u16]>(&self.ttl_offsets)
     }
 
     /// The records kept, OPT not among them.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let counts = Header::read(&self.wire).map_or([0; 3], |header| header.record_counts);
-        Records::new(&self.wire, usize::from(self.question_end), counts).map_while(Result::ok)
+        let counts = Header::read(self.wire()).map_or([0; 3], |header| header.record_counts);
+        Records::new(self.wire(), usize::from(self.question_end), counts).map_while(Result::ok)
     }
 
     /// The addresses (A, AAAA) of the answer section.
@@ -156,10 +205,14 @@ pub(super) struct Draft<'a> {
     pub(super) additional_at: usize,
     /// The records in order.
     pub(super) kept: Vec<Kept>,
+    /// Where owners repeat the random case of our question, each as long as the question's name.
+    pub(super) echoes: Vec<usize>,
     /// The whole response code.
     pub(super) rcode: u16,
     /// What the answer says.
     pub(super) kind: Kind,
+    /// What is kept of the extended error.
+    pub(super) ede: Option<Vec<u8>>,
     /// min(SOA TTL, MINIMUM, 1 hour), when there is a SOA in the authority section.
     pub(super) negative_ttl_s: Option<u32>,
 }
@@ -170,6 +223,13 @@ impl Draft<'_> {
         let mut wire = Vec::with_capacity(HEADER_BYTES + self.body.len());
         wire.extend_from_slice(&self.header.to_bytes());
         wire.extend_from_slice(self.body);
+        let name_bytes = self.question_end.saturating_sub(HEADER_BYTES + 4);
+        for at in &self.echoes {
+            if let Some(name) = wire.get_mut(*at..*at + name_bytes) {
+                // Length octets are below any letter.
+                name.make_ascii_lowercase();
+            }
+        }
         let ttl_offsets = self
             .kept
             .iter()
@@ -180,7 +240,10 @@ impl Draft<'_> {
             (Kind::Denial { .. } | Kind::Positive | Kind::Failure | Kind::Truncated, _) => TTL_S_MAX,
         };
         let lowest_s = settle_ttls(&mut self.kept, cap_s, &mut wire);
+        let ede = self.ede.unwrap_or_default();
+        wire.extend_from_slice(&ede);
         Some(Answer {
+            ede_bytes: u8::try_from(ede.len()).ok()?,
             ttl_offsets,
             question_end: u16::try_from(self.question_end).ok()?,
             additional_at: u16::try_from(self.additional_at).ok()?,
@@ -190,7 +253,7 @@ impl Draft<'_> {
                 Kind::Positive | Kind::Denial { soa: true } => Some(lowest_s),
                 Kind::Denial { soa: false } | Kind::Failure | Kind::Truncated => None,
             },
-            wire: wire.into_boxed_slice(),
+            octets: wire.into_boxed_slice(),
         })
     }
 }
