@@ -44,5 +44,6 @@ step "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step "build" cargo build --workspace --all-targets --locked
 step "start" starts
+step "demo" target/debug/detour demo --quick
 step "tests" cargo test --workspace --locked
 echo "== all: $((SECONDS - started)) s"

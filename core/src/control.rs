@@ -11,26 +11,30 @@ mod configuration;
 mod learned;
 mod network;
 mod paths;
+mod probes;
 pub mod start;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::claims::Peers;
 pub use self::learned::{Memory, Remembered};
 use self::paths::Paths;
+use self::probes::Reference;
 use self::start::Start;
-use crate::Encryption;
-use crate::dice::{Dice, Purpose as DicePurpose};
+use self::table::Ingredients;
+use crate::dice::Dice;
 use crate::health::domains::DomainKey;
-use crate::health::probe::NOTHING_UP_INTERVAL_US;
 use crate::health::state::State;
 use crate::health::{Begun, Finish, Health, Purpose};
-use crate::outcome::{Cause, Rcode, Reply};
-use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
+use crate::outcome::{Cause, Rcode};
+use crate::routes::{PlaceWhy, Routes, Settings};
 use crate::time::{MS, SEC, Time};
-use crate::topology::{Endpoint, EndpointId, OperatorId, Path, Topology};
+use crate::topology::{EndpointId, OperatorId, Path, Topology};
+use crate::verdict::Claim;
 
 /// Without a client's question for this long nothing is probed.
 pub const CLIENTS_WITHIN_US: u64 = 60 * SEC;
@@ -40,12 +44,8 @@ const RESUME_GAP_US: u64 = 2 * SEC;
 const AVOID_REFRESH_US: u64 = 59 * SEC;
 /// How often mere latencies are published.
 const REFRESH_US: u64 = 200 * MS;
-/// How long another operator's answer to the probe question stays a reference.
-const REFERENCE_US: u64 = 60 * SEC;
-/// A probe without any word from the shell is forgotten after this long.
-const PROBE_LOST_US: u64 = 3 * SEC;
-/// Probes under way at once; more wait for their schedule's next turn.
-const PROBES_MAX: usize = 256;
+/// A timer this late means that this machine, or this process, stood still: what it saw meanwhile may be its own doing.
+const STALL_US: u64 = 250 * MS;
 /// Probes carry numbers from here, so that they never meet a client attempt's.
 const PROBE_IDS: u64 = 1 << 63;
 
@@ -60,6 +60,22 @@ pub enum ProbeWhy {
     Standby,
     /// The node starts, or was given this endpoint: who answers?
     Start,
+    /// A peer says that it fails: does it?
+    Claim,
+}
+
+impl ProbeWhy {
+    /// The word for log and metric.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Reference => "reference",
+            Self::Standby => "standby",
+            Self::Start => "start",
+            Self::Claim => "claim",
+        }
+    }
 }
 
 /// What the shell has to do.
@@ -104,6 +120,20 @@ pub enum Event {
         from: PlaceWhy,
         /// Why it stands where it stands.
         to: PlaceWhy,
+    },
+    /// A peer says that an endpoint fails: an own probe is sent, and its place may have moved.
+    Claimed {
+        /// Which.
+        endpoint: EndpointId,
+        /// What is said, and by whom.
+        claim: Claim,
+    },
+    /// Own evidence has decided on what a peer said: [`crate::verdict::ClaimState`] says how.
+    ClaimDecided {
+        /// Which.
+        endpoint: EndpointId,
+        /// What was said, by whom, and what became of it.
+        claim: Claim,
     },
     /// Nothing answers on this path: it is this machine's own.
     UplinkSuspect(Path),
@@ -163,15 +193,10 @@ pub struct Control {
     settled: Time,
     /// The first look at providers.
     start: Start,
-}
-
-/// How an operator answered the probe question lately.
-#[derive(Debug, Clone, Copy, Default)]
-struct Reference {
-    /// Last good answer.
-    good: Option<Time>,
-    /// Last bad rcode.
-    bad: Option<Time>,
+    /// What peers say, and what is said to them.
+    peers: Peers,
+    /// When a timer was last found to be late by a quarter of a second.
+    stalled: Option<Time>,
 }
 
 impl Control {
@@ -180,13 +205,23 @@ impl Control {
     pub fn new(topology: Arc<Topology>, settings: Settings, now: Time, seed: u64) -> Self {
         let health: Vec<Health> = topology.endpoints.iter().map(|_| Health::new(now)).collect();
         let dice = Dice::new(seed);
-        let routes = build(&topology, settings, dice, &health, &Paths::default(), 0, (now, now));
+        let (paths, peers) = (Paths::default(), Peers::default());
+        let ingredients = Ingredients {
+            topology: &topology,
+            settings,
+            dice,
+            health: &health,
+            paths: &paths,
+            peers: &peers,
+            settled: now,
+        };
+        let routes = ingredients.build(0, now);
         Self {
             topology,
             settings,
             dice,
             health,
-            paths: Paths::default(),
+            paths,
             references: BTreeMap::new(),
             probes: BTreeMap::new(),
             next_probe: PROBE_IDS,
@@ -200,6 +235,8 @@ impl Control {
             was_idle: true,
             settled: now,
             start: Start::default(),
+            peers,
+            stalled: None,
         }
     }
 
@@ -231,7 +268,7 @@ impl Control {
             }
             (good, bad_rcode) = match begun.purpose {
                 Purpose::Client | Purpose::Backup => (reply.is_good(), None),
-                Purpose::Probe => self.judge_probe(endpoint, operator, reply, now),
+                Purpose::Probe => self.judge_probe(endpoint, operator, begun, reply, now),
             };
         }
         if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
@@ -240,6 +277,14 @@ impl Control {
                 health.fail_by_rcode(begun, Cause::of_rcode(rcode), now);
             }
             self.stale_stats = true;
+        }
+        if begun.purpose == Purpose::Probe {
+            self.claim_probe_ended(endpoint, begun, finish, bad_rcode.is_some(), now);
+            if let Finish::Answered { reply, .. } = finish
+                && reply.is_good()
+            {
+                self.file_unjudged(operator, now);
+            }
         }
         self.settle_if_needed(endpoint, now);
     }
@@ -290,37 +335,6 @@ impl Control {
         Some((path, self.topology.provider_of(endpoint)?.operator))
     }
 
-    /// What a probe's answer says: success, or a bad rcode that another operator's good answer proves wrong.
-    ///
-    /// Whoever answers at all is alive, which settles a doubt about the path. A doubt about rcodes is settled only
-    /// by a good answer, unless nobody answers the probe question well: then it proves nothing.
-    fn judge_probe(
-        &mut self,
-        endpoint: EndpointId,
-        operator: OperatorId,
-        reply: Reply,
-        now: Time,
-    ) -> (bool, Option<Rcode>) {
-        let Reply::Failed(rcode) = reply else {
-            if reply.is_good() {
-                self.references.entry(operator).or_default().good = Some(now);
-            }
-            return (true, None);
-        };
-        self.references.entry(operator).or_default().bad = Some(now);
-        let recent = |at: Option<Time>| at.is_some_and(|at| now.since(at) < REFERENCE_US);
-        let others = || self.references.iter().filter(|(other, _)| **other != operator);
-        if others().any(|(_, reference)| recent(reference.good)) {
-            return (false, Some(rcode));
-        }
-        let by_rcode = self
-            .health
-            .get(usize::from(endpoint.0))
-            .and_then(Health::doubt)
-            .is_some_and(|doubt| doubt.cause.is_rcode());
-        (!by_rcode || others().any(|(_, reference)| recent(reference.bad)), None)
-    }
-
     /// The first answer after nobody answered: older failures of the others were the uplink's.
     fn uplink_returned(&mut self, path: Path, by: EndpointId, begun: Time, was_suspect: bool, now: Time) {
         if was_suspect {
@@ -349,7 +363,7 @@ impl Control {
         });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         let woken = self.was_idle && self.has_clients(now);
-        if changed || refresh || woken || self.any_trouble {
+        if changed || refresh || woken || self.any_trouble || self.peers.is_open(endpoint) {
             self.settle(now);
         }
     }
@@ -361,7 +375,9 @@ impl Control {
         }
         let uplink = self.judge_uplink(now);
         self.condemn(now);
-        let changed = self.take_changes(now) || uplink || self.has_moved(now);
+        let changed = self.take_changes(now) || uplink;
+        self.judge_claims(now);
+        let changed = changed || self.has_moved(now);
         self.was_idle = !self.has_clients(now);
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         if changed || refresh {
@@ -370,20 +386,34 @@ impl Control {
         self.send_probes(now);
         self.probe_choices(now);
         self.probes.retain(|_, until| *until > now);
+        self.tell_peers();
     }
 
-    /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, an endpoint
-    /// is strained. That it no longer is may wait for the next table.
+    /// Whether the table changes though no state did: a route was lost, loss lasted, a sibling answered, a peer said
+    /// something, an endpoint is strained. That it no longer is may wait for the next table.
     fn has_moved(&self, now: Time) -> bool {
-        let cleartext = self.is_cleartext_allowed(now);
-        self.health
-            .iter()
-            .zip(&self.topology.endpoints)
-            .zip(&self.routes.endpoints)
-            .any(|((own, endpoint), route)| {
-                place(&self.topology, &self.health, own, endpoint, cleartext) != route.why
-                    || (!route.strained && own.is_strained())
-            })
+        let ingredients = self.ingredients();
+        let grounds = ingredients.grounds(now);
+        let routes = self.topology.endpoint_ids().zip(&self.routes.endpoints);
+        routes.zip(&self.health).any(|((id, route), own)| {
+            grounds.why(id, self.peers.reported()) != route.why
+                || self.peers.is_hinted(id) != route.hinted
+                || self.peers.said(id) != self.routes.said(id)
+                || (!route.strained && own.is_strained())
+        })
+    }
+
+    /// What the table is made of.
+    fn ingredients(&self) -> Ingredients<'_> {
+        Ingredients {
+            topology: &self.topology,
+            settings: self.settings,
+            dice: self.dice,
+            health: &self.health,
+            paths: &self.paths,
+            peers: &self.peers,
+            settled: self.settled,
+        }
     }
 
     /// From when on queries may travel in the clear, as things stand.
@@ -438,6 +468,7 @@ impl Control {
         for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
             while let Some(change) = health.poll_change() {
                 any = true;
+                self.peers.touch(id);
                 if change.to == State::Suspect {
                     doubted.push(id);
                 }
@@ -449,7 +480,11 @@ impl Control {
                 }));
             }
         }
+        let clients = self.has_clients(now);
         for id in doubted {
+            if !clients && !self.peers.is_checking(id, now) {
+                continue;
+            }
             let siblings = self
                 .topology
                 .provider_of(id)
@@ -468,98 +503,10 @@ impl Control {
         any
     }
 
-    /// Sends the probes that are due, if anybody is there to profit.
-    fn send_probes(&mut self, now: Time) {
-        if !self.has_clients(now) {
-            return;
-        }
-        let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
-        for id in ids {
-            let Some(health) = self.health.get_mut(usize::from(id.0)) else {
-                continue;
-            };
-            if self.routes.nothing_up {
-                health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
-            }
-            if health.probes.due().is_none_or(|at| at > now) {
-                continue;
-            }
-            let jitter = self
-                .dice
-                .below(250, DicePurpose::ProbeJitter, now.as_micros(), u64::from(id.0));
-            health.probes.sent(now, jitter);
-            self.probe(id, ProbeWhy::Schedule, now);
-            self.probe_reference(id, now);
-        }
-    }
-
-    /// Asks another operator on the same path, if none is known to have answered since this endpoint's trouble
-    /// began, or if none is known to answer the probe question.
-    fn probe_reference(&mut self, suspect: EndpointId, now: Time) {
-        let Some((path, operator)) = self.path_and_operator(suspect) else {
-            return;
-        };
-        let Some(doubt) = self
-            .health
-            .get(usize::from(suspect.0))
-            .filter(|health| health.state() == State::Suspect)
-            .and_then(Health::doubt)
-        else {
-            return;
-        };
-        let answered = self.paths.other_answered(path, operator, doubt.since);
-        let known = !doubt.cause.is_rcode()
-            || self.references.iter().any(|(other, reference)| {
-                *other != operator && reference.good.is_some_and(|at| now.since(at) < REFERENCE_US)
-            });
-        if answered && known {
-            return;
-        }
-        let best = self
-            .topology
-            .endpoint_ids()
-            .zip(&self.topology.endpoints)
-            .filter(|(_, endpoint)| endpoint.path() == path)
-            .filter(|(_, endpoint)| {
-                self.topology
-                    .provider(endpoint.provider)
-                    .is_some_and(|p| p.operator != operator)
-            })
-            .filter_map(|(id, _)| {
-                let route = self.routes.endpoint(id).filter(|route| route.why.may_be_asked())?;
-                Some((route.why, route.timing.p50_us.unwrap_or(u64::MAX), id))
-            })
-            .min();
-        if let Some((_, _, id)) = best {
-            self.probe(id, ProbeWhy::Reference, now);
-        }
-    }
-
-    /// Has an endpoint probed.
-    fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) {
-        let is_clear = |own: &Endpoint| !own.transport.is_encrypted();
-        let barred = self.topology.endpoint(endpoint).is_some_and(is_clear) && !self.is_cleartext_allowed(now);
-        if barred || self.probes.len() >= PROBES_MAX || !self.has_clients(now) {
-            return;
-        }
-        let id = self.next_probe;
-        self.next_probe = self.next_probe.wrapping_add(1) | PROBE_IDS;
-        self.probes.insert(id, now.plus(PROBE_LOST_US));
-        self.outputs.push_back(Output::Probe { id, endpoint, why });
-    }
-
     /// Builds the table anew and says what it changed.
     fn rebuild(&mut self, now: Time) {
         let version = self.routes.version.saturating_add(1);
-        let routes = build(
-            &self.topology,
-            self.settings,
-            self.dice,
-            &self.health,
-            &self.paths,
-            version,
-            (now, self.settled),
-        );
+        let routes = self.ingredients().build(version, now);
         for (id, (old, new)) in self
             .topology
             .endpoint_ids()
@@ -614,12 +561,16 @@ impl Control {
         }
         let clients = self.has_clients(now);
         let cleartext = self.cleartext_from().filter(|from| *from > now);
-        let mut next: Option<(Time, &'static str)> = self.paths.next_due();
+        let mut next: Option<(Time, &'static str)> = [self.paths.next_due(), self.peers.next_due()]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(from) = cleartext {
             next = Some(next.map_or((from, "cleartext"), |n| n.min((from, "cleartext"))));
         }
-        for health in &mut self.health {
-            let probe = health.probes.due().filter(|_| clients).map(|at| (at, "probe"));
+        for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
+            let is_sent = clients || self.peers.is_checking(id, now);
+            let probe = health.probes.due().filter(|_| is_sent).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {
                 next = Some(next.map_or(due, |n| n.min(due)));
             }
@@ -638,102 +589,5 @@ impl Control {
     #[must_use]
     pub fn health(&self, endpoint: EndpointId) -> Option<&Health> {
         self.health.get(usize::from(endpoint.0))
-    }
-}
-
-/// Health and configuration, boiled down to a table.
-fn build(
-    topology: &Arc<Topology>,
-    settings: Settings,
-    dice: Dice,
-    health: &[Health],
-    paths: &Paths,
-    version: u64,
-    (now, settled): (Time, Time),
-) -> Routes {
-    let cleartext = cleartext::allowed_from(settings.encryption, topology, health, settled);
-    let cleartext = cleartext.is_some_and(|from| from <= now);
-    let endpoints: Vec<EndpointRoute> = health
-        .iter()
-        .zip(&topology.endpoints)
-        .map(|(own, endpoint)| EndpointRoute {
-            state: own.state(),
-            cause: own.cause(),
-            since: own.since(),
-            why: place(topology, health, own, endpoint, cleartext),
-            timing: own.latencies().timing(),
-            ok_permille: own.ok_permille(),
-            strained: own.is_strained(),
-        })
-        .collect();
-    // What is not asked yet for want of encryption is still a hope, unless it never may be.
-    let hope = settings.encryption != Encryption::Require;
-    let is_usable = |own: &Health, why: PlaceWhy| {
-        let may_be_asked = why.may_be_asked() || (hope && why == PlaceWhy::Cleartext);
-        may_be_asked && own.state().is_usable()
-    };
-    let nothing_up = !health
-        .iter()
-        .zip(&endpoints)
-        .any(|(own, route)| is_usable(own, route.why));
-    let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
-    for (id, own) in topology.endpoint_ids().zip(health) {
-        for (domain, until) in own.domains().avoided(now) {
-            avoided.push((domain, id, until));
-        }
-    }
-    avoided.sort_unstable();
-    let choices = Routes::choose(topology, &endpoints);
-    Routes {
-        version,
-        warm: Routes::choose_warm(topology, &choices),
-        choices,
-        topology: Arc::clone(topology),
-        settings,
-        dice,
-        endpoints,
-        nothing_up,
-        in_the_clear: cleartext && cleartext::is_withheld(settings.encryption, topology),
-        uplink_suspect: paths.suspect().collect(),
-        avoided,
-    }
-}
-
-/// Where an endpoint stands and why.
-fn place(topology: &Topology, health: &[Health], own: &Health, endpoint: &Endpoint, cleartext: bool) -> PlaceWhy {
-    let provider = endpoint.provider;
-    if own.has_no_route() {
-        return PlaceWhy::NoRoute;
-    }
-    if !cleartext && !endpoint.transport.is_encrypted() {
-        return PlaceWhy::Cleartext;
-    }
-    match own.state() {
-        State::Down => return PlaceWhy::Down,
-        State::Suspect if own.loss_lasts() => return PlaceWhy::Loss,
-        State::Suspect => return PlaceWhy::Suspect,
-        State::Unknown | State::Up | State::Probation => {}
-    }
-    // One endpoint in trouble makes its siblings doubtful, until one of them answers a question asked since.
-    let trouble = topology
-        .provider(provider)
-        .into_iter()
-        .flat_map(|p| &p.endpoints)
-        .filter_map(|id| health.get(usize::from(id.0)))
-        .filter(|sibling| !sibling.state().is_usable())
-        .filter_map(|sibling| sibling.doubt().map(|doubt| doubt.since))
-        .min();
-    let proven = topology
-        .provider(provider)
-        .into_iter()
-        .flat_map(|p| &p.endpoints)
-        .filter_map(|id| health.get(usize::from(id.0)))
-        .filter(|sibling| sibling.state().is_usable())
-        .filter_map(Health::last_success)
-        .max();
-    match trouble {
-        Some(since) if proven.is_none_or(|success| success <= since) => PlaceWhy::Sibling,
-        Some(_) | None if own.state() == State::Probation => PlaceWhy::Ramp,
-        Some(_) | None => PlaceWhy::Healthy,
     }
 }

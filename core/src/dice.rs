@@ -20,6 +20,8 @@ pub enum Purpose {
     ProbeJitter,
     /// Which provider a registrable domain belongs to.
     Shard,
+    /// The mesh: jitter, and whom to pull from.
+    Mesh,
 }
 
 /// A source of numbers for one node.
@@ -47,6 +49,7 @@ impl Dice {
             Purpose::Backup => 5,
             Purpose::ProbeJitter => 6,
             Purpose::Shard => 7,
+            Purpose::Mesh => 32,
         };
         mix(mix(mix(self.seed ^ purpose).wrapping_add(query)).wrapping_add(item))
     }

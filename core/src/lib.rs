@@ -35,6 +35,7 @@ mod testing;
 pub mod time;
 pub mod topology;
 pub mod usage;
+pub mod verdict;
 
 pub use time::{Clock, Time};
 pub use topology::{

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::health::Purpose;
-use crate::health::latency::OVERDUE_US_MAX;
+use crate::health::latency::{OVERDUE_US_MAX, OVERDUE_US_MIN};
 use crate::outcome::{Failure, Rcode, Reply, Signal};
 use crate::plan::{Plan, STEPS_MAX, Step};
 use crate::routes::{Place, PlaceWhy, Routes};
@@ -37,7 +37,7 @@ const SLOTS_MAX: usize = STEPS_MAX * 2;
 pub enum Via {
     /// By its own transport.
     Own,
-    /// Over TCP beside a UDP endpoint: after TC, or to settle a mismatch.
+    /// Over TCP beside a UDP endpoint: after TC, to settle a mismatch, or to confirm what could have been forged.
     Stream,
     /// By its own transport, without EDNS.
     NoEdns,
@@ -64,13 +64,15 @@ pub enum Why {
     Truncated,
     /// A wrong answer came: ask over a stream.
     Mismatch,
+    /// The answer could have been forged: ask over a stream.
+    Forgeable,
     /// The endpoint does not speak EDNS.
     WithoutEdns,
 }
 
 impl Why {
     /// All, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::First,
         Self::Pair,
         Self::Hedge,
@@ -80,6 +82,7 @@ impl Why {
         Self::Validate,
         Self::Truncated,
         Self::Mismatch,
+        Self::Forgeable,
         Self::WithoutEdns,
     ];
 
@@ -95,6 +98,7 @@ impl Why {
             | Self::Validate
             | Self::Truncated
             | Self::Mismatch
+            | Self::Forgeable
             | Self::WithoutEdns => Purpose::Backup,
         }
     }
@@ -112,6 +116,7 @@ impl Why {
             Self::Validate => "validate",
             Self::Truncated => "truncated",
             Self::Mismatch => "mismatch",
+            Self::Forgeable => "forgeable",
             Self::WithoutEdns => "without-edns",
         }
     }
@@ -369,6 +374,7 @@ impl Lookup {
             }
             Reply::NoEdns => self.again(slot, Via::NoEdns, Why::WithoutEdns, now, view),
             Reply::Truncated => self.again(slot, Via::Stream, Why::Truncated, now, view),
+            Reply::Forgeable => self.again(slot, Via::Stream, Why::Forgeable, now, view),
             Reply::Failed(_) => self.begin_next_once(slot, Why::Retry, now, view),
         }
     }
@@ -432,15 +438,16 @@ impl Lookup {
             if attempt.standing != Standing::Waiting || attempt.backed {
                 continue;
             }
-            let strained = view
-                .routes
-                .endpoint(attempt.endpoint)
-                .is_some_and(|route| route.strained);
+            let route = view.routes.endpoint(attempt.endpoint);
+            let strained = route.is_some_and(|route| route.strained);
+            let hinted = route.is_some_and(|route| route.hinted) && attempt.via != Via::Stream;
             if is_suspect(view.routes, attempt.endpoint) {
                 self.begin_next_once(slot, Why::HedgeSuspect, now, view);
             } else if strained && attempt.begun.plus(ALIVE_HEDGE_US) <= now {
                 // The budget refused it when the endpoint looked healthy.
                 self.hedge(slot, attempt, now, view);
+            } else if hinted && let Some(attempt) = self.attempts.get_mut(slot) {
+                attempt.overdue = attempt.overdue.min(attempt.begun.plus(OVERDUE_US_MIN).max(now));
             }
         }
         self.conclude(now, view);
@@ -459,8 +466,11 @@ impl Lookup {
         let patient = attempt.begun.plus(ALIVE_HEDGE_US);
         let route = view.routes.endpoint(attempt.endpoint);
         let overdue_us = route.map_or(0, |route| route.timing.overdue_us);
-        let urgent = silent || route.is_some_and(|route| route.strained);
-        if !silent && overdue_us >= OVERDUE_US_MAX && now < patient {
+        // What peers say makes it early, and does not open the reserve.
+        let usual = attempt.begun.plus(overdue_us);
+        let early = now < usual && route.is_some_and(|route| route.hinted);
+        let urgent = (silent && !early) || route.is_some_and(|route| route.strained);
+        if !silent && !early && overdue_us >= OVERDUE_US_MAX && now < patient {
             if let Some(attempt) = self.attempts.get_mut(slot) {
                 attempt.overdue = patient;
             }
@@ -469,8 +479,8 @@ impl Lookup {
         if view.usage.budget.take(urgent, now) {
             self.begin_next_once(slot, Why::Hedge, now, view);
         } else if let Some(attempt) = self.attempts.get_mut(slot) {
-            // Asked again when the attempt counts as failed.
-            attempt.overdue = attempt.timeout;
+            // Asked again when it is late by itself, or counts as failed.
+            attempt.overdue = if early { usual } else { attempt.timeout };
         }
     }
 
@@ -561,13 +571,19 @@ impl Lookup {
         if slot >= SLOTS_MAX || is_barred(view.routes, endpoint) {
             return None;
         }
-        let timing = view.routes.endpoint(endpoint)?.timing;
+        let route = view.routes.endpoint(endpoint)?;
+        let timing = route.timing;
         // A stream beside UDP connects first; the datagrams' times say nothing about it.
         let (overdue_us, timeout_us) = match via {
             // The handshake is no answer's latency, but no reason to hedge later than is good for the client, either.
             Via::Own | Via::NoEdns => {
                 let connect_us = view.heard.connect_us(endpoint);
-                let overdue_us = timing.overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
+                let overdue_us = if route.hinted {
+                    OVERDUE_US_MIN
+                } else {
+                    timing.overdue_us
+                };
+                let overdue_us = overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
                 (overdue_us, timing.timeout_us)
             }
             Via::Stream => (OVERDUE_US_MAX, STREAM_TIMEOUT_US),
@@ -627,8 +643,8 @@ impl Lookup {
         if self.done {
             return;
         }
-        // With an rcode in hand and nobody left to ask, an attempt past its time is not waited for.
-        let settled = self.is_settled_by_rcode();
+        // With that in hand and nobody left to ask, an attempt past its time is not waited for.
+        let settled = self.is_settled();
         let waiting = self
             .attempts
             .iter()
@@ -654,7 +670,9 @@ impl Lookup {
                 .iter()
                 .position(|attempt| matches!(attempt.standing, Standing::Answered(reply) if wanted(reply)))
         };
-        let done = if let Some(slot) = answered(&|reply| reply == Reply::Bogus) {
+        // What could be confirmed nowhere is the last resort: in a network that lets no stream through the name would not
+        // resolve at all, and who is off the path cannot stop streams.
+        let done = if let Some(slot) = answered(&|reply| matches!(reply, Reply::Bogus | Reply::Forgeable)) {
             Done::Answer(slot)
         } else if let Some(slot) = answered(&|reply| reply == Reply::Failed(Rcode::SERVFAIL))
             .or_else(|| answered(&|reply| matches!(reply, Reply::Failed(_) | Reply::NoEdns)))
@@ -668,13 +686,14 @@ impl Lookup {
         self.finish(done);
     }
 
-    /// Whether a provider's rcode is the answer unless an attempt under way brings a better one.
-    fn is_settled_by_rcode(&self) -> bool {
+    /// Whether a provider's rcode, or what could be confirmed nowhere, is the answer unless an attempt under way brings a
+    /// better one.
+    fn is_settled(&self) -> bool {
         self.used >= self.plan.steps.len()
             && self.attempts.iter().any(|attempt| {
                 matches!(
                     attempt.standing,
-                    Standing::Answered(Reply::Failed(_) | Reply::Bogus | Reply::NoEdns)
+                    Standing::Answered(Reply::Failed(_) | Reply::Bogus | Reply::NoEdns | Reply::Forgeable)
                 )
             })
     }
@@ -722,7 +741,7 @@ impl Lookup {
                 let due = attempt.overdue.min(attempt.timeout);
                 next = next.min((due, "overdue"));
             }
-        } else if self.is_settled_by_rcode() {
+        } else if self.is_settled() {
             let waiting = self.attempts.iter().filter(|a| a.standing == Standing::Waiting);
             if let Some(last) = waiting.map(|attempt| attempt.timeout).max() {
                 next = next.min((last, "last attempt"));
@@ -750,9 +769,9 @@ fn is_barred(routes: &Routes, endpoint: EndpointId) -> bool {
         .is_some_and(|route| route.why == PlaceWhy::Cleartext)
 }
 
-/// Whether this node has left the endpoint.
+/// Whether this node has left the endpoint by its own evidence: only then hedges away from it are free.
 fn is_suspect(routes: &Routes, endpoint: EndpointId) -> bool {
     routes
         .endpoint(endpoint)
-        .is_some_and(|route| route.place() != Place::Normal)
+        .is_some_and(|route| route.place() != Place::Normal && !route.why.is_hearsay())
 }

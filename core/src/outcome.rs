@@ -23,8 +23,11 @@ pub enum Reply {
     NoEdns,
     /// SERVFAIL, REFUSED or any rcode not listed above.
     Failed(Rcode),
-    /// TC: the answer is to be had over a stream.
+    /// TC, or BADCOOKIE twice: the answer is to be had over a stream.
     Truncated,
+    /// A datagram that fits our question, but that somebody off the path could have sent more easily than others, or
+    /// gains more by: it is to be confirmed over a stream (RFC 5452 section 9.3).
+    Forgeable,
 }
 
 impl Reply {
@@ -38,7 +41,8 @@ impl Reply {
             | Self::Bogus
             | Self::NoEdns
             | Self::Failed(_)
-            | Self::Truncated => false,
+            | Self::Truncated
+            | Self::Forgeable => false,
         }
     }
 }
@@ -141,6 +145,8 @@ pub enum Cause {
     Forgiven,
     /// Route change or resume: what was known of the path is void.
     NewPath,
+    /// A peer's, of a later version, that this one does not know: never credible. Nothing here has it.
+    Other,
 }
 
 impl Cause {
@@ -163,7 +169,8 @@ impl Cause {
             | Self::Refused
             | Self::Rcode
             | Self::Forgiven
-            | Self::NewPath => false,
+            | Self::NewPath
+            | Self::Other => false,
         }
     }
 
@@ -226,6 +233,7 @@ impl Cause {
             Self::Rcode => "rcode",
             Self::Forgiven => "forgiven",
             Self::NewPath => "new-path",
+            Self::Other => "other",
         }
     }
 }

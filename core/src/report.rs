@@ -76,7 +76,8 @@ pub struct Opinion {
     /// Another operator answered, over the same transport class and family, an attempt begun 100 ms or more after the
     /// first failure began.
     pub witnessed: bool,
-    /// A timer of that node was 250 ms late since the first failure began: it may have been the sick one.
+    /// A timer of that node was 250 ms late between the first failure's begin and its finding the endpoint down: it may
+    /// have been the sick one.
     pub stalled: bool,
     /// When the first attempt began that failed without later success; of what is not up.
     pub first_failure: Option<Time>,

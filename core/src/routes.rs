@@ -12,6 +12,7 @@ use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::time::Time;
 use crate::topology::{EndpointId, Path, ProviderId, Topology, TransportClass};
+use crate::verdict::Said;
 use crate::{Encryption, Strategy};
 
 /// Where plans put an endpoint.
@@ -44,8 +45,12 @@ pub enum PlaceWhy {
     Healthy,
     /// Its share grows after a recovery.
     Ramp,
+    /// A peer says that another endpoint of its provider is down.
+    ReportedSibling,
     /// Another endpoint of its provider is in trouble.
     Sibling,
+    /// A credible peer says that it is down, and the own probe has not decided.
+    Reported,
     /// It is suspect itself.
     Suspect,
     /// It loses too much.
@@ -65,7 +70,9 @@ impl PlaceWhy {
         match self {
             Self::Healthy => "healthy",
             Self::Ramp => "ramp",
+            Self::ReportedSibling => "reported-sibling",
             Self::Sibling => "sibling",
+            Self::Reported => "reported",
             Self::Suspect => "suspect",
             Self::Loss => "loss",
             Self::Down => "down",
@@ -85,9 +92,15 @@ impl PlaceWhy {
     pub fn place(self) -> Place {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
-            Self::Sibling | Self::Suspect => Place::Last,
+            Self::ReportedSibling | Self::Sibling | Self::Reported | Self::Suspect => Place::Last,
             Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute => Place::Out,
         }
+    }
+
+    /// Whether only peers say so: what they say opens no budget.
+    #[must_use]
+    pub fn is_hearsay(self) -> bool {
+        matches!(self, Self::ReportedSibling | Self::Reported)
     }
 
     /// Whether an endpoint that stands like this may be asked at all; the network or the operator says no to others.
@@ -114,6 +127,8 @@ pub struct EndpointRoute {
     pub ok_permille: u32,
     /// So much is unanswered that hedges away from it may use the reserve of the budget.
     pub strained: bool,
+    /// What peers say of it is undecided: attempts there are hedged early, paid by the budget.
+    pub hinted: bool,
 }
 
 impl EndpointRoute {
@@ -161,6 +176,8 @@ pub struct Routes {
     pub dice: Dice,
     /// By [`EndpointId`].
     pub endpoints: Vec<EndpointRoute>,
+    /// What peers say, by [`EndpointId`]; apart, because plans do not read it.
+    pub said: Vec<Said>,
     /// One per provider that has an endpoint with a route, in the order of the configuration; all providers if none
     /// has.
     pub choices: Vec<Choice>,
@@ -181,6 +198,12 @@ impl Routes {
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointRoute> {
         self.endpoints.get(usize::from(id.0))
+    }
+
+    /// What peers say of an endpoint.
+    #[must_use]
+    pub fn said(&self, id: EndpointId) -> Said {
+        self.said.get(usize::from(id.0)).copied().unwrap_or_default()
     }
 
     /// Whether this domain failed lately at this endpoint and was answered well elsewhere.

@@ -1,5 +1,9 @@
 //! Small topologies for this crate's own tests.
 
+use crate::health::state::State;
+use crate::outcome::Cause;
+use crate::report::{EndpointKey, Opinion};
+use crate::time::Time;
 use crate::topology::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Topology, Transport};
 
 /// `count` providers of different operators, each with one UDP endpoint over IPv4.
@@ -36,4 +40,18 @@ pub(crate) fn with_transports(count: u16, transports: &[Transport]) -> Topology 
         });
     }
     topology
+}
+
+/// That an endpoint is up and answered at 900 ms.
+pub(crate) fn opinion(endpoint: u8) -> Opinion {
+    Opinion {
+        endpoint: EndpointKey([endpoint; 8]),
+        state: State::Up,
+        cause: Cause::Answering,
+        witnessed: false,
+        stalled: false,
+        first_failure: None,
+        last_failure: None,
+        last_success: Some(Time::at_ms(900)),
+    }
 }

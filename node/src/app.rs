@@ -1,8 +1,8 @@
 //! The composition root: builds everything, binds everything, and only then lets anything run.
 //!
 //! Order of a start: configuration, state directory, control plane, data plane, what an earlier process left (in the
-//! background), sockets, hosts file, tasks, "ready". Order of a stop: nothing new is taken up, what is under way gets up
-//! to three seconds, everything ends, what was learned is on disk.
+//! background), sockets, hosts file, tasks, "ready", mesh. Order of a stop: nothing new is taken up, peers are told, what
+//! is under way gets up to three seconds, everything ends, what was learned is on disk.
 
 use std::error::Error;
 use std::io;
@@ -20,15 +20,18 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::board::Board;
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
-use crate::config::{Admin, Listen};
+use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
+use crate::leash;
+use crate::mesh::{MeshLink, MeshPart, MeshParts, Setup};
 use crate::metrics::ControlMetrics;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
@@ -93,7 +96,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let level = telemetry::install(&config.log);
     raise_descriptor_limit();
     let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
-    let mut stop = StopSignals::new().map_err(StartError::System)?;
+    let mut stop = StopSignals::new(args.stop_with_stdin).map_err(StartError::System)?;
     // From here on a SIGHUP ends nothing; it is acted on once the node runs.
     let hang_up = signal(SignalKind::hangup()).map_err(StartError::System)?;
 
@@ -114,8 +117,9 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let configuration = Arc::new(Configuration::new(&config, mistakes, clock.now()));
 
     let (successions, queue) = mpsc::channel(1);
+    let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
     let metrics = ControlMetrics::register(&mut registry, &topology);
-    run_control(planes, queue, metrics, kept.learned(), &tasks);
+    run_control(planes, Channels { queue, links }, metrics, kept.learned(), &tasks);
     listen::serve(&shared, dns);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -123,9 +127,12 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         Arc::clone(&clock),
         Arc::clone(&notes),
         Arc::clone(&configuration),
+        mesh.as_ref().map(MeshPart::notes),
     );
-    serve_admin(admin, state_of_admin, &tasks);
+    serve_admin(admin, state_of_admin.with_token_in(state.directory().cloned()), &tasks);
     print_line("ready").map_err(StartError::System)?;
+    let setups = mesh.as_ref().map(MeshPart::setups);
+    run_mesh(mesh, &tasks);
 
     let reached = Reached {
         dns: notes.dns.clone(),
@@ -139,6 +146,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         bound: reached.dns.clone(),
         directory: state.directory().cloned(),
         successions,
+        mesh: setups,
         configuration,
         notes: Arc::clone(&notes),
         level,
@@ -148,17 +156,38 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     });
     tasks.spawn_job(reloader.run());
     tell_later(&shared, &clock, reached);
-    if let Some(directory) = state.directory() {
-        tasks.spawn_job(see_to_token(tasks.clone(), directory.clone(), notes));
-    }
-
-    tokio::select! {
-        () = stop.asked() => tracing::info!("stopping: finishing what is under way"),
-        () = tasks.draining().cancelled() => {}
-    }
+    keep_token(&state, &tasks, notes);
+    stop.asked_or(tasks.draining()).await;
     let code = shut_down(&tasks, &shared).await;
     kept.close().await;
     Ok(code)
+}
+
+/// The mesh, if the configuration has one, and where the control task hears from it once it runs.
+fn mesh_part(
+    config: &Config,
+    state: &State,
+    notes: &Notes,
+    shared: &Shared,
+    registry: &mut Registry,
+) -> (Option<MeshPart>, mpsc::Receiver<MeshLink>) {
+    let (links, joined) = mpsc::channel(1);
+    let parts = MeshParts {
+        state: state.clone(),
+        board: notes.board.clone(),
+        clock: Arc::clone(shared.clock()),
+        tasks: shared.tasks().clone(),
+        links,
+    };
+    let part = Setup::of(config).map(|setup| MeshPart::new(setup, parts, registry));
+    (part, joined)
+}
+
+/// Begins the mesh, if there is one; DNS is served by then.
+fn run_mesh(mesh: Option<MeshPart>, tasks: &Tasks) {
+    if let Some(mesh) = mesh {
+        tasks.spawn_job(mesh.run());
+    }
 }
 
 /// Starts the admin interface, if there is one.
@@ -168,14 +197,14 @@ fn serve_admin(listener: Option<TcpListener>, state: AdminState, tasks: &Tasks) 
     }
 }
 
+/// What comes to the control task while it runs.
+struct Channels {
+    queue: mpsc::Receiver<Succession>,
+    links: mpsc::Receiver<MeshLink>,
+}
+
 /// Starts the control task.
-fn run_control(
-    planes: Planes,
-    successions: mpsc::Receiver<Succession>,
-    metrics: ControlMetrics,
-    learned: LearnedKeeper,
-    tasks: &Tasks,
-) {
+fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, learned: LearnedKeeper, tasks: &Tasks) {
     let Planes {
         control,
         reports,
@@ -196,7 +225,9 @@ fn run_control(
         learned,
         network: NetworkWatch::open(addresses, now),
         sleeps: Sleeps::new(now),
-        successions,
+        successions: channels.queue,
+        links: channels.links,
+        mesh: None,
         token: tasks.token().clone(),
         rests_until: Time::ZERO,
     };
@@ -215,6 +246,13 @@ fn tell_later(shared: &Arc<Shared>, clock: &Arc<dyn Clock>, reached: Reached) {
             () = draining.cancelled() => {}
         }
     });
+}
+
+/// Sees to the token file, if there is a place for it.
+fn keep_token(state: &State, tasks: &Tasks, notes: Arc<Notes>) {
+    if let Some(directory) = state.directory() {
+        tasks.spawn_job(see_to_token(tasks.clone(), directory.clone(), notes));
+    }
 }
 
 /// Sees to it that there is a token file; without one nothing can be changed from outside, and nothing else is amiss.
@@ -317,27 +355,39 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGINT and SIGTERM end the node.
+/// SIGINT and SIGTERM end the node, and the end of standard input if that was asked for.
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    stdin_ended: CancellationToken,
 }
 
 impl StopSignals {
-    fn new() -> io::Result<Self> {
+    fn new(with_stdin: bool) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            stdin_ended: if with_stdin {
+                leash::stdin_ended()?
+            } else {
+                CancellationToken::new()
+            },
         })
     }
 
-    async fn asked(&mut self) {
+    /// Waits until somebody asks for the end, or a part that must not end has ended.
+    async fn asked_or(&mut self, draining: &CancellationToken) {
         tokio::select! {
             // Cancel safe: a signal stays noted.
             _ = self.interrupt.recv() => {}
             // Cancel safe: as above.
             _ = self.terminate.recv() => {}
+            // Cancel safe: the token stays cancelled.
+            () = self.stdin_ended.cancelled() => {}
+            // Cancel safe: as above.
+            () = draining.cancelled() => return,
         }
+        tracing::info!("stopping: finishing what is under way");
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use hickory_proto::rr::RecordType;
 
 use crate::config::{Admin, Config, DEFAULT_ADMIN, DEFAULT_DNS, answers_to_itself, parse_listen_address};
+use crate::demo::DemoFault;
 
 /// Exit codes; those above 1 are of sysexits.h.
 pub(crate) mod exit_code {
@@ -34,10 +35,12 @@ pub(crate) mod exit_code {
 Without a configuration file Detour forwards to four public services and listens on 127.0.0.1:5300 and [::1]:5300.
 
 Examples:
+  detour demo                         see what it does, on this machine alone
   detour run                          start with the embedded default
   detour query example.com            ask it
   detour status                       see how it does
   detour explain example.com          see whom it would ask, and why
+  detour cache flush example.com      have it asked anew
   detour check detour.toml            look for mistakes without starting
 
 Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration"
@@ -61,6 +64,16 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Send one query and show the answer
     Query(QueryArgs),
+    /// Show or forget what a running node has cached of a name
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Show who this node is to its peers, and the line that lists it there
+    Id(IdArgs),
+    /// Find out what keeps a peer from this node
+    #[command(subcommand)]
+    Mesh(MeshCommand),
+    /// See a provider fail: fake providers, real nodes, this machine alone
+    Demo(DemoArgs),
 }
 
 /// Arguments of `detour run`.
@@ -89,12 +102,15 @@ pub(crate) struct RunArgs {
     /// Do not start from a copy when the configuration file is broken
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Stop when standard input ends, for a program that starts a node and may die
+    #[arg(long)]
+    pub(crate) stop_with_stdin: bool,
 }
 
 /// Arguments of `detour check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints nothing but mistakes, all of them, one line each: FILE:LINE: key: what is wrong.
+Prints one line if all is well, else all mistakes, one line each: FILE:LINE: key: what is wrong.
 
 Examples:
   detour check /etc/detour.toml
@@ -122,6 +138,116 @@ pub(crate) struct StatusArgs {
     /// Admin interface of the node to ask
     #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
     pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour id`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Makes the node's key in its state directory, if there is none. A node needs one once its configuration has [mesh].
+
+Examples:
+  detour id -c /etc/detour.toml
+  detour id --state-dir /var/lib/detour --json")]
+pub(crate) struct IdArgs {
+    /// The node's configuration file, to read state-dir and mesh.listen from
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What there is to be done with the cache.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what is cached of a name
+    Show(CacheShowArgs),
+    /// Forget what is cached of a name, so that it is asked anew
+    Flush(CacheFlushArgs),
+}
+
+/// Arguments of `detour cache show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  detour cache show example.com
+  detour cache show example.com -c /etc/detour.toml --json")]
+pub(crate) struct CacheShowArgs {
+    /// Name that was asked for
+    pub(crate) name: String,
+    /// The node's configuration file, to read its admin address from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Admin interface of the node to ask
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour cache flush`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs the token in the node's state directory, which its owner alone can read.
+
+Examples:
+  detour cache flush example.com
+  detour cache flush example.com --below        www.example.com and all others too
+  detour cache flush . --below                  everything
+  detour cache flush example.com --state-dir /var/lib/detour")]
+pub(crate) struct CacheFlushArgs {
+    /// Name to be forgotten
+    pub(crate) name: String,
+    /// All names below it too
+    #[arg(long)]
+    pub(crate) below: bool,
+    /// The node's configuration file, to read its admin address and its state directory from
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    /// Admin interface of the node to tell
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = DEFAULT_ADMIN)]
+    pub(crate) admin: SocketAddr,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What there is to be done with peers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Dial a peer, and show how far it gets and what to do
+    Test(MeshTestArgs),
+}
+
+/// Arguments of `detour mesh test`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The address is a line of mesh.peers. Tried with this node's identity, whether the node runs or not.
+
+Examples:
+  detour mesh test -c /etc/detour.toml /ip4/192.0.2.2/udp/4853/quic-v1/p2p/12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq")]
+pub(crate) struct MeshTestArgs {
+    /// Where the peer is, and its id
+    pub(crate) address: String,
+    /// The node's configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The node's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Admin interface of the node, if it runs and its file does not say where
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) admin: Option<SocketAddr>,
     /// Write JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
@@ -173,6 +299,37 @@ pub(crate) struct QueryArgs {
     #[arg(long)]
     pub(crate) tcp: bool,
     /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `detour demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Starts three fake providers and real nodes on loopback, sends them queries, breaks the busiest provider, and shows
+what becomes of the queries and of a node that was not asking; once with the mesh, once without. Takes a minute.
+
+Exits with 1 if a query was lost, wrong or in error, if the fault hit nobody, if the node that was told of it by its
+peers asked the dead provider all the same, or if nodes do not return. What nxdomain and lie do is counted only.
+
+Examples:
+  detour demo
+  detour demo --fault servfail --nodes 5
+  detour demo --quick --json")]
+pub(crate) struct DemoArgs {
+    /// What happens to the busiest provider
+    #[arg(long, value_enum, default_value_t = DemoFault::Blackhole)]
+    pub(crate) fault: DemoFault,
+    /// Nodes, 2 to 16; the last one is the one that sleeps
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub(crate) nodes: u8,
+    /// Only without the mesh
+    #[arg(long)]
+    pub(crate) no_mesh: bool,
+    /// As short as the fault allows, for checks
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write JSON at the end and nothing else, for programs
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -413,6 +570,10 @@ mod tests {
               status   Show how a running node does, what is wrong first
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
+              cache    Show or forget what a running node has cached of a name
+              id       Show who this node is to its peers, and the line that lists it there
+              mesh     Find out what keeps a peer from this node
+              demo     See a provider fail: fake providers, real nodes, this machine alone
               help     Print this message or the help of the given subcommand(s)
 
             Options:
@@ -422,10 +583,12 @@ mod tests {
             Without a configuration file Detour forwards to four public services and listens on 127.0.0.1:5300 and [::1]:5300.
 
             Examples:
+              detour demo                         see what it does, on this machine alone
               detour run                          start with the embedded default
               detour query example.com            ask it
               detour status                       see how it does
               detour explain example.com          see whom it would ask, and why
+              detour cache flush example.com      have it asked anew
               detour check detour.toml            look for mistakes without starting
 
             Exit codes: 0 done, 1 failed, 64 wrong command line, 70 internal error, 78 wrong configuration
@@ -441,6 +604,7 @@ mod tests {
                   --admin <ADDR:PORT|off>  Loopback address of the admin interface, or off
                   --state-dir <DIR>        Directory for what is worth keeping between starts
                   --strict                 Do not start from a copy when the configuration file is broken
+                  --stop-with-stdin        Stop when standard input ends, for a program that starts a node and may die
               -h, --help                   Print help
 
             Examples:

@@ -1,7 +1,8 @@
 //! The only clocks of the process.
 //!
 //! CLOCK_BOOTTIME goes on counting while the machine sleeps; a monotonic clock would stand still and let
-//! yesterday's addresses pass for fresh. The wall clock is read for [`crate::stamp`] alone, which makes ages of it.
+//! yesterday's addresses pass for fresh. The wall clock is read for [`crate::stamp`], which makes ages of it, and
+//! for peers, whose clocks differ.
 
 use std::fmt;
 
@@ -25,6 +26,12 @@ pub(crate) fn wall_s() -> u64 {
         .ok()
         .and_then(|now| u64::try_from(now.tv_sec()).ok())
         .unwrap_or(0)
+}
+
+/// Milliseconds since 1970 by the wall clock: what peers are told, and compare with theirs.
+#[must_use]
+pub(crate) fn wall_ms() -> u64 {
+    read(ClockId::CLOCK_REALTIME).as_micros() / 1_000
 }
 
 /// A day as this machine's wall clock tells it, in UTC: for people only, nothing is decided by it.

@@ -3,14 +3,16 @@
 //! `select` turns readiness into an [`Action`]; `apply` is the whole rest and never waits. If this task falls behind,
 //! reports are dropped and counted at their queue; queries never wait for it.
 
+mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
-use detour_core::health::state::State;
 use detour_core::network;
-use detour_core::routes::{PlaceWhy, Routes};
+use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time};
+use detour_mesh::News;
 use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
 use crate::learned::LearnedKeeper;
+use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
 use crate::network::NetworkWatch;
 use crate::planes::Plan;
@@ -41,6 +44,10 @@ enum Action {
     Succeed(Box<Succession>),
     /// What an earlier process learned is there.
     Learned(Vec<Entry>),
+    /// The mesh runs from here on.
+    Joined(Box<MeshLink>),
+    /// A peer says something.
+    News(Box<News>),
     /// Shutdown.
     Stop,
 }
@@ -67,6 +74,9 @@ pub(crate) struct ControlTask {
     pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
+    /// Where the mesh's side comes from once it runs.
+    pub(crate) links: mpsc::Receiver<MeshLink>,
+    pub(crate) mesh: Option<MeshLink>,
     pub(crate) token: CancellationToken,
     /// Until when reports wait; zero at the start.
     pub(crate) rests_until: Time,
@@ -92,6 +102,8 @@ impl ControlTask {
         let now = self.clock.now();
         let due = self.control.poll_timeout(now).map_or(Time::FAR, |(at, _why)| at);
         let due = self.learned.due().map_or(due, |at| at.min(due));
+        let owed = self.mesh.as_ref().and_then(MeshLink::due);
+        let due = owed.map_or(due, |at| at.min(due));
         let (reports, rest_us) = (&mut self.reports, self.rests_until.since(now));
         let reported = async {
             if rest_us > 0 {
@@ -106,6 +118,10 @@ impl ControlTask {
             count = reported => if count == 0 { Action::Stop } else { Action::Reports },
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(succession) = self.successions.recv() => Action::Succeed(Box::new(succession)),
+            // Cancel safe: as above.
+            Some(link) = self.links.recv() => Action::Joined(Box::new(link)),
+            // Cancel safe: as above.
+            news = MeshLink::next(&mut self.mesh) => Action::News(Box::new(news)),
             // Cancel safe: what arrives stays until it was taken.
             entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer, or what stays in its socket.
@@ -123,6 +139,8 @@ impl ControlTask {
         let now = self.clock.now();
         self.control.handle_gap(self.sleeps.take_us(now), now);
         self.drain();
+        // What a peer says changes nothing that this node says of endpoints.
+        let is_own = !matches!(action, Action::News(_));
         match action {
             Action::Reports => {
                 if batch.len() < BATCH {
@@ -136,9 +154,22 @@ impl ControlTask {
             Action::Network => self.look_at_network(),
             Action::Succeed(succession) => self.succeed(*succession),
             Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
+            Action::Joined(link) => {
+                self.mesh = Some(*link);
+                self.tell_peers();
+            }
+            Action::News(news) => {
+                if let Some(mesh) = &self.mesh {
+                    mesh.take(*news, &mut self.control, self.clock.now());
+                }
+            }
             Action::Stop => {}
         }
         self.drain();
+        if let Some(mesh) = self.mesh.as_mut().filter(|_| is_own) {
+            // Not with new tables only: a probe that fails once more changes none, and keeps this node's word alive.
+            mesh.tell_times(&self.control, self.clock.now());
+        }
         self.learned.look(&self.control, &*self.clock);
     }
 
@@ -181,6 +212,7 @@ impl ControlTask {
             topology,
             remotes,
             routes,
+            mesh,
             settings,
         } = plan;
         let older = Arc::clone(&self.control.routes().topology);
@@ -197,6 +229,8 @@ impl ControlTask {
         }
         self.control
             .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
+        // Without a mesh it has nothing to say and there is nothing to tell.
+        self.control.handle_mesh(mesh, self.clock.now());
         let addresses = remotes.iter().map(|remote| remote.address).collect();
         let known = topology.endpoints_known_from(&older);
         self.network.follow(addresses, &known, self.clock.now());
@@ -215,100 +249,54 @@ impl ControlTask {
         self.shared.succeed(&settings, &parts);
         self.metrics.follow(&topology);
         self.drain();
+        self.tell_peers();
         if done.send(()).is_err() {
             tracing::debug!("nobody waits for the configuration any more");
         }
     }
 
     fn drain(&mut self) {
-        drain(&mut self.control, &self.shared, &self.routes, &mut self.metrics);
+        while let Some(output) = self.control.poll_output() {
+            self.carry_out(output);
+        }
     }
-}
 
-/// Carries out everything the control plane wants.
-fn drain(control: &mut Control, shared: &Shared, routes: &watch::Sender<Arc<Routes>>, metrics: &mut ControlMetrics) {
-    while let Some(output) = control.poll_output() {
+    /// Does what the control plane wants.
+    fn carry_out(&mut self, output: Output) {
         match output {
             Output::Probe { id, endpoint, why } => {
-                metrics.count_probe(endpoint, why);
-                shared.probe(endpoint, id);
+                self.metrics.count_probe(endpoint, why);
+                self.shared.probe(endpoint, id);
             }
             Output::RoutesChanged => {
-                shared.note_routes(control.routes());
+                self.shared.note_routes(self.control.routes());
                 // Readers that are gone need no table.
-                drop(routes.send_replace(Arc::clone(control.routes())));
+                drop(self.routes.send_replace(Arc::clone(self.control.routes())));
             }
-            Output::OwnReport => {}
-            Output::Event(event) => {
-                let label = |endpoint: EndpointId| {
-                    let topology = &control.routes().topology;
-                    topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned()
-                };
-                metrics.count_event(&event);
-                if matches!(event, Event::Resumed { .. }) {
-                    let all: Vec<EndpointId> = control.routes().topology.endpoint_ids().collect();
-                    shared.renew(&all);
-                }
-                if is_return(&event) {
-                    shared.forget_failures();
-                }
-                log(&event, label);
-            }
+            Output::OwnReport => self.tell_peers(),
+            Output::Event(event) => self.tell(&event),
         }
     }
-}
 
-/// Whether something answers that did not: remembered failures may be wrong from here on.
-fn is_return(event: &Event) -> bool {
-    match event {
-        Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
-        Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
-        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
-        Event::InTheClear | Event::EncryptedAgain => false,
+    /// Says to peers what this node sees, as it changed.
+    fn tell_peers(&mut self) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.tell(&self.control, self.clock.now());
+        }
     }
-}
 
-/// One line per event: what an operator cares about at info, what needs somebody at warn.
-fn log(event: &Event, label: impl Fn(EndpointId) -> String) {
-    match *event {
-        Event::StateChanged {
-            endpoint,
-            from,
-            to,
-            cause,
-        } => {
-            let endpoint = label(endpoint);
-            let (from, to, cause) = (from.word(), to.word(), cause.word());
-            if to == State::Down.word() {
-                tracing::warn!(%endpoint, from, to, cause, "endpoint state changed");
-            } else if from == State::Unknown.word() && to == State::Up.word() {
-                tracing::debug!(%endpoint, from, to, cause, "endpoint state changed");
-            } else {
-                tracing::info!(%endpoint, from, to, cause, "endpoint state changed");
-            }
+    /// Something happened that an operator cares about.
+    fn tell(&mut self, event: &Event) {
+        self.metrics.count_event(event);
+        if matches!(event, Event::Resumed { .. }) {
+            let all: Vec<EndpointId> = self.control.routes().topology.endpoint_ids().collect();
+            self.shared.renew(&all);
         }
-        Event::PlaceChanged { endpoint, from, to } => {
-            let endpoint = label(endpoint);
-            let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::Cleartext);
-            let quiet = is_company(from) || is_company(to);
-            let (place, from, why) = (to.place().word(), from.word(), to.word());
-            if quiet {
-                // Nothing happened to it: it follows others, of which there was a line.
-                tracing::debug!(%endpoint, place, from, why, "endpoint place changed");
-            } else {
-                tracing::info!(%endpoint, place, from, why, "endpoint place changed");
-            }
+        if events::is_return(event) {
+            self.shared.forget_failures();
         }
-        Event::UplinkSuspect(path) => {
-            tracing::warn!(%path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
-        }
-        Event::UplinkReturned(path) => tracing::info!(%path, "providers answer on this path again"),
-        Event::Resumed { gap_us } => {
-            tracing::info!(gap_ms = gap_us / 1_000, "the machine slept: paths are judged anew");
-        }
-        Event::NothingUp => tracing::warn!("no endpoint is usable: stale answers are served at once"),
-        Event::SomethingUp => tracing::info!("an endpoint is usable again"),
-        Event::InTheClear => tracing::warn!("nothing encrypted answers: queries travel in the clear"),
-        Event::EncryptedAgain => tracing::info!("queries travel encrypted again"),
+        let topology = &self.control.routes().topology;
+        let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned();
+        events::log(event, self.clock.now(), label);
     }
 }

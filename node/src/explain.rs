@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::admin::client::{Answer, GetError, escape, get};
-use crate::admin::explain::{CacheView, Explanation, LocalView, SkippedView, StepView};
+use crate::admin::explain::{CacheView, EndpointClaim, Explanation, LocalView, SkippedView, StepView};
 use crate::admin::words;
 use crate::cli::{ExplainArgs, exit_code};
 
@@ -101,6 +101,12 @@ fn render(explanation: &Explanation) -> String {
             step.endpoint, step.provider, step.chosen
         ));
     }
+    for claimed in &explanation.claims {
+        let EndpointClaim { endpoint, said, .. } = claimed;
+        if let Some(claim) = &said.claim {
+            text.push_str(&format!("peers: {endpoint}: {}\n", claim.words()));
+        }
+    }
     text.push_str(&format!("note: {}\n", explanation.note));
     text.push_str(&format!("hedges paid for: {}\n", explanation.budget_tokens));
     text
@@ -181,8 +187,32 @@ fn skipped_words(skipped: &[SkippedView]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::claims::{ClaimView, SaidView};
     use crate::admin::explain::PlanView;
     use expect_test::expect;
+
+    fn claimed() -> EndpointClaim {
+        EndpointClaim {
+            endpoint: "udp://quad9.test".to_owned(),
+            provider: "quad9".to_owned(),
+            place: "out".to_owned(),
+            place_why: "down".to_owned(),
+            said: SaidView {
+                claim: Some(ClaimView {
+                    by: "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq".to_owned(),
+                    reason: "timeout".to_owned(),
+                    state: "confirmed".to_owned(),
+                    because: None,
+                    first_failure_ms: 14_000,
+                    arrived_ms: 13_000,
+                    probed_ms: Some(12_990),
+                    decided_ms: Some(12_480),
+                    muted_ms: None,
+                }),
+                ..SaidView::default()
+            },
+        }
+    }
 
     fn explanation() -> Explanation {
         let step = |provider: &str, chosen: &str| StepView {
@@ -213,6 +243,7 @@ mod tests {
                 ],
             },
             skipped: vec![skipped("google", "dice"), skipped("quad9", "down")],
+            claims: vec![claimed()],
             budget_tokens: 64,
             nothing_up: false,
             note: "dice".to_owned(),
@@ -221,14 +252,15 @@ mod tests {
 
     #[test]
     fn the_first_line_says_it_all() {
-        expect![[r"
+        expect![[r#"
             example.com. A is not cached; would ask cloudflare (balanced) first, then google (backup); skipped: google (dice), quad9 (down)
               1. udp://cloudflare.test  cloudflare, balanced
               2. udp://google.test      google, backup
               3. udp://cloudflare.test  cloudflare, again
+            peers: udp://quad9.test: …o7R3pq reported it down (timeout) 13 s ago: own probe 10 ms later confirmed it within 520 ms of the report
             note: dice
             hedges paid for: 64
-        "]]
+        "#]]
         .assert_eq(&render(&explanation()));
     }
 

@@ -3,19 +3,25 @@
 mod admin;
 mod app;
 mod board;
+mod cache_command;
 mod cache_file;
 mod cli;
 mod clock;
 mod config;
 mod control_task;
+mod demo;
 mod durable;
 mod explain;
+mod id;
 mod kept;
 mod last_good;
 mod learned;
+mod leash;
+mod mesh;
 mod metrics;
 mod network;
 mod output;
+mod peer_id;
 mod planes;
 mod query;
 mod reload;
@@ -30,15 +36,17 @@ mod token;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::cli::{Command, ExplainArgs, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{CacheCommand, Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
 /// Worker threads: more than four do not make a forwarder faster.
 const WORKERS_MAX: usize = 4;
+/// Of the demo: fakes and load beside what looks at nodes.
+const DEMO_WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
@@ -62,6 +70,12 @@ fn carry_out(command: Command) -> u8 {
         Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
+        Command::Cache(command) => cache(command),
+        Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
+        Command::Id(args) => on_config(args.config.as_deref(), |config| id::id(&args, config)),
+        Command::Mesh(MeshCommand::Test(args)) => on_config(args.config.as_deref(), |config| {
+            with_runtime(1, mesh::trial(&args, config))
+        }),
     }
 }
 
@@ -92,20 +106,52 @@ fn status(mut args: StatusArgs) -> u8 {
 }
 
 fn explain(mut args: ExplainArgs) -> u8 {
-    if let Some(path) = &args.config {
-        match load(Some(path)).map(|config| config.listen.admin) {
-            Ok(Admin::At(address)) => args.admin = address,
-            Ok(Admin::Off) => {
-                output::complain("explain", &NoAdmin);
-                return exit_code::FAILED;
-            }
-            Err(error) => {
-                output::complain("", &error);
-                return exit_code::CONFIG;
-            }
-        }
+    match admin_of("explain", args.config.as_deref()) {
+        Ok((admin, _)) => args.admin = admin.unwrap_or(args.admin),
+        Err(code) => return code,
     }
     with_runtime(1, explain::explain(&args))
+}
+
+fn cache(command: CacheCommand) -> u8 {
+    match command {
+        CacheCommand::Show(mut args) => {
+            match admin_of("cache show", args.config.as_deref()) {
+                Ok((admin, _)) => args.admin = admin.unwrap_or(args.admin),
+                Err(code) => return code,
+            }
+            with_runtime(1, cache_command::show(&args))
+        }
+        CacheCommand::Flush(mut args) => {
+            match admin_of("cache flush", args.config.as_deref()) {
+                Ok((admin, state_dir)) => {
+                    args.admin = admin.unwrap_or(args.admin);
+                    args.state_dir = state::find(args.state_dir.as_deref(), state_dir.as_deref());
+                }
+                Err(code) => return code,
+            }
+            with_runtime(1, cache_command::flush(&args))
+        }
+    }
+}
+
+/// Where the node of this file is asked, and what the file says of its state directory; the exit code if that cannot be
+/// known.
+fn admin_of(command: &str, path: Option<&Path>) -> Result<(Option<SocketAddr>, Option<PathBuf>), u8> {
+    let Some(path) = path else {
+        return Ok((None, None));
+    };
+    match load(Some(path)).map(|config| (config.listen.admin, config.state_dir)) {
+        Ok((Admin::At(address), state_dir)) => Ok((Some(address), state_dir)),
+        Ok((Admin::Off, _)) => {
+            output::complain(command, &NoAdmin);
+            Err(exit_code::FAILED)
+        }
+        Err(error) => {
+            output::complain("", &error);
+            Err(exit_code::CONFIG)
+        }
+    }
 }
 
 fn query(mut args: QueryArgs) -> u8 {
@@ -119,6 +165,17 @@ fn query(mut args: QueryArgs) -> u8 {
         }
     }
     with_runtime(1, query::query(&args))
+}
+
+/// Carries out what needs a sound configuration.
+fn on_config(path: Option<&Path>, work: impl FnOnce(&Config) -> u8) -> u8 {
+    match load(path) {
+        Ok(config) => work(&config),
+        Err(error) => {
+            output::complain("", &error);
+            exit_code::CONFIG
+        }
+    }
 }
 
 /// The file has mistakes; the node that runs may be asked all the same.

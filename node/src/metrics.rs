@@ -29,6 +29,12 @@ struct StateLabels {
     cause: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct ClaimLabels {
+    endpoint: String,
+    state: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct PlaceLabels {
     endpoint: String,
@@ -54,6 +60,12 @@ impl OfEndpoint for WayLabels {
 }
 
 impl OfEndpoint for StateLabels {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl OfEndpoint for ClaimLabels {
     fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -107,6 +119,7 @@ pub(crate) struct ControlMetrics {
     probes: Series<ProbeLabels>,
     states: Series<StateLabels>,
     places: Series<PlaceLabels>,
+    claims: Series<ClaimLabels>,
     ways: Series<WayLabels>,
     uplink_suspect: Counter,
     resumes: Counter,
@@ -120,6 +133,7 @@ impl ControlMetrics {
             probes: Series::default(),
             states: Series::default(),
             places: Series::default(),
+            claims: Series::default(),
             ways: Series::default(),
             uplink_suspect: Counter::default(),
             resumes: Counter::default(),
@@ -138,6 +152,11 @@ impl ControlMetrics {
             "endpoint_place_changes",
             "Place changes of endpoints, by new place and why",
             metrics.places.family.clone(),
+        );
+        registry.register(
+            "claims",
+            "Peers' statements that an endpoint is down, by what became of them",
+            metrics.claims.family.clone(),
         );
         registry.register(
             "uplink_suspect_events",
@@ -163,6 +182,7 @@ impl ControlMetrics {
         self.probes.keep_only(&self.endpoints);
         self.states.keep_only(&self.endpoints);
         self.places.keep_only(&self.endpoints);
+        self.claims.keep_only(&self.endpoints);
         self.ways.keep_only(&self.endpoints);
     }
 
@@ -172,12 +192,7 @@ impl ControlMetrics {
 
     /// A probe is sent.
     pub(crate) fn count_probe(&mut self, endpoint: EndpointId, why: ProbeWhy) {
-        let why = match why {
-            ProbeWhy::Schedule => "schedule",
-            ProbeWhy::Reference => "reference",
-            ProbeWhy::Standby => "standby",
-            ProbeWhy::Start => "start",
-        };
+        let why = why.word();
         let endpoint = self.label(endpoint);
         self.probes.count(ProbeLabels { endpoint, why });
     }
@@ -213,6 +228,13 @@ impl ControlMetrics {
             }
             Event::UplinkSuspect(_) => {
                 self.uplink_suspect.inc();
+            }
+            Event::Claimed { endpoint, claim } | Event::ClaimDecided { endpoint, claim } => {
+                let labels = ClaimLabels {
+                    endpoint: self.label(endpoint),
+                    state: claim.state.word(),
+                };
+                self.claims.count(labels);
             }
             Event::Resumed { .. } => {
                 self.resumes.inc();

@@ -7,8 +7,10 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use detour_core::control::Control;
+use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
@@ -22,6 +24,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::mesh;
 
 /// What both planes take from a configuration.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Plan {
     /// Where each endpoint is, by `EndpointId`.
     pub(crate) remotes: Vec<Remote>,
     pub(crate) routes: RouteSettings,
+    /// How peers call the endpoints, and what they may say.
+    pub(crate) mesh: MeshSettings,
     pub(crate) settings: Settings,
 }
 
@@ -42,6 +47,7 @@ impl Plan {
             state_dir: _,
             reload: _,
             local_zones: LocalZones { off, hosts },
+            mesh: _,
             listen:
                 Listen {
                     dns: _,
@@ -60,6 +66,8 @@ impl Plan {
             cache:
                 CacheConfig {
                     size_bytes,
+                    min_ttl,
+                    max_ttl,
                     max_stale,
                     persist: _,
                 },
@@ -78,10 +86,12 @@ impl Plan {
                 strategy: *strategy,
                 encryption: *encryption,
             },
+            mesh: mesh::of_control(config),
             settings: Settings {
                 acl: Acl::new(allow.clone()),
                 cache_bytes: *size_bytes,
                 max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
+                ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
                 in_flight: *in_flight,
                 tcp: TcpLimits {
                     connections: *tcp_connections,
@@ -101,6 +111,11 @@ impl Plan {
             },
         }
     }
+}
+
+/// Whole seconds; a configuration allows a week.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// What the providers do to answers, in words that are the same for the same.
@@ -124,7 +139,8 @@ pub(crate) struct Planes {
 impl Planes {
     pub(crate) fn build(plan: Plan, clock: &Arc<dyn Clock>, tasks: &Tasks, registry: &mut Registry) -> Self {
         let now = clock.now();
-        let control = Control::new(plan.topology, plan.routes, now, seed(now));
+        let mut control = Control::new(plan.topology, plan.routes, now, seed(now));
+        control.handle_mesh(plan.mesh, now);
         // Readers always see the newest table; older ones coalesce.
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();

@@ -99,6 +99,7 @@ async fn ask(args: &QueryArgs) -> Result<Shown, QueryError> {
             udp_size: UDP_BYTES_MAX,
             do_bit: false,
             is_padded: false,
+            cookie: None,
         }),
     };
     let range = build_query(&mut message, &question);

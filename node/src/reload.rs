@@ -25,6 +25,7 @@ use crate::cli::{Misuse, RunArgs};
 use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
 use crate::last_good;
+use crate::mesh::Setup;
 use crate::output::chain;
 use crate::planes::Plan;
 use crate::state;
@@ -108,6 +109,8 @@ pub(crate) struct ReloaderParts {
     /// Where copies are kept, if anywhere.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) successions: mpsc::Sender<Succession>,
+    /// Where another `[mesh]` goes, if there is a mesh.
+    pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) level: LogLevel,
@@ -261,6 +264,9 @@ impl Reloader {
         // The control task ends with the node only.
         if self.parts.successions.send(succession).await.is_err() || is_done.await.is_err() {
             return;
+        }
+        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&config)) {
+            mesh.send_replace(Arc::new(setup));
         }
         let now = self.parts.clock.now();
         tracing::info!(providers, endpoints, "configuration reloaded");

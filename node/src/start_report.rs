@@ -115,7 +115,7 @@ fn is_cleartext_withheld(routes: &Routes) -> bool {
 fn silent_text(view: View<'_>) -> Option<String> {
     let is_silent = |provider: &&Provider| match standing(view, provider) {
         Standing::Untried | Standing::Neutral => true,
-        Standing::Answering | Standing::Troubled(_) | Standing::Unroutable => false,
+        Standing::Answering | Standing::Troubled(..) | Standing::Unroutable => false,
     };
     let silent = view.routes.topology.providers.iter().filter(is_silent);
     let names: Vec<String> = silent.map(|provider| provider.name.clone()).collect();

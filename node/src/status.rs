@@ -2,12 +2,16 @@
 //!
 //! Decides nothing: the first line is the node's own sentence, the table its own numbers.
 
+mod mesh;
+
 use std::io;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admin::claims::short;
 use crate::admin::client::{Answer, GetError, get};
+use crate::admin::peers::MeshView;
 use crate::admin::providers::{EndpointView, ProviderView};
 use crate::admin::status::{ConfigurationView, ReloadView, Status};
 use crate::admin::words::age_text_s;
@@ -27,11 +31,12 @@ enum StatusError {
     Unreadable(#[source] serde_json::Error),
 }
 
-/// Both answers, for programs.
+/// All answers, for programs.
 #[derive(Debug, Serialize)]
-struct Both {
+struct All {
     status: Value,
     providers: Value,
+    peers: Value,
 }
 
 /// Runs the command; the exit code.
@@ -49,17 +54,20 @@ pub(crate) async fn status(args: &StatusArgs) -> u8 {
 async fn fetch(args: &StatusArgs) -> Result<String, StatusError> {
     let status = body(args, "/api/v1/status").await?;
     let providers = body(args, "/api/v1/providers").await?;
+    let peers = body(args, "/api/v1/peers").await?;
     if args.json {
-        let both = Both {
+        let all = All {
             status: serde_json::from_slice(&status).map_err(StatusError::Unreadable)?,
             providers: serde_json::from_slice(&providers).map_err(StatusError::Unreadable)?,
+            peers: serde_json::from_slice(&peers).map_err(StatusError::Unreadable)?,
         };
-        let text = serde_json::to_string(&both).map_err(StatusError::Unreadable)?;
+        let text = serde_json::to_string(&all).map_err(StatusError::Unreadable)?;
         return Ok(format!("{text}\n"));
     }
     let status = serde_json::from_slice(&status).map_err(StatusError::Unreadable)?;
     let providers: Vec<ProviderView> = serde_json::from_slice(&providers).map_err(StatusError::Unreadable)?;
-    Ok(harmless(&render(&status, &providers)))
+    let mesh = serde_json::from_slice(&peers).map_err(StatusError::Unreadable)?;
+    Ok(harmless(&render(&status, &providers, &mesh)))
 }
 
 async fn body(args: &StatusArgs, path: &str) -> Result<Vec<u8>, StatusError> {
@@ -77,13 +85,14 @@ fn harmless(text: &str) -> String {
 }
 
 /// All in words.
-fn render(status: &Status, providers: &[ProviderView]) -> String {
+fn render(status: &Status, providers: &[ProviderView], mesh: &MeshView) -> String {
     let mut text = format!("{}\n", status.summary);
     for warning in &status.warnings {
         text.push_str(&format!("warning: {warning}\n"));
     }
     text.push('\n');
     text.push_str(&table(providers));
+    text.push_str(&mesh::words(mesh));
     text.push_str(&format!("\nconfiguration: {}\n", configuration(status)));
     let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
     text.push_str(&format!("listening: {}\n", listening.join(", ")));
@@ -165,9 +174,12 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
     let why = match (endpoint.place_why.as_str(), endpoint.reason.as_str()) {
         ("healthy", reason) => reason.to_owned(),
+        ("reported", _) => reported(endpoint),
         (why, reason) if why == endpoint.state => reason.to_owned(),
         (why, reason) => format!("{why}, {reason}"),
     };
+    let habits: String = endpoint.habits.iter().map(|habit| format!(", {habit}")).collect();
+    let age = age_text_s(endpoint.since_ms / 1_000);
     [
         name.to_owned(),
         endpoint.endpoint.clone(),
@@ -176,14 +188,26 @@ fn row(name: &str, endpoint: &EndpointView, share: String) -> [String; 8] {
         share,
         ms(endpoint.p50_ms),
         ms(endpoint.p95_ms),
-        format!("{why} for {}", age_text_s(endpoint.since_ms / 1_000)),
+        match (endpoint.said.attribution.as_str(), &endpoint.said.attribution_text) {
+            ("their-outage" | "my-path", Some(whose)) => format!("{why} for {age}{habits}, {whose}"),
+            _ => format!("{why} for {age}{habits}"),
+        },
     ]
+}
+
+/// What a peer says that nothing here has decided yet.
+fn reported(endpoint: &EndpointView) -> String {
+    match &endpoint.said.claim {
+        Some(claim) => format!("reported by {} ({})", short(&claim.by), claim.reason),
+        None => "reported".to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::status::{CacheSize, ProviderCount};
+    use crate::admin::claims::SaidView;
+    use crate::admin::status::{CacheSize, MeshCount, ProviderCount};
     use expect_test::expect;
 
     fn endpoint(url: &str, state: &str, place: (&str, &str), reason: &str, p50_ms: Option<f64>) -> EndpointView {
@@ -197,8 +221,8 @@ mod tests {
             p50_ms,
             p95_ms: p50_ms.map(|ms| ms * 4.0),
             ok_permille: 1_000,
-            verdict: "none".to_owned(),
-            verdict_source: None,
+            habits: Vec::new(),
+            said: SaidView::default(),
         }
     }
 
@@ -225,6 +249,7 @@ mod tests {
             nothing_up: false,
             uplink_suspect: Vec::new(),
             providers: ProviderCount { up: 1, total: 2 },
+            mesh: MeshCount::default(),
             cache: CacheSize {
                 entries: 1_804,
                 bytes: 612_344,
@@ -271,7 +296,7 @@ mod tests {
             listening: 127.0.0.1:53, [::1]:53
             running: 2 h, version 0.1.0; 1804 answers cached in 598 KiB, 2 questions under way
         "#]]
-        .assert_eq(&render(&told(), &providers));
+        .assert_eq(&render(&told(), &providers, &MeshView::default()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The token file: what will tell the operator from everybody else on this machine, once the admin interface can change
+//! The token file: what tells the operator from everybody else on this machine, where the admin interface changes
 //! anything. Made at the start, kept between starts, readable by its owner alone.
 
 use std::fs;
@@ -38,6 +38,37 @@ pub(crate) fn ensure(directory: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// The token of `directory`, without the end of its line.
+///
+/// # Errors
+/// When it cannot be read, or is no secret any more.
+pub(crate) fn read(directory: &Path) -> io::Result<Vec<u8>> {
+    let path = directory.join(FILE);
+    let metadata = fs::symlink_metadata(&path)?;
+    if !metadata.is_file() || metadata.permissions().mode() & OTHERS != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can read it"));
+    }
+    let bytes = fs::read(&path)?;
+    if is_token(&bytes) {
+        Ok(bytes.trim_ascii_end().to_vec())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it is no token"))
+    }
+}
+
+/// Whether `given` is the token of `directory`; how much of it is right cannot be told from the time it takes.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn matches(directory: &Path, given: &[u8]) -> io::Result<bool> {
+    let token = read(directory)?;
+    let differences = token
+        .iter()
+        .zip(given)
+        .fold(0, |so_far, (own, given)| so_far | (own ^ given));
+    Ok(token.len() == given.len() && differences == 0)
+}
+
 fn is_token(bytes: &[u8]) -> bool {
     let token = bytes.trim_ascii_end();
     token.len() == 2 * BYTES && token.iter().all(u8::is_ascii_hexdigit)
@@ -65,6 +96,13 @@ mod tests {
             fs::write(&path, broken).unwrap();
             assert!(ensure(directory.path()).unwrap());
         }
+        let token = read(directory.path()).unwrap();
+        assert!(matches(directory.path(), &token).unwrap());
+        for wrong in [&token[..63], &[b'0'; 64], b"", &[token.as_slice(), b"0"].concat()] {
+            assert!(!matches(directory.path(), wrong).unwrap());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches(directory.path(), &token).is_err());
         // A link leads to a file that is somebody else's to keep secret.
         let elsewhere = directory.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();

@@ -47,6 +47,7 @@ fn query_bytes(name: &str) -> Vec<u8> {
                 udp_size: 1_232,
                 do_bit: false,
                 is_padded: false,
+                cookie: None,
             }),
         },
     );
@@ -114,11 +115,11 @@ fn hit(bencher: Bencher<'_, '_>) {
             flags: (false, false),
         };
         out.clear();
-        let found = cache.look(&wanted, NOW, |answer, age_s| {
+        let looked = cache.look(&wanted, NOW, |answer, age_s| {
             let limit = reply_limit(&query.echo, Via::Udp);
             write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, &mut out);
         });
-        matches!(found, Found::Fresh(())).then_some(out.len())
+        matches!(looked.found, Found::Fresh(())).then_some(out.len())
     });
 }
 

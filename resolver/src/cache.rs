@@ -8,12 +8,13 @@
 //! from there into its reply. They outlive the process by way of [`warm`]; one that was taken back keeps the age it had.
 
 mod log;
+pub mod named;
 #[cfg(test)]
 mod tests;
 pub mod warm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use detour_core::Time;
 use detour_core::lookup::GaveUp;
@@ -24,7 +25,7 @@ use tokio::sync::Notify;
 
 use self::log::{Log, SEGMENT_BYTES};
 use crate::ask::Ask;
-use crate::wire::{Answer, AnswerRef, Kind, NameBuf};
+use crate::wire::{Answer, AnswerRef, Kind, NameBuf, TTL_S_MAX};
 
 /// Most logs: more than threads that could meet in one.
 const LOGS_MAX: usize = 16;
@@ -40,6 +41,15 @@ const AGREED_US: u64 = 5 * SEC;
 const UNREACHED_US: u64 = SEC;
 /// After a failed refresh a stale answer is served at once for this long (RFC 8767 section 5).
 const REFRESH_FAILED_US: u64 = 30 * SEC;
+
+/// Hits after which an answer is worth having anew before it expires: a client that repeats itself once is no crowd.
+const HOT_HITS: u8 = 3;
+/// Instead of a count: it is being had anew, or was.
+const PREFETCHED: u8 = u8::MAX;
+/// Of an answer's lifetime, the last so-many-th in which it is had anew, as Unbound does.
+const PREFETCH_PART: u64 = 10;
+/// An answer that lives no longer than this is not prefetched: it would be asked for at nearly every expiry as it is.
+const PREFETCH_TTL_US: u64 = 10 * SEC;
 
 /// What an entry is beside its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +105,14 @@ impl Entry {
         Self { answer, stamp }
     }
 
+    /// A copy of what is kept.
+    fn copied(stamp: &Stamp, answer: AnswerRef<'_>) -> Self {
+        Self {
+            answer: answer.to_answer(),
+            stamp: *stamp,
+        }
+    }
+
     /// Microseconds since a provider gave it.
     fn age_us(&self, now: Time) -> u64 {
         self.stamp.age_us(now)
@@ -116,6 +134,21 @@ impl Entry {
     pub fn is_positive(&self) -> bool {
         self.answer.kind() == Kind::Positive
     }
+}
+
+/// Counts a hit on an answer of this age and lifetime. True once in its lifetime: it is hot, is about to expire, and is to
+/// be had anew.
+fn count_hit(hits: &mut u8, age_us: u64, ttl_us: u64) -> bool {
+    if *hits < HOT_HITS {
+        *hits = hits.saturating_add(1);
+        return false;
+    }
+    let left_us = ttl_us.saturating_sub(age_us);
+    let is_due = *hits != PREFETCHED && ttl_us >= PREFETCH_TTL_US && left_us <= ttl_us / PREFETCH_PART;
+    if is_due {
+        *hits = PREFETCHED;
+    }
+    is_due
 }
 
 /// A time to live in microseconds.
@@ -176,6 +209,15 @@ pub enum Found<F = Arc<Entry>> {
     Nothing,
 }
 
+/// What a look at the cache comes to.
+#[derive(Debug)]
+pub struct Looked<F> {
+    /// What is known.
+    pub found: Found<F>,
+    /// A copy of what was found, where it is hot and about to expire: time to have it anew. Once in its lifetime.
+    pub hot: Option<Arc<Entry>>,
+}
+
 /// A remembered failure.
 #[derive(Debug, Clone)]
 pub enum Failure {
@@ -207,6 +249,9 @@ pub struct Cache {
     /// When an endpoint last returned.
     returned: AtomicU64,
     max_stale_us: AtomicU64,
+    /// Bounds of TTLs, seconds.
+    min_ttl_s: AtomicU32,
+    max_ttl_s: AtomicU32,
     /// Whether an answer was kept since the last export.
     is_changed: AtomicBool,
     /// Wakes who waits for that.
@@ -232,6 +277,8 @@ impl Cache {
             failures_until: AtomicU64::new(0),
             returned: AtomicU64::new(0),
             max_stale_us: AtomicU64::new(max_stale_us),
+            min_ttl_s: AtomicU32::new(0),
+            max_ttl_s: AtomicU32::new(TTL_S_MAX),
             is_changed: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -248,6 +295,19 @@ impl Cache {
         self.max_stale_us.store(max_stale_us, Ordering::Relaxed);
     }
 
+    /// From here on what comes is kept for at least and at most so many seconds, as far as it may be kept at all; what is
+    /// there keeps its time.
+    pub fn set_ttl_bounds(&self, (min_s, max_s): (u32, u32)) {
+        self.min_ttl_s.store(min_s, Ordering::Relaxed);
+        self.max_ttl_s.store(max_s, Ordering::Relaxed);
+    }
+
+    /// An answer as this cache keeps and tells it: its TTLs within the bounds.
+    pub(crate) fn bounded(&self, answer: Answer) -> Answer {
+        let (min_s, max_s) = (&self.min_ttl_s, &self.max_ttl_s);
+        answer.within(min_s.load(Ordering::Relaxed), max_s.load(Ordering::Relaxed))
+    }
+
     /// Forgets all answers and failures: they are those of providers that answer otherwise.
     pub fn forget_all(&self) {
         for log in &self.logs {
@@ -258,21 +318,33 @@ impl Cache {
 
     /// Looks a question up. Of a fresh answer the caller makes what it wants, from its bytes and its age in seconds,
     /// while its log is locked.
-    pub fn look<F>(&self, wanted: &Wanted<'_>, now: Time, fresh: impl FnOnce(AnswerRef<'_>, u32) -> F) -> Found<F> {
-        let Some(log) = self.log(wanted.key) else {
-            return Found::Nothing;
-        };
-        let found = log.lock().look(wanted.key, |stamp, answer| {
-            if !wanted.is_answered_by(stamp, answer) {
-                return None;
-            }
-            if self.is_fresh(stamp, answer.shape().ttl_s, now)? {
-                return Some(Found::Fresh(fresh(answer, stamp.age_s(now))));
-            }
-            let (answer, stamp) = (answer.to_answer(), *stamp);
-            Some(Found::Stale(Arc::new(Entry { answer, stamp })))
+    pub fn look<F>(&self, wanted: &Wanted<'_>, now: Time, fresh: impl FnOnce(AnswerRef<'_>, u32) -> F) -> Looked<F> {
+        let log = self.log(wanted.key).map(Mutex::lock);
+        let looked = log.and_then(|mut log| {
+            log.look(wanted.key, |stamp, answer, hits| {
+                if !wanted.is_answered_by(stamp, answer) {
+                    return None;
+                }
+                let copy = || Arc::new(Entry::copied(stamp, answer));
+                let ttl_s = answer.shape().ttl_s;
+                Some(if self.is_fresh(stamp, ttl_s, now)? {
+                    let is_hot = count_hit(hits, stamp.age_us(now), ttl_us(ttl_s));
+                    Looked {
+                        found: Found::Fresh(fresh(answer, stamp.age_s(now))),
+                        hot: is_hot.then(copy),
+                    }
+                } else {
+                    Looked {
+                        found: Found::Stale(copy()),
+                        hot: None,
+                    }
+                })
+            })
         });
-        found.unwrap_or(Found::Nothing)
+        looked.unwrap_or(Looked {
+            found: Found::Nothing,
+            hot: None,
+        })
     }
 
     /// Whether an entry is fresh; `None` if it is not even stale any more.
@@ -378,6 +450,17 @@ impl Cache {
         failed.as_micros() > self.returned.load(Ordering::Relaxed) && now.since(failed) < REFRESH_FAILED_US
     }
 
+    /// A copy of everything, by key; holds no lock from one to the next.
+    fn copies(&self) -> impl Iterator<Item = (u64, Entry)> + '_ {
+        self.logs.iter().flat_map(|log| {
+            let keys = log.lock().keys();
+            keys.into_iter().filter_map(|key| {
+                let copy = |stamp: &Stamp, answer: AnswerRef<'_>| Some(Entry::copied(stamp, answer));
+                Some((key, log.lock().read(key, copy)?))
+            })
+        })
+    }
+
     /// Answers held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -399,8 +482,6 @@ impl Cache {
 
 /// A copy of an entry that answers this.
 fn entry_of(ask: &Ask, stamp: &Stamp, answer: AnswerRef<'_>) -> Option<Entry> {
-    Wanted::of(ask).is_answered_by(stamp, answer).then(|| Entry {
-        answer: answer.to_answer(),
-        stamp: *stamp,
-    })
+    let is_answer = Wanted::of(ask).is_answered_by(stamp, answer);
+    is_answer.then(|| Entry::copied(stamp, answer))
 }

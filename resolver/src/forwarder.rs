@@ -1,7 +1,7 @@
 //! The data plane put together: everything a query needs, shared by all that serve one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use detour_core::health::Purpose;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long past its expiry an answer may be served, microseconds.
     pub max_stale_us: u64,
+    /// For how long answers are kept at least and at most, seconds, as far as they may be kept at all.
+    pub ttl_bounds_s: (u32, u32),
     /// Misses resolved at once.
     pub in_flight: usize,
     /// Client connections.
@@ -77,6 +79,8 @@ pub struct Parts {
 /// The data plane.
 #[derive(Debug)]
 pub struct Shared {
+    /// Itself, for work that goes on when whoever asked has been answered.
+    pub(crate) own: Weak<Self>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     /// What queries are served by; held for a look at it or to copy the pointer.
@@ -112,9 +116,12 @@ impl Shared {
     #[must_use]
     pub fn new(settings: Settings, parts: Parts, registry: &mut Registry) -> Arc<Self> {
         let metrics = Metrics::register(registry);
+        let cache = Cache::new(settings.cache_bytes, settings.max_stale_us);
+        cache.set_ttl_bounds(settings.ttl_bounds_s);
         let readers = Readers::new(&parts.tasks, &parts.clock);
         let generation = Generation::new(&settings, &parts, &metrics, &readers, None);
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
             generation: RwLock::new(Arc::new(generation)),
             local: Arc::new(Local::new(settings.local)),
             inflight: InFlight::default(),
@@ -126,7 +133,7 @@ impl Shared {
             connection_shares: PerClient::half_of(settings.tcp.connections),
             number: AtomicU64::new(0),
             attempts: AtomicU64::new(1),
-            cache: Cache::new(settings.cache_bytes, settings.max_stale_us),
+            cache,
             metrics,
             clock: parts.clock,
             tasks: parts.tasks,
@@ -156,6 +163,7 @@ impl Shared {
         self.connections.resize(settings.tcp.connections, &self.tasks);
         self.connection_shares.resize(settings.tcp.connections);
         self.cache.set_max_stale(settings.max_stale_us);
+        self.cache.set_ttl_bounds(settings.ttl_bounds_s);
         if !newer.has_classes_of(&older) {
             self.cache.forget_all();
         } else if newer.topology != older.topology {

@@ -120,6 +120,12 @@ impl Generation {
         self.routes.clone()
     }
 
+    /// How an endpoint takes what goes beyond plain DNS, in a word each: `no-edns`, `cookies`, `no-0x20`.
+    #[must_use]
+    pub fn habits(&self, endpoint: EndpointId, now: Time) -> Vec<&'static str> {
+        self.exchanges.habits(endpoint, now)
+    }
+
     /// Whether anything has ever come from this endpoint, over the connections of this generation.
     #[must_use]
     pub fn has_heard(&self, endpoint: EndpointId) -> bool {

@@ -4,9 +4,10 @@
 
 use std::sync::atomic::AtomicU64;
 
+use detour_core::EndpointId;
 use detour_core::Topology;
 use detour_core::lookup::Why;
-use detour_core::{EndpointId, outcome::Signal};
+use detour_core::outcome::{Reply, Signal};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -88,13 +89,13 @@ const SOURCES: [Source; 11] = [
 ];
 
 /// What came of attempts, as counted.
-const SIGNALS: [&str; 4] = ["answered", "failed", "garbage", "mismatch"];
+const SIGNALS: [&str; 5] = ["answered", "failed", "garbage", "mismatch", "forgeable"];
 
 /// The counters of one topology, by [`EndpointId`].
 #[derive(Debug)]
 pub(crate) struct EndpointCounters {
     attempts: Vec<Vec<Counter>>,
-    signals: Vec<[Counter; 4]>,
+    signals: Vec<[Counter; 5]>,
 }
 
 /// The counters, resolved to atomics once so that counting is one addition.
@@ -104,6 +105,8 @@ pub struct Metrics {
     replies: Vec<Counter>,
     attempts: Family<AttemptLabels, Counter>,
     signals: Family<EventLabels, Counter>,
+    /// Hot answers had anew before they expired.
+    pub prefetches: Counter,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
 }
@@ -124,6 +127,12 @@ impl Metrics {
         );
         let signals = Family::<EventLabels, Counter>::default();
         registry.register("attempt_outcomes", "What came back from attempts", signals.clone());
+        let prefetches = Counter::default();
+        registry.register(
+            "cache_prefetches",
+            "Hot answers had anew before they expired",
+            prefetches.clone(),
+        );
         let connections_refused = Counter::default();
         registry.register(
             "tcp_connections_refused",
@@ -139,6 +148,7 @@ impl Metrics {
                 .collect(),
             attempts,
             signals,
+            prefetches,
             connections_refused,
         }
     }
@@ -225,8 +235,9 @@ impl EndpointCounters {
 
     /// Something came back.
     pub(crate) fn count_signal(&self, endpoint: EndpointId, signal: Signal) {
-        if let Some([answered, failed, garbage, mismatch]) = self.signals.get(usize::from(endpoint.0)) {
+        if let Some([answered, failed, garbage, mismatch, forgeable]) = self.signals.get(usize::from(endpoint.0)) {
             match signal {
+                Signal::Answered(Reply::Forgeable) => forgeable.inc(),
                 Signal::Answered(_) => answered.inc(),
                 Signal::Failed(_) => failed.inc(),
                 Signal::Garbage => garbage.inc(),

@@ -36,6 +36,11 @@ impl Places {
         self.free.available_permits()
     }
 
+    /// Whether at least half of them are free.
+    pub(crate) fn is_mostly_free(&self) -> bool {
+        self.free() >= self.size.load(Ordering::Relaxed).div_ceil(2)
+    }
+
     /// Whether nobody has one.
     pub(crate) fn is_unused(&self) -> bool {
         self.free() >= self.size.load(Ordering::Relaxed)

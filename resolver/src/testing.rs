@@ -19,6 +19,7 @@ use crate::listen::TcpLimits;
 use crate::local;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
+use crate::wire::TTL_S_MAX;
 
 /// Time that does not pass.
 #[derive(Debug)]
@@ -63,6 +64,7 @@ pub(crate) fn settings(in_flight: usize) -> Settings {
         acl: Acl::new(vec!["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()]),
         cache_bytes: 1 << 20,
         max_stale_us: 0,
+        ttl_bounds_s: (0, TTL_S_MAX),
         in_flight,
         tcp: TcpLimits {
             connections: 16,

@@ -36,11 +36,13 @@ mod config;
 mod doh;
 mod framed;
 mod gate;
+mod owner;
 pub(crate) mod reply;
 mod schedule;
 pub(crate) mod sockets;
 mod stats;
 mod streams;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
@@ -186,6 +188,17 @@ impl Fake {
     pub fn set_fault(&self, transports: TransportSel, fault: Fault) {
         let now = clock::now();
         self.modify(transports, |transport, conduct| conduct.switch(transport, fault, now));
+        for side in self.sides.iter().filter(|side| transports.includes(side.transport)) {
+            side.counters.tally.mark();
+        }
+    }
+
+    /// Swallows what comes over UDP from this process of this machine, and answers all others: its way here is broken,
+    /// and nobody else's.
+    pub fn cut_off(&self, process: Option<u32>) {
+        self.modify(TransportSel::Only(Transport::Udp), |_, conduct| {
+            conduct.cut_off = process
+        });
     }
 
     /// Closes the connections that are open on these transports.
@@ -207,6 +220,27 @@ impl Fake {
             stats.set(side.transport, side.counters.read());
         }
         stats
+    }
+
+    /// How many queries of the load with this seed reached it; a node's own (probes, canaries) are in none.
+    #[must_use]
+    pub fn asked(&self, seed: u64) -> u64 {
+        self.sides.iter().map(|side| side.counters.tally.asked(seed)).sum()
+    }
+
+    /// How many queries of any load reached it.
+    #[must_use]
+    pub fn asked_by_clients(&self) -> u64 {
+        self.sides.iter().map(|side| side.counters.tally.total()).sum()
+    }
+
+    /// When the first query of a load reached it since its fault was set last, in microseconds of CLOCK_BOOTTIME.
+    #[must_use]
+    pub fn first_asked_us(&self) -> Option<u64> {
+        self.sides
+            .iter()
+            .filter_map(|side| side.counters.tally.first_us())
+            .min()
     }
 
     /// The name that the last client to complete a handshake over this transport asked for (RFC 6066 section 3).

@@ -87,6 +87,8 @@ pub(crate) struct Conduct {
     /// How often what is open was to be closed, and how.
     pub(crate) closings: u64,
     pub(crate) closing: Closing,
+    /// Whose datagrams are swallowed.
+    pub(crate) cut_off: Option<u32>,
 }
 
 impl Conduct {
@@ -97,6 +99,7 @@ impl Conduct {
             resets: 0,
             closings: 0,
             closing: Closing::Polite,
+            cut_off: None,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::random::{mix, stable_hash};
 use crate::zone;
 
-/// What names outside the ten domains take under `Bimodal`: every resolver has them in its cache.
+/// What names outside our domains take under `Bimodal`: every resolver has them in its cache.
 const FAST: Duration = Duration::from_millis(10);
 /// Latency and address must not be the same bits of the hash.
 const PURPOSE: u64 = 0x6c61_7465_6e63_7921;
@@ -22,7 +22,7 @@ const PURPOSE: u64 = 0x6c61_7465_6e63_7921;
 pub enum Law {
     /// Every answer takes this long.
     Flat(Duration),
-    /// By name: 70 % 8..25 ms, 25 % 40..250 ms, 5 % 300..1500 ms; names outside the ten domains 10 ms.
+    /// By name: 70 % 8..25 ms, 25 % 40..250 ms, 5 % 300..1500 ms; names outside our domains 10 ms.
     Bimodal,
 }
 
@@ -41,7 +41,7 @@ impl Law {
     pub fn latency(&self, name: &str) -> Duration {
         match self {
             Self::Flat(latency) => *latency,
-            Self::Bimodal if zone::domain_of(name).is_none() => FAST,
+            Self::Bimodal if !zone::is_ours(name) => FAST,
             Self::Bimodal => {
                 let hash = mix(stable_hash(name) ^ PURPOSE);
                 let (from_us, to_us) = match hash % 100 {

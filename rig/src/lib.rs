@@ -11,13 +11,18 @@
 //!   with it; [`authority`]: whom its clients trust.
 //! * [`far_end`]: an honest provider by other people, for interoperability.
 //! * [`load`] and [`ledger`]: queries at scheduled instants whatever comes back, and what became of them.
-//! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener.
+//! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener; [`cluster`] and
+//!   [`events`]: several of them, joined by the mesh, and what their logs say happened when; [`relay`]: what passes
+//!   between two of them; [`binary`]: the binary for an example.
 //!
 //! Rules: the fakes write their bytes by hand, so that no DNS library can be wrong in the same way at both ends.
 //! Randomness comes from a seed, [`clock::now`] is the only clock, and every queue has a limit.
 
 pub mod authority;
+pub mod binary;
 pub mod clock;
+pub mod cluster;
+pub mod events;
 pub mod fake;
 pub mod far_end;
 pub mod fault;
@@ -28,6 +33,7 @@ pub mod load;
 pub mod message;
 pub mod process;
 pub mod random;
+pub mod relay;
 pub mod stall;
 pub mod transport;
 pub mod zone;
@@ -35,6 +41,8 @@ pub mod zone;
 mod wire;
 
 pub use authority::Authority;
+pub use cluster::{Cluster, ClusterConfig, ClusterNode, StartClusterError};
+pub use events::{Event, EventLog};
 pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats, TransportStats};
 pub use far_end::FarEnd;
 pub use fault::{Closing, Fault};

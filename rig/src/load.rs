@@ -12,6 +12,7 @@ use std::time::Duration;
 use lane::{Lane, LaneResult, Queries, connect};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::law::Law;
@@ -33,12 +34,27 @@ pub struct FreshNames {
     pub seed: u64,
     /// Where they are; each name's domain is drawn by its number.
     pub domains: Vec<Box<str>>,
+    /// After so many the first comes again, so that a cache can answer; 0: never.
+    pub cycle: u64,
 }
 
 impl FreshNames {
+    /// Of so many numbered domains.
+    #[must_use]
+    pub fn of_many_domains(seed: u64, domains: u32) -> Self {
+        Self {
+            seed,
+            domains: (0..domains)
+                .map(|number| zone::numbered_domain(number).into())
+                .collect(),
+            cycle: 0,
+        }
+    }
+
     /// The name with this number.
     #[must_use]
     pub fn name(&self, index: u64) -> String {
+        let index = index.checked_rem(self.cycle).unwrap_or(index);
         let seed = self.seed;
         let count = u64::try_from(self.domains.len()).unwrap_or(u64::MAX);
         let pick = mix(index ^ mix(seed))
@@ -57,6 +73,7 @@ impl Default for FreshNames {
         Self {
             seed: 1,
             domains: zone::DOMAINS.iter().copied().map(Into::into).collect(),
+            cycle: 0,
         }
     }
 }
@@ -135,6 +152,7 @@ pub struct Load {
     started: Instant,
     names: FreshNames,
     stall: StallMeter,
+    token: CancellationToken,
     lanes: JoinSet<io::Result<LaneResult>>,
 }
 
@@ -154,7 +172,7 @@ impl Load {
             .map_err(socket)?;
         let names = config.names.clone();
         let stall = StallMeter::start();
-        let started = clock::now();
+        let (started, token) = (clock::now(), CancellationToken::new());
         let mut lanes = JoinSet::new();
         for (first, socket) in (0..count).zip(sockets) {
             let queries = Queries {
@@ -163,6 +181,7 @@ impl Load {
                 total,
                 rate: config.rate.max(1),
                 started,
+                token: token.clone(),
             };
             lanes.spawn(Lane::new(socket, queries, config.clone()).run());
         }
@@ -170,6 +189,7 @@ impl Load {
             started,
             names,
             stall,
+            token,
             lanes,
         })
     }
@@ -178,6 +198,11 @@ impl Load {
     #[must_use]
     pub const fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Asks nothing more from here on; what is under way is waited for.
+    pub fn stop(&self) {
+        self.token.cancel();
     }
 
     /// Waits until every query is answered or given up.
@@ -232,6 +257,8 @@ mod tests {
             assert!((60..140).contains(&count), "{domain}: {count}");
         }
         assert!(names.name(3).starts_with("q3-beef."));
+        let again = FreshNames { cycle: 10, ..names };
+        assert_eq!(again.name(13), again.name(3));
     }
 
     #[tokio::test]
@@ -252,6 +279,20 @@ mod tests {
         );
         assert!(summary.latency.p50 >= Duration::from_millis(10), "{summary:?}");
         assert_eq!(fake.stats().udp.answered, 200);
+        fake.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_load_that_is_stopped_asks_no_more_and_keeps_what_it_asked() {
+        let fake = Fake::start(FakeConfig::new("fake1")).unwrap();
+        let load = Load::start(LoadConfig::new(fake.address(), 200, Duration::from_secs(3_600))).unwrap();
+        while fake.asked_by_clients() < 20 {
+            tokio::task::yield_now().await;
+        }
+        load.stop();
+        let summary = load.finish().await.unwrap().summary(None);
+        assert!(summary.total >= 20 && summary.lost == 0, "{summary:?}");
+        assert_eq!(fake.asked(1), u64::try_from(summary.total).unwrap());
         fake.shutdown().await;
     }
 

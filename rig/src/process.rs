@@ -1,22 +1,33 @@
 //! The real `detour` binary as a child process, on ports of its own choice.
 //!
 //! It is started with a config written for it, says on its standard output where it listens, and is killed when the
-//! value is dropped: also when a test fails half-way. Its standard error goes to `node.log` beside the config, and the
-//! end of that file is in the error when it does not start.
+//! value is dropped: also when a test fails half-way. It holds on to its parent by its standard input, a pipe that the
+//! system closes when the parent dies in whatever way, so none is left behind. It is in a process group of its own: a
+//! Ctrl-C is its parent's to act on. Its standard error goes to `node.log` beside the config, and the end of that file
+//! is in the error when it does not start.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a node may take to say where it listens. Its promise is 150 ms; this is for a busy machine.
 pub const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a node may take to stop in order; the node itself takes 5 s at most, with queries under way.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(6);
+/// What standard error of a node is written to, beside its config.
+pub const LOG_FILE: &str = "node.log";
+/// A node's state directory, beside its config.
+pub const STATE_DIRECTORY: &str = "state";
+/// How often it is looked whether a node has stopped.
+const STOP_TICK: Duration = Duration::from_millis(10);
 /// Lines of output that wait to be looked at; the reader thread waits when there are more.
 const LINES_MAX: usize = 64;
 /// How much of the log an error shows.
@@ -110,8 +121,8 @@ impl NodeProcess {
             source,
         };
         let config_path = directory.join("detour.toml");
-        let log_path = directory.join("node.log");
-        let state = directory.join("state");
+        let log_path = directory.join(LOG_FILE);
+        let state = directory.join(STATE_DIRECTORY);
         fs::write(&config_path, config).map_err(|source| write(&config_path, source))?;
         fs::create_dir_all(&state).map_err(|source| write(&state, source))?;
         let log = File::create(&log_path).map_err(|source| write(&log_path, source))?;
@@ -121,10 +132,12 @@ impl NodeProcess {
             .arg("-c")
             .arg(&config_path)
             .arg("--state-dir")
-            .arg(&state);
+            .arg(&state)
+            .arg("--stop-with-stdin");
         // The session's directory is for the node its owner uses.
         command.env_remove("XDG_RUNTIME_DIR").env_remove("RUNTIME_DIRECTORY");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        command.process_group(0);
         let mut guard = KillOnDrop(Some(command.spawn().map_err(run)?));
         let stdout = guard.0.as_mut().and_then(|child| child.stdout.take());
         let listening = match stdout.map(read_lines).transpose().map_err(run)? {
@@ -164,6 +177,21 @@ impl NodeProcess {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it in order, and if that takes longer than [`STOP_PATIENCE`], at once. True: in order, with exit code 0.
+    pub async fn stop(mut self) -> bool {
+        drop(self.child.stdin.take());
+        let ended = timeout(STOP_PATIENCE, async {
+            loop {
+                match self.child.try_wait() {
+                    Ok(None) => sleep(STOP_TICK).await,
+                    Ok(Some(status)) => return status.success(),
+                    Err(_) => return false,
+                }
+            }
+        });
+        ended.await.unwrap_or(false)
     }
 }
 
@@ -284,6 +312,17 @@ mod tests {
         let proc = PathBuf::from(format!("/proc/{}", node.id()));
         drop(node);
         assert!(!proc.exists());
+    }
+
+    #[tokio::test]
+    async fn a_node_is_stopped_by_the_end_of_its_standard_input() {
+        let directory = tempfile::tempdir().unwrap();
+        let body = "echo listening dns 127.0.0.1:1001\necho listening admin 127.0.0.1:1002\nread -r line\nexit 0";
+        let binary = script(directory.path(), body);
+        let node = NodeProcess::start(&binary, "version = 1\n", directory.path())
+            .await
+            .unwrap();
+        assert!(node.stop().await);
     }
 
     #[tokio::test]

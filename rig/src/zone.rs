@@ -10,6 +10,9 @@
 //! | `big-N` | TXT data of about N bytes (at most 60,000) |
 //! | `cname` | an alias of `target.<domain>`, which is answered with it |
 //!
+//! The same holds under [`numbered_domain`]s, for whoever needs more than ten: a gateway that avoids a provider for one
+//! broken domain at a time would otherwise have avoided it for all of them soon.
+//!
 //! A few names of the real world are served truly, because gateways use them as canaries: the root's NS, the root
 //! servers' addresses, `one.one.one.one`, `dns.google`, `dns.quad9.net`. Everything else does not exist. Names above
 //! one that exists (`com`, `root-servers.net`) are empty, not absent: RFC 8020 reads NXDOMAIN as "nothing below".
@@ -44,10 +47,20 @@ const WELL_KNOWN_TTL_SECONDS: u32 = 86_400;
 /// Largest data of a `big-N` record: leaves room for the header in a message of 65,535 bytes.
 const BIG_BYTES_MAX: usize = 60_000;
 
-/// The one of [`DOMAINS`] that holds `name`, in any letter case, with or without the trailing dot.
+/// What a numbered domain is called before its number, and the top-level domain it is in.
+const NUMBERED: (&str, &str) = ("field-", ".com");
+
+/// The registrable domain with this number, in which every name exists too.
 #[must_use]
-pub fn domain_of(name: &str) -> Option<&'static str> {
-    domain_of_folded(&fold(name))
+pub fn numbered_domain(number: u32) -> String {
+    let (before, after) = NUMBERED;
+    format!("{before}{number}{after}")
+}
+
+/// Whether `name` is in one of [`DOMAINS`] or of the numbered ones, in any letter case, with or without the trailing dot.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    domain_of_folded(&fold(name)).is_some()
 }
 
 /// The address every honest provider gives for a name under [`DOMAINS`].
@@ -148,7 +161,7 @@ pub(crate) fn lie(name: &str, asked: u16) -> Answer {
     }
 }
 
-fn domain_answer(name: &str, domain: &'static str, asked: u16) -> Answer {
+fn domain_answer(name: &str, domain: &str, asked: u16) -> Answer {
     let labels = SpecialLabels::read(name, domain);
     let mut answer = Answer::default();
     let target = canonical(name, domain);
@@ -315,12 +328,25 @@ fn exists(name: &str) -> bool {
     name == "." || WELL_KNOWN.iter().any(|known| above(known.name)) || DOMAINS.iter().any(|domain| above(domain))
 }
 
-fn domain_of_folded(name: &str) -> Option<&'static str> {
+fn domain_of_folded(name: &str) -> Option<&str> {
     let holds = |domain: &&str| {
         name.strip_suffix(*domain)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    DOMAINS.into_iter().find(holds)
+    DOMAINS.into_iter().find(holds).or_else(|| numbered(name))
+}
+
+/// The numbered domain that holds a name.
+fn numbered(name: &str) -> Option<&str> {
+    let (before, after) = NUMBERED;
+    let label_at = name
+        .strip_suffix(after)?
+        .rfind('.')
+        .map_or(0, |dot| dot.saturating_add(1));
+    let domain = name.get(label_at..)?;
+    let number = domain.strip_prefix(before)?.strip_suffix(after)?;
+    number.parse::<u32>().ok()?;
+    Some(domain)
 }
 
 fn fold(name: &str) -> String {
@@ -339,6 +365,24 @@ mod tests {
         assert_ne!(expected_a("q2.alder-lane.com").unwrap(), expected);
         assert_eq!(expected_a("not-alder-lane.com"), None);
         assert_eq!(expected_a("com"), None);
+    }
+
+    #[test]
+    fn numbered_domains_hold_every_name_too() {
+        let domain = numbered_domain(4_711);
+        assert!(is_ours(&domain) && is_ours(&format!("a.B.{domain}.")));
+        let name = format!("q7.{domain}");
+        let expected = expected_a(&name).unwrap();
+        assert_eq!(answer(&name, rtype::A).answers[0].data, expected.octets());
+        for other in [
+            "field-.com",
+            "field-x.com",
+            "field-1.net",
+            "outfield-1.com",
+            "field-1.com.net",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
     }
 
     #[test]

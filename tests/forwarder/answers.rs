@@ -309,7 +309,11 @@ async fn a_record_set_has_one_time_to_live_and_nothing_hides_behind_edns() {
         let address = |last, ttl| record(&ASKED, rtype::A, 1, ttl, &[192, 0, 2, last]);
         let answers = [address(1, 60), address(2, 3_600), address(3, 0x8000_0000 | 90)];
         let behind = [
-            opt(1232, 0, &option(15, b"\0\x16provider's words")),
+            opt(
+                1232,
+                0,
+                &[option(3, b"nsid"), option(15, b"\0\x16a provider's\x1b[2J \x00words")].concat(),
+            ),
             record(b"\x01x\0", rtype::A, 1, 5, &[1; 4]),
         ];
         let mut reply = reply_to(query, 0, [&answers[..2], &[], &behind]);
@@ -324,10 +328,12 @@ async fn a_record_set_has_one_time_to_live_and_nothing_hides_behind_edns() {
         .await;
     let ttls: Vec<_> = reply.records.iter().map(|record| record.ttl).collect();
     assert_eq!(ttls, [60, 60]);
+    // Nothing that a terminal would obey.
+    let explained = [(15, b"\0\x16a provider's[2J words".to_vec())];
     assert_eq!(
         reply.edns.unwrap().options,
-        [],
-        "the provider's options are the provider's"
+        explained,
+        "the provider's options are the provider's, but for what explains"
     );
 }
 
@@ -352,7 +358,14 @@ async fn a_providers_query_carries_nothing_of_the_client() {
         ids.push([query[0], query[1]]);
         let rest = &query[question_end(&query)..];
         assert_eq!(query[4..12], [0, 1, 0, 0, 0, 0, 0, 1], "{query:02x?}");
-        assert_eq!(rest, opt(1232, 0, &[]), "our own EDNS and nothing else: {query:02x?}");
+        let (edns, cookie) = rest.split_at(rest.len() - 8);
+        let empty = opt(1232, 0, &option(10, &[0; 8]));
+        assert_eq!(
+            edns,
+            &empty[..empty.len() - 8],
+            "our own EDNS and nothing else: {query:02x?}"
+        );
+        assert_ne!(cookie, b"MyCookie");
         assert_eq!(query[2] & 0xfb, 1, "RD alone");
         assert_eq!(query[3] & 0xdf, 0, "AD at most");
     }

@@ -22,12 +22,10 @@ use crate::client::{PATIENCE, Udp};
 use crate::message::{CLASS_CH, Message, Reply, question, rtype};
 use crate::node::{BINARY, config, udp_blocks, until};
 
-/// The promise: from the start of the process to its first local answer.
-pub(crate) const PROMISE: Duration = Duration::from_millis(150);
-/// How many of the starts of one kind may miss the promise because something else had the processor: one in so many.
-/// These tests run beside each other, unoptimised, on machines that do other things; a store in the way would make
-/// every start late, and no start may be later than [`PATIENCE`].
-const LATE_ONE_IN: usize = 4;
+/// From the start of the process to its first local answer, at most. The promise is 150 ms and is measured elsewhere:
+/// these tests run beside each other, unoptimised, on machines that do other things. What they hold is that no disk is
+/// waited for; one that is in the way takes seconds.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Where a node lives.
 #[derive(Debug)]
@@ -122,15 +120,10 @@ impl Home {
         running
     }
 
-    /// All starts so far were as quick as promised, but for those that were late for want of a processor.
+    /// No start so far waited for a disk.
     pub(crate) fn assert_quick(&self, what: &str) {
-        let late: Vec<_> = self.took.iter().filter(|took| **took > PROMISE).collect();
-        assert!(
-            late.len() * LATE_ONE_IN <= self.took.len(),
-            "{what}: {} of {} starts took longer than {PROMISE:?}: {late:?}",
-            late.len(),
-            self.took.len()
-        );
+        let late: Vec<_> = self.took.iter().filter(|took| **took > AT_ONCE).collect();
+        assert!(late.is_empty(), "{what}: starts took longer than {AT_ONCE:?}: {late:?}");
     }
 }
 

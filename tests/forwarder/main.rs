@@ -15,10 +15,14 @@
 
 mod acl;
 mod answers;
+mod caching;
 mod client;
 mod command;
+mod demo;
+mod differential;
 mod encrypted;
 mod faults;
+mod forgery;
 mod home;
 mod last_good;
 mod lifecycle;
@@ -27,6 +31,7 @@ mod message;
 mod metrics;
 mod node;
 mod outage;
+mod outcomes;
 mod privacy;
 mod reload;
 mod rules;

@@ -65,6 +65,11 @@ impl Node {
         self.process.id()
     }
 
+    /// Its state directory.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.path().join(detour_rig::process::STATE_DIRECTORY)
+    }
+
     /// Its configuration file.
     pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("detour.toml")

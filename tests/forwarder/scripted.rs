@@ -3,35 +3,84 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::net::UdpSocket;
+use detour_rig::Transport;
+use detour_rig::process::provider_block;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
-/// A provider over UDP; ends when dropped.
+use crate::client::framed;
+use crate::message::wire_name;
+
+/// What a query came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Udp,
+    Tcp,
+}
+
+/// What to say to a query, in order.
+type Script = dyn Fn(&[u8], Carrier) -> Vec<Vec<u8>> + Send + Sync;
+/// What was asked.
+type Notes = Mutex<Vec<(Carrier, Vec<u8>)>>;
+
+/// A provider over UDP, and over TCP where a test wants that; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<Vec<u8>>>>,
-    _task: JoinSet<()>,
+    asked: Arc<Notes>,
+    _tasks: JoinSet<()>,
 }
 
 impl Scripted {
-    /// Answers each query with what `script` makes of it; `None` is silence.
-    pub(crate) async fn start(script: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
+    /// Answers each datagram with what `script` makes of it, and no stream; `None` is silence.
+    pub(crate) async fn start(script: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let script = move |query: &[u8], _| script(query).into_iter().collect();
+        let script: Arc<Script> = Arc::new(script);
+        Self::serve(socket, None, script)
+    }
+
+    /// As [`Self::start`], over TCP too, at the same port; and there may be several replies to one query.
+    pub(crate) async fn start_both<R: IntoIterator<Item = Vec<u8>>>(
+        script: impl Fn(&[u8], Carrier) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let script = move |query: &[u8], carrier| script(query, carrier).into_iter().collect();
+        let script: Arc<Script> = Arc::new(script);
+        for _ in 0..100 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+                return Self::serve(socket, Some(listener), script);
+            }
+        }
+        panic!("no port is free for both");
+    }
+
+    fn serve(socket: UdpSocket, listener: Option<TcpListener>, script: Arc<Script>) -> Self {
         let address = socket.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = listener {
+            let (notes, script) = (Arc::clone(&asked), Arc::clone(&script));
+            tasks.spawn(async move {
+                let mut connections = JoinSet::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (notes, script) = (Arc::clone(&notes), Arc::clone(&script));
+                    connections.spawn(async move { serve_stream(stream, &notes, &*script).await });
+                }
+            });
+        }
         let notes = Arc::clone(&asked);
-        let mut task = JoinSet::new();
-        task.spawn(async move {
+        tasks.spawn(async move {
             let mut buffer = vec![0; 4_096];
             loop {
                 let Ok((size, client)) = socket.recv_from(&mut buffer).await else {
                     continue;
                 };
                 let query = buffer[..size].to_vec();
-                let reply = script(&query);
-                notes.lock().unwrap().push(query);
-                if let Some(reply) = reply {
+                let replies = script(&query, Carrier::Udp);
+                notes.lock().unwrap().push((Carrier::Udp, query));
+                for reply in replies {
                     socket.send_to(&reply, client).await.ok();
                 }
             }
@@ -39,13 +88,43 @@ impl Scripted {
         Self {
             address,
             asked,
-            _task: task,
+            _tasks: tasks,
         }
     }
 
     /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
-        self.asked.lock().unwrap().clone()
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|(_, query)| query.clone()).collect()
+    }
+
+    /// The queries for this name so far, by what they came.
+    pub(crate) fn asked_for(&self, name: &str) -> Vec<(Carrier, Vec<u8>)> {
+        let asked = self.asked.lock().unwrap();
+        let is_for = |query: &[u8]| query[12..question_end(query) - 4].eq_ignore_ascii_case(&wire_name(name));
+        asked.iter().filter(|(_, query)| is_for(query)).cloned().collect()
+    }
+
+    /// Its part of a configuration.
+    pub(crate) fn block(&self, name: &str) -> String {
+        provider_block(name, &[Transport::Udp.endpoint(self.address, None)])
+    }
+}
+
+/// Answers what comes on one connection, in order.
+async fn serve_stream(mut stream: TcpStream, notes: &Notes, script: &Script) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut query = vec![0; usize::from(length)];
+        if stream.read_exact(&mut query).await.is_err() {
+            return;
+        }
+        let replies = script(&query, Carrier::Tcp);
+        notes.lock().unwrap().push((Carrier::Tcp, query));
+        for reply in replies {
+            if stream.write_all(&framed(&reply)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

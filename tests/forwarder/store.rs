@@ -1,5 +1,5 @@
-//! The disk under a node's store: killed on, damaged, full, read-only, somebody else's, silent. DNS is there within
-//! 150 ms every time, and what is wrong is said.
+//! The disk under a node's store: killed on, damaged, full, read-only, somebody else's, silent. DNS is there at
+//! once every time, and what is wrong is said.
 
 use std::fs;
 use std::io::{self, Write as _};

@@ -7,6 +7,7 @@
 
 mod manifests;
 mod metrics;
+mod rfc;
 mod scripts;
 mod source;
 mod words;

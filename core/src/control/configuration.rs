@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Control, Event, Output, build};
+use super::{Control, Event, Output};
 use crate::health::Health;
 use crate::routes::Settings;
 use crate::time::Time;
@@ -52,21 +52,14 @@ impl Control {
         }
         self.probes.clear();
         self.start.renumber(known);
+        self.peers.renumber(known);
     }
 
     /// Publishes the first table of a configuration, and what it changes for endpoints that stay.
     fn publish_under(&mut self, known: &[Option<EndpointId>], now: Time) {
         let older = Arc::clone(&self.routes);
         let version = older.version.saturating_add(1);
-        let routes = build(
-            &self.topology,
-            self.settings,
-            self.dice,
-            &self.health,
-            &self.paths,
-            version,
-            (now, self.settled),
-        );
+        let routes = self.ingredients().build(version, now);
         for (id, (old, new)) in self.topology.endpoint_ids().zip(known.iter().zip(&routes.endpoints)) {
             if let Some(old) = old.and_then(|old| older.endpoint(old))
                 && old.why.place() != new.why.place()

@@ -1,6 +1,6 @@
 //! What a change of network means: sleep, another way to an endpoint, none at all.
 
-use super::{Control, Event, Output, RESUME_GAP_US};
+use super::{Control, Event, Output, RESUME_GAP_US, STALL_US};
 use crate::control::paths::Paths;
 use crate::time::Time;
 use crate::topology::EndpointId;
@@ -51,12 +51,18 @@ impl Control {
         }
     }
 
-    /// A timer that fires two seconds late means the same, for a shell that has one clock only.
+    /// A timer that fires two seconds late means the same, for a shell that has one clock only. One that is late by
+    /// less says that this machine stood still, and may be to blame for what failed meanwhile.
     pub(super) fn notice_resume(&mut self, now: Time) {
-        if let Some(promised) = self.promised.take()
-            && now.since(promised) >= RESUME_GAP_US
-        {
-            self.resume(now.since(promised), now);
+        let Some(promised) = self.promised.take() else {
+            return;
+        };
+        let late_us = now.since(promised);
+        if late_us >= STALL_US {
+            self.stalled = Some(now);
+        }
+        if late_us >= RESUME_GAP_US {
+            self.resume(late_us, now);
         }
     }
 
@@ -68,6 +74,8 @@ impl Control {
         }
         self.paths = Paths::default();
         self.probes.clear();
+        self.peers.drop_probes();
+        self.stalled = Some(now);
         self.settled = now;
     }
 }

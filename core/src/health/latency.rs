@@ -32,6 +32,9 @@ const STRIDE_MASK: usize = 31;
 /// time.
 pub const OVERDUE_US_MAX: u64 = 200 * MS;
 
+/// The earliest: a moment's stall here must not look like one there.
+pub const OVERDUE_US_MIN: u64 = 10 * MS;
+
 /// Histogram of recent answer times.
 #[derive(Debug, Clone)]
 pub struct Latencies {
@@ -258,7 +261,7 @@ impl Timing {
             p75_us: or_assumed(p75_us),
             p95_us,
             late_us: or_assumed(p92_us),
-            overdue_us: p98_us.map_or(150 * MS, |p98| p98.clamp(10 * MS, OVERDUE_US_MAX)),
+            overdue_us: p98_us.map_or(150 * MS, |p98| p98.clamp(OVERDUE_US_MIN, OVERDUE_US_MAX)),
             timeout_us: p95_us.saturating_mul(4).clamp(250 * MS, 1_000 * MS),
             probe_timeout_us: p95_us.saturating_mul(2).clamp(500 * MS, 750 * MS),
         }

@@ -128,6 +128,10 @@ pub struct Health {
     doubt: Option<Doubt>,
     /// Begin of the newest attempt that got a good answer.
     last_success: Option<Time>,
+    /// Begin of the newest attempt or probe that failed.
+    last_failure: Option<Time>,
+    /// What the last failure filed looked like.
+    failed_by: Cause,
     /// Begin of the first client's attempt that got one.
     first_success: Option<Time>,
     /// Begin of the first attempts since anything was heard.
@@ -179,6 +183,8 @@ impl Health {
             failures: Failures::default(),
             doubt: None,
             last_success: None,
+            last_failure: None,
+            failed_by: Cause::Untried,
             first_success: None,
             unheard: Vec::new(),
             forgiven: None,
@@ -283,7 +289,7 @@ impl Health {
             self.domains.answered(now);
             // An error must never make an endpoint look fast.
             let timed = match reply {
-                Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus => true,
+                Reply::Positive | Reply::Denial { .. } | Reply::Filtered | Reply::Bogus | Reply::Forgeable => true,
                 Reply::NoEdns | Reply::Failed(_) | Reply::Truncated => false,
             };
             if timed && begun.purpose == Purpose::Client {
@@ -427,6 +433,8 @@ impl Health {
             return begun.at;
         }
         self.recovery = (0, Time::ZERO);
+        self.last_failure = self.last_failure.max(Some(begun.at));
+        self.failed_by = cause;
         let filed = self.failures.file(begun);
         self.raise_doubt(begun.at, cause, now);
         filed
@@ -471,7 +479,13 @@ impl Health {
 
     /// Another operator answered meanwhile: the failures are the endpoint's.
     pub fn condemn(&mut self, now: Time) {
-        let cause = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        let doubted = self.doubt.map_or(self.cause, |doubt| doubt.cause);
+        // Loss was the first sign; what condemns are three failures in a row, and peers believe those.
+        let cause = if doubted == Cause::Loss {
+            self.failed_by
+        } else {
+            doubted
+        };
         self.transition(Event::Condemned, cause, now);
         self.fall(now);
     }
@@ -547,6 +561,7 @@ impl Health {
     fn forget(&mut self, event: Event, cause: Cause, now: Time) {
         self.transition(event, cause, now);
         self.failures.clear();
+        self.last_failure = None;
         self.doubt = None;
         self.forget_loss(now);
         self.stop_probes(now);
@@ -725,6 +740,12 @@ impl Health {
     #[must_use]
     pub fn last_success(&self) -> Option<Time> {
         self.last_success
+    }
+
+    /// Begin of the newest attempt or probe that failed and was not forgiven.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Time> {
+        self.last_failure
     }
 
     /// Whether loss lasted and put it out.

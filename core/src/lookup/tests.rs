@@ -56,6 +56,7 @@ fn bench_of(topology: Topology) -> Bench {
         timing: latencies.timing(),
         ok_permille: 1_000,
         strained: false,
+        hinted: false,
     };
     let endpoints = vec![route; topology.endpoints.len()];
     let start = Time::at_ms(100_000);
@@ -71,6 +72,7 @@ fn bench_of(topology: Topology) -> Bench {
             },
             dice: Dice::new(3),
             endpoints,
+            said: Vec::new(),
             nothing_up: false,
             in_the_clear: false,
             warm: [None; 2],
@@ -290,6 +292,31 @@ fn a_stream_that_fails_after_truncation_moves_on() {
     bench.signal(1, Signal::Failed(Failure::Reset), 11);
     assert_eq!(bench.whys(), [Why::First, Why::Truncated, Why::Retry]);
     assert_ne!(bench.endpoint(2), bench.endpoint(0));
+}
+
+#[test]
+fn what_could_be_forged_is_confirmed_over_a_stream_of_the_same_provider() {
+    let mut bench = bench(3).start(false);
+    bench.answer(0, Reply::Forgeable, 10);
+    assert_eq!(bench.begun[1], (bench.begun[0].0, Via::Stream, Why::Forgeable));
+    bench.answer(1, Reply::Positive, 25);
+    assert_eq!(bench.told, [Output::Done(Done::Answer(1))]);
+}
+
+#[test]
+fn what_could_be_forged_is_the_last_resort_where_nobody_confirms_it() {
+    let mut bench = bench(2).start(false);
+    bench.answer(0, Reply::Forgeable, 10);
+    bench.signal(1, Signal::Failed(Failure::Unreachable), 11);
+    assert_eq!(bench.whys(), [Why::First, Why::Forgeable, Why::Retry]);
+    bench.answer(2, SERVFAIL, 30);
+    assert_eq!(bench.done(), Some(Done::Answer(0)));
+    // A good answer of anybody goes before it, and blames nobody.
+    let mut bench = self::bench(2).start(false);
+    bench.answer(0, Reply::Forgeable, 10);
+    bench.signal(1, Signal::Failed(Failure::Unreachable), 11);
+    bench.answer(2, Reply::Positive, 30);
+    assert_eq!(bench.told, [Output::Done(Done::Answer(2))]);
 }
 
 #[test]
@@ -524,13 +551,14 @@ mod laws {
             Signal::Answered(Reply::Bogus),
             Signal::Answered(Reply::NoEdns),
             Signal::Answered(Reply::Truncated),
+            Signal::Answered(Reply::Forgeable),
             Signal::Answered(SERVFAIL),
             Signal::Answered(REFUSED),
             Signal::Failed(Failure::Reset),
             Signal::Failed(Failure::Local),
             Signal::Garbage,
             Signal::Mismatch,
-        ][usize::from(index) % 12]
+        ][usize::from(index) % 13]
     }
 
     proptest! {
@@ -539,7 +567,7 @@ mod laws {
         #[test]
         fn every_order_of_signals_ends_with_one_result_by_the_deadline(
             count in 1..5_u16,
-            inputs in proptest::collection::vec((0..10_usize, 2..12_u8, 0..4_500_u64, any::<bool>()), 0..40),
+            inputs in proptest::collection::vec((0..10_usize, 2..13_u8, 0..4_500_u64, any::<bool>()), 0..40),
         ) {
             let mut bench = bench_of(with_transports(count, &[Transport::Udp, Transport::Tcp])).start(false);
             let mut ms = 0;
@@ -608,4 +636,48 @@ fn a_second_validator_is_not_asked_in_the_clear() {
     });
     let asked: Vec<u16> = bench.begun.iter().map(|(endpoint, ..)| *endpoint).collect();
     assert!(!asked.contains(&2), "{asked:?}");
+}
+
+#[test]
+fn what_peers_speak_against_is_hedged_early_and_the_budget_pays_without_its_reserve() {
+    for why in [PlaceWhy::Healthy, PlaceWhy::Reported, PlaceWhy::ReportedSibling] {
+        let hinted = |mut bench: Bench| {
+            for route in &mut bench.routes.endpoints {
+                route.why = why;
+                route.hinted = true;
+                route.timing.overdue_us = 100 * MS;
+            }
+            bench
+        };
+        let mut rich = hinted(bench(3)).start(false);
+        let tokens = rich.usage.budget.tokens();
+        rich.wait(9);
+        assert_eq!(rich.whys(), [Why::First]);
+        rich.wait(10);
+        assert_eq!(rich.whys(), [Why::First, Why::Hedge]);
+        assert_eq!(rich.usage.budget.tokens(), tokens - 1);
+        // Without a token beyond the reserve it waits for its usual time.
+        let mut poor = hinted(bench(3));
+        while poor.usage.budget.take(false, poor.start) {}
+        let mut poor = poor.start(false);
+        poor.wait(99);
+        assert_eq!(poor.whys(), [Why::First]);
+        poor.wait(100);
+        assert_eq!(poor.whys(), [Why::First, Why::Hedge]);
+    }
+}
+
+#[test]
+fn a_claim_that_comes_while_an_attempt_waits_hedges_it_within_the_budget() {
+    let mut bench = bench(3).start(false);
+    let tokens = bench.usage.budget.tokens();
+    let first = usize::from(bench.begun[0].0);
+    bench.routes.endpoints[first].timing.overdue_us = 100 * MS;
+    bench.routes.endpoints[first].why = PlaceWhy::Reported;
+    bench.routes.endpoints[first].hinted = true;
+    bench.feed(5, |lookup, now, view| lookup.handle_routes(now, view));
+    assert_eq!(bench.whys(), [Why::First], "free of charge only by own evidence");
+    bench.wait(10);
+    assert_eq!(bench.whys(), [Why::First, Why::Hedge]);
+    assert_eq!(bench.usage.budget.tokens(), tokens - 1);
 }

@@ -2,480 +2,210 @@
 //!
 //! Truth is one signed whole snapshot per node; the later edition wins. It is *pulled* over request-response, so that
 //! nothing depends on a message that got lost; *pushing* it on a change, and gossip, are speed only. This machine never
-//! judges endpoints: what peers say goes to [`crate::control::Control`] as a [`PeerReport`], what this node says comes
-//! from there as an [`OwnReport`].
+//! judges endpoints: what peers say goes to [`crate::control::Control`] as a [`crate::report::PeerReport`], what this
+//! node says comes from there as an [`crate::report::OwnReport`].
 //!
 //! The contract is the crate's: one input at a time, outputs drained, `poll_timeout` says when and why. Signatures are
 //! checked, bytes decoded and keys held by the shell; a snapshot's bytes are opaque here and kept to be passed on as they
 //! came. The wall clock enters only as numbers that peers name.
 
-use std::sync::Arc;
+mod bucket;
+mod clocks;
+mod connections;
+mod contract;
+mod dial;
+mod exchange;
+mod hello;
+mod lives;
+mod own;
+mod peer;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+mod view;
 
-use crate::report::{BootId, Circle, ClusterKey, Edition, NodeId, OwnReport, PeerReport, SiteKey, Snapshot};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use self::contract::{
+    CONNECTIONS_PER_PEER_MAX, ClockSample, CloseWhy, ConnectionId, DigestLine, Event, Hello, Member, Merged, NODES_MAX,
+    Output, Passed, PeerState, PeerView, Refusal, RefusedBy, RejectedSnapshot, Sealed, Settings, VERSIONS, Via,
+};
+
+use self::bucket::{Bucket, Rate};
+use self::own::Own;
+use self::peer::{Connection, Peer};
+use crate::dice::{Dice, Purpose};
+use crate::report::{Edition, NodeId};
 use crate::time::Time;
 
-/// The protocol versions this build speaks, lowest and highest.
-pub const VERSIONS: (u8, u8) = (1, 1);
-/// Nodes whose snapshots are held.
-pub const NODES_MAX: usize = 512;
-/// Connections that one admitted peer may have at once: both sides dial, and a ghost may linger for its idle timeout.
-pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
-
-/// A connection, numbered by the shell; never used again in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-/// A node that the configuration admits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
-    /// Who.
-    pub node: NodeId,
-    /// Whose.
-    pub circle: Circle,
-    /// How many addresses it can be dialled at; the shell knows them by index. None: it dials us.
-    pub addresses: u8,
-}
-
-/// What the mesh of a node is made of.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// This node.
-    pub own: NodeId,
-    /// This process.
-    pub boot: BootId,
-    /// Its cluster.
-    pub cluster: ClusterKey,
-    /// Where it stands.
-    pub site: SiteKey,
-    /// Who is admitted; at most [`NODES_MAX`].
-    pub members: Vec<Member>,
-    /// The incarnation on disk, 0 if there is none: this process takes a higher one.
-    pub stored_incarnation: u64,
-    /// Milliseconds since 1970 at the start, so that a lost file leads to a higher incarnation all the same.
-    pub wall_ms: u64,
-    /// Name and version of this software, at most 32 bytes.
-    pub software: String,
-    /// Seed of jitter and of whom to pull from.
-    pub seed: u64,
-}
-
-/// The first thing both sides of a connection say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello {
-    /// Whose cluster.
-    pub cluster: ClusterKey,
-    /// Protocol versions, lowest and highest.
-    pub versions: (u8, u8),
-    /// Which life.
-    pub boot: BootId,
-    /// Wall clock, milliseconds since 1970.
-    pub wall_ms: u64,
-    /// Where it stands.
-    pub site: SiteKey,
-    /// The port it can be dialled at over UDP, 0 if none; for the line that a refusal shows.
-    pub port: u16,
-    /// At most 32 bytes of printable ASCII.
-    pub software: String,
-    /// The newest snapshot of the addressee that the speaker holds: after a lost disk the addressee must go on above it.
-    pub yours: Option<(Edition, BootId)>,
-}
-
-/// Why a node is turned away. It is told this reason, and both sides show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
-    /// Not in the list of peers.
-    UnknownNode,
-    /// Another cluster's.
-    OtherCluster,
-    /// No protocol version in common.
-    NoCommonVersion,
-    /// Asked for something before its hello was taken.
-    NoHello,
-    /// Under the own key of the node it speaks to.
-    OwnKey,
-    /// Too much at once.
-    TooMuch,
-}
-
-impl Refusal {
-    /// The word for wire documents, log, metric and API.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::UnknownNode => "unknown-node",
-            Self::OtherCluster => "other-cluster",
-            Self::NoCommonVersion => "no-common-version",
-            Self::NoHello => "no-hello",
-            Self::OwnKey => "own-key",
-            Self::TooMuch => "too-much",
-        }
-    }
-}
-
-/// One exchange of clocks with a peer: it said `wall_ms` somewhere between our sending and receiving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockSample {
-    /// When the request was written.
-    pub sent: Time,
-    /// When its answer came.
-    pub received: Time,
-    /// What the peer's wall clock said, milliseconds since 1970.
-    pub wall_ms: u64,
-}
-
-/// A snapshot with its bytes as they were signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
-    /// What it says.
-    pub snapshot: Arc<Snapshot>,
-    /// The signed bytes, signature included.
-    pub bytes: Arc<[u8]>,
-}
-
-/// How a snapshot came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Via {
-    /// Pushed by this peer.
-    Push(NodeId),
-    /// In this peer's answer to our pull.
-    Pull(NodeId),
-    /// Gossip, forwarded by this peer.
-    Gossip(NodeId),
-}
-
-/// What became of a snapshot that was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Merged {
-    /// It is that node's newest.
-    Newest,
-    /// Known already, to the byte.
-    Known,
-}
-
-/// Why a snapshot was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RejectedSnapshot {
-    /// Of a node that is not admitted.
-    UnknownNode,
-    /// Older than the one held.
-    Older,
-    /// Issued too long ago to count, or in the future.
-    Stale,
-    /// Of this node itself.
-    Own,
-    /// Same boot, same edition, other bytes: its key signs two truths. Nothing of this node counts any more.
-    Equivocation,
-    /// Of a node that was found to equivocate.
-    Quarantined,
-    /// More from this peer than the bucket allows.
-    TooMuch,
-    /// The peer that brought it has not said hello.
-    NoHello,
-}
-
-/// One line of a digest: the newest edition of a node that is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DigestLine {
-    /// The first eight bytes of the node's key.
-    pub node: [u8; 8],
-    /// Which snapshot of it.
-    pub edition: Edition,
-}
-
-/// A snapshot on its way to a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
-    /// The signed bytes.
-    pub bytes: Arc<[u8]>,
-    /// How long ago it was issued as the sender reckons, milliseconds; for receivers that never met the signer.
-    pub age_ms: u32,
-}
-
-/// What the shell has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Write this incarnation to disk (write, sync, rename), then call [`Cluster::handle_incarnation_stored`]. Nothing is
-    /// published before. A disk that fails: call it all the same, and say so.
-    StoreIncarnation(u64),
-    /// Dial a member at its address of this index.
-    Dial {
-        /// Whom.
-        node: NodeId,
-        /// Where.
-        address: u8,
-    },
-    /// Say hello on this connection.
-    SendHello {
-        /// Where.
-        connection: ConnectionId,
-        /// To whom.
-        node: NodeId,
-        /// What; the shell fills in wall clock and port.
-        hello: Hello,
-    },
-    /// From here on connections of this node get every protocol, not hello only; its hello-only connections are closed
-    /// with [`Output::Close`] and dialled anew.
-    Admit(NodeId),
-    /// No longer.
-    Expel(NodeId),
-    /// Close a connection.
-    Close {
-        /// Which.
-        connection: ConnectionId,
-        /// Why.
-        why: CloseWhy,
-    },
-    /// Sign this snapshot (the shell fills in the wall clock) and hand it back by [`Cluster::handle_signed`].
-    Sign(Box<Snapshot>),
-    /// Send these snapshots to a peer.
-    Push {
-        /// Whom.
-        to: NodeId,
-        /// What.
-        snapshots: Vec<Passed>,
-    },
-    /// Ask a peer for what is newer than this.
-    Pull {
-        /// Whom.
-        from: NodeId,
-        /// What is held.
-        digest: Vec<DigestLine>,
-    },
-    /// Publish these bytes by gossip.
-    Gossip(Arc<[u8]>),
-    /// A peer says this of endpoints.
-    Report(PeerReport),
-    /// What this peer said counts no more: it left, was expelled, or equivocates.
-    Forget(NodeId),
-    /// Something an operator cares about.
-    Event(Event),
-}
-
-/// Why a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CloseWhy {
-    /// Admitted: it is dialled anew with all protocols.
-    Admitted,
-    /// Turned away.
-    Refused(Refusal),
-    /// It turned us away.
-    RefusedByPeer(Refusal),
-    /// No hello within its time.
-    HelloLate,
-    /// The peer began another life: gossip must meet it anew (rust-libp2p issue 5097).
-    NewBoot,
-    /// More connections than a peer may have.
-    TooMany,
-    /// The node stops.
-    Stopping,
-}
-
-/// What an operator cares about; log line, metric, API and test read this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A peer is admitted and connected.
-    PeerUp(NodeId),
-    /// Its last connection is gone.
-    PeerDown(NodeId),
-    /// We turned this node away.
-    Refused(NodeId, Refusal),
-    /// This node turned us away.
-    RefusedByPeer(NodeId, Refusal),
-    /// A peer began another life.
-    PeerRebooted(NodeId),
-    /// Another process signs under this node's key: the higher incarnation wins.
-    DuplicateInstance {
-        /// Whether it is this process that is silent from here on.
-        own_is_lower: bool,
-    },
-    /// A node signed two truths under one edition.
-    Equivocation(NodeId),
-    /// The wall clocks of this peer and of this node differ by more than 2 s, or no longer do.
-    ClockOff {
-        /// Whose.
-        node: NodeId,
-        /// Its clock minus ours, milliseconds.
-        offset_ms: i64,
-    },
-}
-
-/// How a peer stands; for `/api/v1/peers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PeerState {
-    /// Waiting for the next dial.
-    Waiting,
-    /// Being dialled.
-    Dialling,
-    /// Connected, no hello yet.
-    Greeting,
-    /// Admitted and connected.
-    Connected,
-    /// It, or we, said no.
-    Refused,
-    /// Nothing of it counts any more.
-    Quarantined,
-}
-
-/// A peer as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerView {
-    /// Who.
-    pub node: NodeId,
-    /// Whose.
-    pub circle: Circle,
-    /// How it stands.
-    pub state: PeerState,
-    /// Since when.
-    pub since: Time,
-    /// Why it, or we, said no last; until it is admitted.
-    pub refusal: Option<(Refusal, RefusedBy)>,
-    /// When it is dialled next.
-    pub next_dial: Option<Time>,
-    /// Dials that failed since the last connection.
-    pub failed_dials: u32,
-    /// Its life.
-    pub boot: Option<BootId>,
-    /// Its newest snapshot.
-    pub edition: Option<Edition>,
-    /// When that was issued, by our clock.
-    pub issued: Option<Time>,
-    /// Until when it counts.
-    pub fresh_until: Option<Time>,
-    /// Its wall clock minus ours, milliseconds; for people.
-    pub clock_offset_ms: Option<i64>,
-    /// Shortest round trip lately, microseconds.
-    pub rtt_us: Option<u64>,
-    /// Name and version of its software.
-    pub software: Option<String>,
-    /// Where it stands.
-    pub site: Option<SiteKey>,
-}
-
-/// Who said no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RefusedBy {
-    /// This node.
-    Us,
-    /// The peer.
-    Peer,
-}
+/// Longest name of a software.
+const SOFTWARE_MAX: usize = 32;
+/// Outputs that wait: all connections closed, every peer pushed to, and as many events. Beyond it the shell does not
+/// drain, and what is said is lost as if the process had stalled.
+const OUTPUTS_MAX: usize = 8 * NODES_MAX;
+/// What an operator is told of nodes turned away, whoever they are.
+const REFUSALS_TOLD: Rate = Rate {
+    per_second: 1,
+    burst: 16,
+};
 
 /// The mesh of one node.
 #[derive(Debug)]
 pub struct Cluster {
-    /// What it is made of.
+    /// What it is made of; the members stand in `peers`.
     settings: Settings,
+    /// Members in the order of the configuration.
+    order: Vec<NodeId>,
+    /// Members, and at most 16 strangers.
+    peers: BTreeMap<NodeId, Peer>,
+    /// Connections: at most four of a member, two of a stranger.
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// What this node publishes.
+    own: Own,
+    /// When the next round of pulls begins.
+    next_round: Time,
+    /// When all were last dialled because one came back.
+    hurried: Option<Time>,
+    /// Events of refusals.
+    refusals: Bucket,
+    /// The node stops; then connections are closed.
+    stopping: Option<Time>,
+    /// Jitter, and whom to pull from.
+    dice: Dice,
+    /// Numbers drawn so far.
+    drawn: u64,
+    /// Not yet taken.
+    outputs: VecDeque<Output>,
 }
 
 impl Cluster {
     /// A node that knows nobody yet; wants its incarnation stored first.
     #[must_use]
-    pub fn new(settings: Settings, _now: Time) -> Self {
-        Self { settings }
+    pub fn new(mut settings: Settings, now: Time) -> Self {
+        let members = std::mem::take(&mut settings.members);
+        settings.software = settings.software.chars().take(SOFTWARE_MAX).collect();
+        let own = Own::new(&settings, now);
+        let dice = Dice::new(settings.seed);
+        let incarnation = own.incarnation();
+        let mut cluster = Self {
+            settings,
+            order: Vec::new(),
+            peers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            own,
+            next_round: now,
+            hurried: None,
+            refusals: Bucket::new(REFUSALS_TOLD, now),
+            stopping: None,
+            dice,
+            drawn: 0,
+            outputs: VecDeque::new(),
+        };
+        cluster.output(Output::StoreIncarnation(incarnation));
+        cluster.handle_members(members, now);
+        cluster
     }
 
-    /// The incarnation is on disk, or cannot be: this node may publish.
-    pub fn handle_incarnation_stored(&mut self, _incarnation: u64, _now: Time) {}
-
-    /// Other members are admitted from here on (a reload).
-    pub fn handle_members(&mut self, members: Vec<Member>, _now: Time) {
-        self.settings.members = members;
+    /// Other members are admitted from here on (a reload). Who stays keeps its connections.
+    pub fn handle_members(&mut self, members: Vec<Member>, now: Time) {
+        let mut seen = BTreeSet::from([self.settings.own]);
+        let mut members = members;
+        members.retain(|member| seen.insert(member.node));
+        // This node is one of them.
+        members.truncate(NODES_MAX.saturating_sub(1));
+        let order: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        let gone = std::mem::replace(&mut self.order, order);
+        for node in gone {
+            if !members.iter().any(|member| member.node == node) {
+                self.expel(node, None, Refusal::UnknownNode, now);
+                self.peers.remove(&node);
+            }
+        }
+        for member in members {
+            let peer = self.peers.entry(member.node).or_insert_with(|| Peer::new(None, now));
+            let before = peer.member.replace(member);
+            if before.is_none() {
+                peer.refusal = None;
+                self.dial_new(member.node, now);
+                self.settle(member.node, now);
+            } else if before.is_some_and(|before| before.circle != member.circle) {
+                self.report_again(member.node, now);
+            }
+        }
+        self.advance(now);
     }
-
-    /// What this node says of endpoints changed.
-    pub fn handle_own_report(&mut self, _report: Arc<OwnReport>, _now: Time) {}
-
-    /// A connection stands; its peer's key is proven. `dialled` by us or by it.
-    pub fn handle_connected(&mut self, _connection: ConnectionId, _node: NodeId, _dialled: bool, _now: Time) {}
-
-    /// A connection is gone.
-    pub fn handle_disconnected(&mut self, _connection: ConnectionId, _now: Time) {}
-
-    /// A dial came to nothing.
-    pub fn handle_dial_failed(&mut self, _node: NodeId, _address: u8, _now: Time) {}
-
-    /// A hello came on this connection. `Ok` is the hello to answer a request with; to an answer nothing is said.
-    ///
-    /// # Errors
-    ///
-    /// The node is turned away for this reason; the shell tells it, the connection is closed by an output.
-    pub fn handle_hello(
-        &mut self,
-        _connection: ConnectionId,
-        _hello: &Hello,
-        _sample: Option<ClockSample>,
-        _now: Time,
-    ) -> Result<Hello, Refusal> {
-        Err(Refusal::UnknownNode)
-    }
-
-    /// Our hello was answered with a refusal.
-    pub fn handle_refused(&mut self, _connection: ConnectionId, _refusal: Refusal, _now: Time) {}
-
-    /// A snapshot came whose signature is good. `age_ms` is what the bringer says of its age ([`Passed::age_ms`]).
-    ///
-    /// # Errors
-    ///
-    /// Why it was not taken.
-    pub fn handle_snapshot(
-        &mut self,
-        _sealed: Sealed,
-        _via: Via,
-        _age_ms: Option<u32>,
-        _now: Time,
-    ) -> Result<Merged, RejectedSnapshot> {
-        Err(RejectedSnapshot::UnknownNode)
-    }
-
-    /// A peer asks for what is newer than its digest.
-    ///
-    /// # Errors
-    ///
-    /// Why it gets nothing.
-    pub fn handle_pull(&mut self, _from: NodeId, _digest: &[DigestLine], _now: Time) -> Result<Vec<Passed>, Refusal> {
-        Err(Refusal::NoHello)
-    }
-
-    /// Our pull was answered; its snapshots come by [`Self::handle_snapshot`]. A push's answer samples clocks as well.
-    pub fn handle_answered(&mut self, _from: NodeId, _sample: ClockSample, _now: Time) {}
-
-    /// Our pull or push to this peer was not answered.
-    pub fn handle_unanswered(&mut self, _from: NodeId, _now: Time) {}
-
-    /// The snapshot that [`Output::Sign`] asked for.
-    pub fn handle_signed(&mut self, _sealed: Sealed, _now: Time) {}
-
-    /// The node stops: says so to everybody once.
-    pub fn handle_stop(&mut self, _now: Time) {}
 
     /// Time passed.
-    pub fn handle_timeout(&mut self, _now: Time) {}
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.advance(now);
+    }
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        self.outputs.pop_front()
     }
 
     /// When [`Self::handle_timeout`] wants to be called, and why; now if outputs wait.
     #[must_use]
-    pub fn poll_timeout(&self, _now: Time) -> Option<(Time, &'static str)> {
-        None
-    }
-
-    /// The peers, in the order of the configuration, then strangers that were turned away lately.
-    pub fn peers(&self, _wall_ms: u64, _now: Time) -> Vec<PeerView> {
-        Vec::new()
+    pub fn poll_timeout(&self, now: Time) -> Option<(Time, &'static str)> {
+        if !self.outputs.is_empty() {
+            return Some((now, "output"));
+        }
+        let next = [
+            self.next_connection().map(|at| (at, "connection")),
+            self.next_dial().map(|at| (at, "dial")),
+            self.next_pull().map(|at| (at, "pull")),
+            self.next_expiry().map(|at| (at, "expiry")),
+            self.next_own(),
+            self.next_stop().map(|at| (at, "stop")),
+        ];
+        next.into_iter().flatten().min()
     }
 
     /// Whether connections of this node get every protocol.
     #[must_use]
-    pub fn is_admitted(&self, _node: NodeId) -> bool {
-        false
+    pub fn is_admitted(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.admitted)
     }
 
     /// The own newest snapshot's edition.
     #[must_use]
     pub fn own_edition(&self) -> Option<Edition> {
-        None
+        self.own.newest_edition()
+    }
+
+    /// Does what is due.
+    fn advance(&mut self, now: Time) {
+        self.run_connections(now);
+        self.run_dials(now);
+        self.run_pulls(now);
+        self.run_expiry(now);
+        self.run_own(now);
+        self.run_stop(now);
+    }
+
+    /// Something for the shell.
+    fn output(&mut self, output: Output) {
+        if self.outputs.len() < OUTPUTS_MAX {
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// The peers of which this holds.
+    fn ids_where(&self, holds: impl Fn(&Peer) -> bool) -> Vec<NodeId> {
+        let peers = self.peers.iter().filter(|(_, peer)| holds(peer));
+        peers.map(|(node, _)| *node).collect()
+    }
+
+    /// A number below `bound`; 0 if that is 0.
+    fn draw(&mut self, bound: u64) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        self.dice.below(bound, Purpose::Mesh, self.drawn, 0)
+    }
+
+    /// An index into something this long; 0 if it is empty.
+    fn draw_index(&mut self, len: usize) -> usize {
+        let bound = u64::try_from(len).unwrap_or(u64::MAX);
+        usize::try_from(self.draw(bound)).unwrap_or(0)
     }
 }

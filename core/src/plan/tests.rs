@@ -25,6 +25,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         timing: Latencies::default().timing(),
         ok_permille: 1_000,
         strained: false,
+        hinted: false,
     };
     let mut endpoints = vec![well; topology.endpoints.len()];
     for endpoint in &mut endpoints {
@@ -46,6 +47,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         },
         dice: Dice::new(1),
         endpoints,
+        said: Vec::new(),
         uplink_suspect: Vec::new(),
         avoided: Vec::new(),
     }

@@ -2,8 +2,9 @@
 
 use detour_core::time::{MS, SEC};
 
+use crate::node::{BOTH, Config, Node, UDP};
 use crate::provider::Law;
-use crate::world::{BOTH, Config, UDP, World};
+use crate::world::World;
 
 fn world(law: Law, interval_us: u64, seed: u64) -> World {
     World::new(Config {
@@ -19,7 +20,7 @@ fn assert_few_extra_queries(law: Law, interval_us: u64, seconds: u64) {
     for seed in 1..=2 {
         let mut world = world(law, interval_us, seed);
         world.run(seconds * SEC);
-        let counts = &world.counts;
+        let counts = &world.node.counts;
         let (asked, extra) = (counts.asked, counts.extra());
         if extra * 20 > asked {
             world.fail(&format!("{extra} extra queries to {asked}: {counts:?}"));
@@ -60,22 +61,22 @@ fn without_clients_nothing_is_probed_even_if_everything_is_down() {
         interval_us: 10 * MS,
     });
     world.run(5 * SEC);
-    world.uplink_dead = true;
+    world.node.uplink_dead = true;
     world.run(5 * SEC);
     world.set_interval(0);
     world.run(61 * SEC);
-    world.reset_counts();
+    world.node.reset_counts();
     world.run(300 * SEC);
-    assert_eq!(world.counts.all_probes(), 0, "{:?}", world.counts);
+    assert_eq!(world.node.counts.all_probes(), 0, "{:?}", world.node.counts);
     // The first client to ask wakes the probes, and everything is found well.
     world.heal();
     world.set_interval(100 * MS);
-    assert!(world.run_until(10 * SEC, World::all_normal));
+    assert!(world.run_until(10 * SEC, Node::all_normal));
 }
 
 #[test]
 fn never_a_probe_without_any_client() {
     let mut world = world(Law::Flat, 0, 1);
     world.run(120 * SEC);
-    assert_eq!(world.counts.all_probes(), 0);
+    assert_eq!(world.node.counts.all_probes(), 0);
 }

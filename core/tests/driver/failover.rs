@@ -5,8 +5,9 @@ use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::time::{MS, SEC};
 
+use crate::node::{BOTH, Config, Node, SECURE, UDP};
 use crate::provider::{Fault, Law};
-use crate::world::{BOTH, Config, SECURE, UDP, World};
+use crate::world::World;
 
 /// Under the bimodal law one question in nine takes more than 200 ms, and the budget pays for hedging a third of
 /// those. Of the questions in flight when a provider's answers are swallowed, those without a hedge whose answer takes
@@ -31,27 +32,27 @@ fn assert_nobody_is_hurt(case: Case) {
             interval_us: 3_333,
         });
         world.run(5 * SEC);
-        world.reset_counts();
+        world.node.reset_counts();
         let victim = u16::try_from(seed % 3).unwrap();
         world.set_fault(victim, BOTH, case.fault);
         world.run(2 * SEC);
-        let early = world.counts.clone();
-        world.reset_counts();
+        let early = world.node.counts.clone();
+        world.node.reset_counts();
         world.run(8 * SEC);
-        let hurt = early.hurt + world.counts.hurt;
+        let hurt = early.hurt + world.node.counts.hurt;
         let forgiven = if case.law == Law::Bimodal && case.fault.withholds() {
             early.hurt_in_flight.min(HURT_IN_FLIGHT_MAX)
         } else {
             0
         };
         if hurt > forgiven {
-            world.fail(&format!("{case:?}: {early:?} in 2 s, then {:?}", world.counts));
+            world.fail(&format!("{case:?}: {early:?} in 2 s, then {:?}", world.node.counts));
         }
-        let first = world.counts.first[usize::from(victim)];
-        if case.fault != Fault::Truncate && first * 100 >= world.counts.asked {
+        let first = world.node.counts.first[usize::from(victim)];
+        if case.fault != Fault::Truncate && first * 100 >= world.node.counts.asked {
             world.fail(&format!(
                 "{case:?}: {first} first choices of a dead provider: {:?}",
-                world.counts
+                world.node.counts
             ));
         }
     }
@@ -114,14 +115,14 @@ fn down_after_us(law: Law, interval_us: u64, seed: u64) -> u64 {
     });
     // Enough answers for measured quantiles.
     world.run(40 * SEC.max(40 * interval_us));
-    world.events.clear();
+    world.node.events.clear();
     world.set_fault(0, BOTH, Fault::Blackhole);
     world.run(8 * SEC);
     let fell =
         |event: &Event| matches!(event, Event::StateChanged { endpoint, to: State::Down, .. } if endpoint.0 == 0);
-    let down = world.events.iter().find(|(_, event)| fell(event));
+    let down = world.node.events.iter().find(|(_, event)| fell(event));
     if let Some((down, _)) = down
-        && let Some(lost) = world.first_lost.get(&0)
+        && let Some(lost) = world.node.first_lost.get(&0)
     {
         return down.since(*lost);
     }
@@ -162,24 +163,33 @@ fn an_uplink_outage_condemns_nobody_and_is_over_with_the_first_answers() {
             interval_us,
         });
         world.run(40 * SEC);
-        world.events.clear();
-        world.uplink_dead = true;
+        world.node.events.clear();
+        world.node.uplink_dead = true;
         world.run(10 * SEC);
-        let suspect = world.events.iter().any(|(_, e)| matches!(e, Event::UplinkSuspect(_)));
+        let suspect = world
+            .node
+            .events
+            .iter()
+            .any(|(_, e)| matches!(e, Event::UplinkSuspect(_)));
         if !suspect {
             world.fail("the uplink is not suspect");
         }
-        world.uplink_dead = false;
-        if !world.run_until(3 * SEC, World::all_normal) {
+        world.node.uplink_dead = false;
+        if !world.run_until(3 * SEC, Node::all_normal) {
             world.fail("not back three seconds after the uplink");
         }
         world.run(2 * SEC);
-        let returned = world.events.iter().any(|(_, e)| matches!(e, Event::UplinkReturned(_)));
+        let returned = world
+            .node
+            .events
+            .iter()
+            .any(|(_, e)| matches!(e, Event::UplinkReturned(_)));
         let down = world
+            .node
             .events
             .iter()
             .any(|(_, e)| matches!(e, Event::StateChanged { to: State::Down, .. }));
-        if !returned || down || !world.all_normal() {
+        if !returned || down || !world.node.all_normal() {
             world.fail(&format!("returned {returned}, down {down}"));
         }
     }
@@ -195,24 +205,25 @@ fn blocked_udp_is_no_outage_of_providers_that_answer_over_tcp() {
         interval_us: 10 * MS,
     });
     world.run(5 * SEC);
-    world.udp_blocked = true;
+    world.node.udp_blocked = true;
     world.run(3 * SEC);
-    world.reset_counts();
-    world.events.clear();
+    world.node.reset_counts();
+    world.node.events.clear();
     world.run(10 * SEC);
-    let counts = world.counts.clone();
+    let counts = world.node.counts.clone();
     if counts.hurt > 0 || counts.extra() * 5 > counts.asked {
         world.fail(&format!("{counts:?}"));
     }
     let condemned = world
+        .node
         .events
         .iter()
         .any(|(_, e)| matches!(e, Event::StateChanged { to: State::Down, .. }));
-    if condemned || world.routes().uplink_suspect.len() != 1 || world.routes().nothing_up {
+    if condemned || world.node.routes().uplink_suspect.len() != 1 || world.node.routes().nothing_up {
         world.fail("udp is this machine's own trouble");
     }
-    world.udp_blocked = false;
-    if !world.run_until(6 * SEC, World::all_normal) {
+    world.node.udp_blocked = false;
+    if !world.run_until(6 * SEC, Node::all_normal) {
         world.fail("udp is not used again");
     }
 }
@@ -230,14 +241,14 @@ fn a_failed_provider_is_used_again_within_seconds_of_its_return() {
     world.set_fault(1, BOTH, Fault::Blackhole);
     world.run(60 * SEC);
     world.heal();
-    if !world.run_until(5 * SEC, World::all_normal) {
+    if !world.run_until(5 * SEC, Node::all_normal) {
         world.fail("not back");
     }
     // Its share grows over five seconds and is a third in the end.
     world.run(6 * SEC);
-    world.reset_counts();
+    world.node.reset_counts();
     world.run(10 * SEC);
-    let share = world.counts.first[1] * 1_000 / world.counts.asked;
+    let share = world.node.counts.first[1] * 1_000 / world.node.counts.asked;
     assert!((280..390).contains(&share), "{share}");
 }
 
@@ -251,13 +262,13 @@ fn hurt_by_loss(law: Law, seed: u64) -> (u64, u64) {
         interval_us: 3_333,
     });
     world.run(5 * SEC);
-    world.reset_counts();
+    world.node.reset_counts();
     world.set_fault(2, BOTH, Fault::Loss(300));
     world.run(SEC);
-    let early = world.counts.hurt;
-    world.reset_counts();
+    let early = world.node.counts.hurt;
+    world.node.reset_counts();
     world.run(20 * SEC);
-    (early, world.counts.hurt)
+    (early, world.node.counts.hurt)
 }
 
 #[test]
@@ -288,9 +299,10 @@ fn a_flapping_provider_changes_place_at_most_six_times_a_minute() {
     world.set_fault(0, BOTH, Fault::Flap(5 * SEC));
     world.run(60 * SEC);
     for minute in 0..3 {
-        world.events.clear();
+        world.node.events.clear();
         world.run(60 * SEC);
         let moved = world
+            .node
             .events
             .iter()
             .filter(|(_, e)| matches!(e, Event::PlaceChanged { endpoint, .. } if endpoint.0 == 0))
@@ -317,16 +329,16 @@ fn a_network_that_blocks_encryption_is_served_in_the_clear_within_a_querys_time(
             interval_us,
         });
         world.run(40 * SEC);
-        let clear = |world: &World| world.in_the_clear;
+        let clear = |world: &World| world.node.in_the_clear;
         assert_eq!(clear(&world), 0);
         for provider in 0..3 {
             world.set_fault(provider, &[Transport::Tls], fault);
         }
         world.run(8 * SEC);
-        world.reset_counts();
+        world.node.reset_counts();
         world.run(10 * SEC);
-        if world.counts.lost > 0 {
-            world.fail(&format!("{fault:?}: {:?}", world.counts));
+        if world.node.counts.lost > 0 {
+            world.fail(&format!("{fault:?}: {:?}", world.node.counts));
         }
         world.heal();
         world.run(10 * SEC);

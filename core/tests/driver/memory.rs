@@ -7,8 +7,9 @@ use detour_core::health::state::State;
 use detour_core::time::{MS, SEC};
 use detour_core::topology::EndpointId;
 
+use crate::node::{BOTH, Config, UDP};
 use crate::provider::{Fault, Law};
-use crate::world::{BOTH, Config, UDP, World};
+use crate::world::World;
 
 /// A world that asks ten times a second, and whose node remembers this answer time of every provider.
 fn remembering(seed: u64, law: Law, remembered_us: u64) -> World {
@@ -25,8 +26,11 @@ fn remembering(seed: u64, law: Law, remembered_us: u64) -> World {
         age_us: 3_600 * SEC,
     };
     let memories: Vec<Memory> = (0..3).map(memory).collect();
-    let now = world.now;
-    assert_eq!(world.control.handle_learned(&memories, now), [Remembered::Taken; 3]);
+    let now = world.now();
+    assert_eq!(
+        world.node.control.handle_learned(&memories, now),
+        [Remembered::Taken; 3]
+    );
     world
 }
 
@@ -36,15 +40,15 @@ fn a_memory_of_a_faster_network_hurts_nobody_and_condemns_nobody() {
         let mut world = remembering(seed, Law::Far, 5 * MS);
         world.run(30 * SEC);
         let fell = |event: &Event| matches!(event, Event::StateChanged { to: State::Down, .. });
-        if world.events.iter().any(|(_, event)| fell(event)) {
+        if world.node.events.iter().any(|(_, event)| fell(event)) {
             world.fail("somebody was condemned for being far away");
         }
-        if world.counts.hurt > 0 {
-            world.fail(&format!("{:?}", world.counts));
+        if world.node.counts.hurt > 0 {
+            world.fail(&format!("{:?}", world.node.counts));
         }
         // What it learned since is the truth.
         for endpoint in 0..3 {
-            let timing = world.routes().endpoint(EndpointId(endpoint)).unwrap().timing;
+            let timing = world.node.routes().endpoint(EndpointId(endpoint)).unwrap().timing;
             assert!(timing.p95_us >= 300 * MS, "seed {seed}: {timing:?}");
         }
     }
@@ -56,11 +60,11 @@ fn a_memory_of_a_slower_network_hurts_nobody() {
         let mut world = remembering(seed, Law::Flat, 400 * MS);
         // The first to be known again is preferred; the others are found out by exploration.
         world.run(300 * SEC);
-        if world.counts.hurt > 0 {
-            world.fail(&format!("{:?}", world.counts));
+        if world.node.counts.hurt > 0 {
+            world.fail(&format!("{:?}", world.node.counts));
         }
         for endpoint in 0..3 {
-            let timing = world.routes().endpoint(EndpointId(endpoint)).unwrap().timing;
+            let timing = world.node.routes().endpoint(EndpointId(endpoint)).unwrap().timing;
             assert!(timing.p95_us <= 11 * MS, "seed {seed}: {timing:?}");
         }
     }
@@ -85,11 +89,11 @@ fn who_remembers_leaves_a_dead_provider_from_the_first_query_on() {
             };
             world.set_fault(0, BOTH, Fault::Blackhole);
             world.run(10 * SEC);
-            if world.counts.hurt > 0 {
-                world.fail(&format!("{:?}", world.counts));
+            if world.node.counts.hurt > 0 {
+                world.fail(&format!("{:?}", world.node.counts));
             }
             let down = |event: &Event| matches!(event, Event::StateChanged { to: State::Down, .. });
-            let fell = world.events.iter().find(|(_, event)| down(event));
+            let fell = world.node.events.iter().find(|(_, event)| down(event));
             hedged += fell.unwrap().0.as_micros();
         }
         hedged / 8

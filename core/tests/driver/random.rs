@@ -2,8 +2,9 @@
 
 use detour_core::time::{MS, SEC};
 
+use crate::node::{BOTH, Config, Node, UDP};
 use crate::provider::{Fault, Law, Random};
-use crate::world::{BOTH, Config, UDP, World};
+use crate::world::World;
 
 /// All is used again after this long.
 const HEALED_WITHIN_US: u64 = 75 * SEC;
@@ -42,14 +43,14 @@ fn run(seed: u64) -> u64 {
         law: dice.pick(&[Law::Flat, Law::Bimodal]),
         interval_us: dice.pick(&[3_333, 20 * MS, 30 * MS, 100 * MS, 200 * MS, SEC, 5 * SEC, 5 * SEC]),
     });
-    let providers = world.routes().topology.providers.len() as u64;
-    let end = world.now.plus(60 * SEC);
-    while world.now < end {
+    let providers = world.node.routes().topology.providers.len() as u64;
+    let end = world.now().plus(60 * SEC);
+    while world.now() < end {
         world.run((dice.below(6) + 1) * dice.below(SEC) + MS);
         let victim = u16::try_from(dice.below(providers)).unwrap();
         match dice.below(12) {
-            0 => world.uplink_dead = !world.uplink_dead,
-            1 => world.udp_blocked = !world.udp_blocked,
+            0 => world.node.uplink_dead = !world.node.uplink_dead,
+            1 => world.node.udp_blocked = !world.node.udp_blocked,
             2 => world.sleep(dice.below(6) * SEC),
             3 | 4 => world.set_fault(victim, BOTH, Fault::None),
             5 => world.heal(),
@@ -64,21 +65,21 @@ fn run(seed: u64) -> u64 {
         }
     }
     world.heal();
-    let interval_us = world.interval_us.clamp(50 * MS, 5 * SEC);
+    let interval_us = world.node.interval_us.clamp(50 * MS, 5 * SEC);
     world.set_interval(interval_us);
-    if !world.run_until(HEALED_WITHIN_US, World::all_normal) {
+    if !world.run_until(HEALED_WITHIN_US, Node::all_normal) {
         world.fail("not every endpoint is used again 75 s after everything healed");
     }
     world.run(6 * SEC);
-    world.reset_counts();
+    world.node.reset_counts();
     world.run(10 * SEC);
-    if world.counts.lost > 0 {
+    if world.node.counts.lost > 0 {
         world.fail(&format!(
             "questions are lost though everything is well: {:?}",
-            world.counts
+            world.node.counts
         ));
     }
-    world.hash
+    world.env.hash
 }
 
 /// How many seeds run.

@@ -1,4 +1,4 @@
-//! The other end of the admin interface: one GET, for commands that ask a running node.
+//! The other end of the admin interface: one request, for commands that ask a running node.
 //!
 //! HTTP/1.0, so that the answer comes in one piece and ends with the connection. Time and size are bounded: whatever
 //! listens at that address may be anything.
@@ -67,12 +67,26 @@ pub(crate) enum GetError {
 /// # Errors
 /// When nobody answers there in time with HTTP. Whatever the status is, an answer is none.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<Answer, GetError> {
+    request(address, &format!("GET {path} HTTP/1.0\r\n")).await
+}
+
+/// Posts to a path, which changes something, as whoever has this token; all of it as [`get`] wants it.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn post(address: SocketAddr, path: &str, token: &str) -> Result<Answer, GetError> {
+    let head = format!("POST {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\n");
+    request(address, &head).await
+}
+
+/// Sends the head of a request, to which `Host` is added, and reads the answer.
+async fn request(address: SocketAddr, head: &str) -> Result<Answer, GetError> {
     let exchange = async {
         let mut stream = TcpStream::connect(address)
             .await
             .map_err(|source| GetError::Connect { address, source })?;
         let lost = |source| GetError::Lost { address, source };
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
+        let request = format!("{head}Host: {address}\r\nAccept: application/json\r\n\r\n");
         stream.write_all(request.as_bytes()).await.map_err(lost)?;
         let mut bytes = Vec::new();
         stream.take(ANSWER_BYTES).read_to_end(&mut bytes).await.map_err(lost)?;

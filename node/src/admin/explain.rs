@@ -19,6 +19,7 @@ use detour_resolver::wire::code::{class, rtype};
 use detour_resolver::wire::{Answer, NameBuf, Parsed, Policy, QueryOut, Via, build_query, parse, policy};
 use serde::{Deserialize, Serialize};
 
+use super::claims::SaidView;
 use super::refusal::Refusal;
 use super::{AdminState, words};
 
@@ -54,6 +55,9 @@ pub(crate) struct Explanation {
     pub(crate) plan: PlanView,
     /// Why each provider is not the first choice.
     pub(crate) skipped: Vec<SkippedView>,
+    /// What peers say of endpoints that they say are down.
+    #[serde(default)]
+    pub(crate) claims: Vec<EndpointClaim>,
     /// Hedges away from healthy endpoints that are paid for.
     pub(crate) budget_tokens: u64,
     /// No endpoint is usable.
@@ -125,6 +129,22 @@ pub(crate) struct SkippedView {
     pub(crate) reason: String,
 }
 
+/// What a peer says of an endpoint, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointClaim {
+    /// The string of the configuration.
+    pub(crate) endpoint: String,
+    /// Whose it is.
+    pub(crate) provider: String,
+    /// Where plans put it.
+    pub(crate) place: String,
+    /// Why.
+    pub(crate) place_why: String,
+    /// What is said.
+    #[serde(flatten)]
+    pub(crate) said: SaidView,
+}
+
 /// Explains.
 pub(super) async fn explain(
     State(state): State<AdminState>,
@@ -188,10 +208,29 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
             steps: steps.collect(),
         },
         skipped: skipped.collect(),
+        claims: if is_forwarded { claims(&routes, now) } else { Vec::new() },
         budget_tokens: generation.usage.lock().budget.tokens(),
         nothing_up: routes.nothing_up,
         note: NOTE.to_owned(),
     }
+}
+
+/// Of which endpoints peers say that they are down.
+fn claims(routes: &Routes, now: Time) -> Vec<EndpointClaim> {
+    let endpoints = routes.topology.endpoint_ids().zip(&routes.topology.endpoints);
+    let claimed = endpoints.filter_map(|(id, endpoint)| {
+        let (route, said) = (routes.endpoint(id)?, routes.said(id));
+        said.claim?;
+        let provider = routes.topology.provider(endpoint.provider);
+        Some(EndpointClaim {
+            endpoint: endpoint.label.clone(),
+            provider: provider.map_or_else(String::new, |provider| provider.name.clone()),
+            place: route.place().word().to_owned(),
+            place_why: route.why.word().to_owned(),
+            said: SaidView::of(&said, now),
+        })
+    });
+    claimed.collect()
 }
 
 /// Who answers a local name, and how.

@@ -22,6 +22,9 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// A browser must not guess that JSON is a script.
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// Paths that change something; each asks for the operator's token.
+const CHANGING: [&str; 1] = [super::FLUSH];
+
 /// The values of Host that mean this interface.
 #[derive(Debug)]
 pub(super) struct Hosts {
@@ -67,6 +70,13 @@ impl Hosts {
         }
         match *request.method() {
             Method::GET | Method::HEAD => Ok(()),
+            Method::POST if CHANGING.contains(&request.uri().path()) => {
+                // A page of another host cannot know the token; it need not be able to guess at it, either.
+                if request.headers().contains_key(header::ORIGIN) {
+                    return Err(Refusal::ForeignOrigin);
+                }
+                Ok(())
+            }
             _ => Err(Refusal::Method),
         }
     }

@@ -1,6 +1,6 @@
-//! The admin interface: read-only HTTP on loopback, for people, scripts and scrapers.
+//! The admin interface: HTTP on loopback, for people, scripts and scrapers.
 //!
-//! Nothing here decides or changes anything; every answer is made from the routes, the cache and the counters as they
+//! Nothing here decides anything, and what changes something takes the operator's token; every other answer is made from the routes, the cache and the counters as they
 //! are when it is asked for. A browser on this machine can reach loopback too, so `guard` turns away every request
 //! that was not meant for this address, and `listener` bounds what a connection can take. Schemas: docs/api/.
 //!
@@ -11,8 +11,13 @@
 //! | `/metrics` | OpenMetrics |
 //! | `/api/v1/status` | one sentence that says first what is wrong, and the numbers behind it |
 //! | `/api/v1/providers` | every endpoint with its state and why |
+//! | `/api/v1/peers` | the nodes of the cluster: how each stands, what it says, what is wrong with it |
 //! | `/api/v1/explain` | whom a question would be sent to, and why |
+//! | `/api/v1/cache` | what is cached of a name |
+//! | `/api/v1/cache/flush` | by POST and with the token: has it forgotten |
 
+pub(crate) mod cache;
+pub(crate) mod claims;
 pub(crate) mod client;
 mod configuration;
 pub(crate) mod explain;
@@ -21,6 +26,7 @@ mod health;
 mod listener;
 mod metrics;
 mod notes;
+pub(crate) mod peers;
 pub(crate) mod providers;
 mod refusal;
 pub(crate) mod standing;
@@ -31,11 +37,12 @@ pub(crate) mod words;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use detour_core::{Clock, Time};
 use detour_resolver::forwarder::Shared;
 use prometheus_client::registry::Registry;
@@ -43,9 +50,14 @@ use prometheus_client::registry::Registry;
 use self::guard::Hosts;
 use self::refusal::Refusal;
 
+use crate::mesh::MeshNotes;
+
 pub(crate) use self::configuration::{Configuration, Mistakes};
 pub(crate) use self::listener::serve;
 pub(crate) use self::notes::Notes;
+
+/// Where the cache is told to forget.
+pub(crate) const FLUSH: &str = "/api/v1/cache/flush";
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -56,6 +68,10 @@ pub(crate) struct AdminState {
     started: Time,
     notes: Arc<Notes>,
     configuration: Arc<Configuration>,
+    /// If the configuration has one.
+    mesh: Option<Arc<MeshNotes>>,
+    /// Where the operator's token is.
+    token_in: Option<PathBuf>,
 }
 
 impl AdminState {
@@ -67,6 +83,7 @@ impl AdminState {
         clock: Arc<dyn Clock>,
         notes: Arc<Notes>,
         configuration: Arc<Configuration>,
+        mesh: Option<Arc<MeshNotes>>,
     ) -> Self {
         Self {
             shared,
@@ -75,7 +92,16 @@ impl AdminState {
             clock,
             notes,
             configuration,
+            mesh,
+            token_in: None,
         }
+    }
+
+    /// The same for whoever has the token of this directory.
+    #[must_use]
+    pub(crate) fn with_token_in(mut self, directory: Option<PathBuf>) -> Self {
+        self.token_in = directory;
+        self
     }
 }
 
@@ -96,7 +122,10 @@ fn router(state: AdminState, bound: SocketAddr) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/providers", get(providers::providers))
+        .route("/api/v1/peers", get(peers::peers))
         .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/cache", get(cache::show))
+        .route(FLUSH, post(cache::flush).fallback(async || Refusal::PostOnly))
         .fallback(async || Refusal::UnknownPath)
         .with_state(state)
         .layer(from_fn_with_state(Arc::new(Hosts::of(bound)), guard::guard))

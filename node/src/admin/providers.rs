@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use detour_core::routes::Routes;
-use detour_core::{EndpointId, Provider, Time};
+use detour_core::{EndpointId, ProviderId, Time};
+use detour_resolver::generation::Generation;
 use serde::{Deserialize, Serialize};
 
 use super::AdminState;
+use super::claims::SaidView;
 use super::configuration::Told;
 
 /// One provider; `detour status` reads it back.
@@ -37,9 +39,12 @@ pub(crate) struct EndpointView {
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p95_ms: Option<f64>,
     pub(crate) ok_permille: u32,
-    /// What other nodes say: none, as there is no mesh.
-    pub(crate) verdict: String,
-    pub(crate) verdict_source: Option<String>,
+    /// How it takes what goes beyond plain DNS: `no-edns`, `cookies`, `no-0x20`.
+    #[serde(default)]
+    pub(crate) habits: Vec<String>,
+    /// What other nodes say.
+    #[serde(flatten)]
+    pub(crate) said: SaidView,
 }
 
 /// Tells of all, in the order of the configuration.
@@ -47,30 +52,29 @@ pub(super) async fn providers(State(state): State<AdminState>) -> Json<Vec<Provi
     let now = state.clock.now();
     let generation = state.shared.generation();
     let (routes, told) = (generation.routes(), state.configuration.told());
-    let providers = routes.topology.provider_ids().zip(&routes.topology.providers);
-    let views = providers.map(|(id, provider)| {
-        let share_permille = generation.usage.lock().share_permille(id, now);
-        view(&told, &routes, provider, share_permille, now)
-    });
+    let providers = routes.topology.provider_ids();
+    let views = providers.filter_map(|id| view(&told, &generation, &routes, id, now));
     Json(views.collect())
 }
 
-fn view(told: &Told, routes: &Routes, provider: &Provider, share_permille: u32, now: Time) -> ProviderView {
+fn view(told: &Told, generation: &Generation, routes: &Routes, id: ProviderId, now: Time) -> Option<ProviderView> {
+    let provider = routes.topology.provider(id)?;
     let label = told.label(&provider.name);
     let endpoints = provider.endpoints.iter();
     let mut in_use = routes.choices.iter().map(|choice| choice.endpoint);
     let in_use = in_use.find(|id| provider.endpoints.contains(id));
-    ProviderView {
+    let endpoint = |id: &EndpointId| endpoint_view(routes, *id, generation.habits(*id, now), now);
+    Some(ProviderView {
         in_use: in_use.and_then(|id| Some(routes.topology.endpoint(id)?.label.clone())),
         name: provider.name.clone(),
         operator: label.map_or_else(|| provider.name.clone(), |label| label.operator.clone()),
         class: label.map_or_else(String::new, |label| label.class.clone()),
-        share_permille,
-        endpoints: endpoints.filter_map(|id| endpoint_view(routes, *id, now)).collect(),
-    }
+        share_permille: generation.usage.lock().share_permille(id, now),
+        endpoints: endpoints.filter_map(endpoint).collect(),
+    })
 }
 
-fn endpoint_view(routes: &Routes, id: EndpointId, now: Time) -> Option<EndpointView> {
+fn endpoint_view(routes: &Routes, id: EndpointId, habits: Vec<&str>, now: Time) -> Option<EndpointView> {
     let (route, endpoint) = (routes.endpoint(id)?, routes.topology.endpoint(id)?);
     Some(EndpointView {
         endpoint: endpoint.label.clone(),
@@ -83,8 +87,8 @@ fn endpoint_view(routes: &Routes, id: EndpointId, now: Time) -> Option<EndpointV
         // Until an answer came it is a mere assumption.
         p95_ms: route.timing.p50_us.map(|_| as_ms(route.timing.p95_us)),
         ok_permille: route.ok_permille,
-        verdict: "none".to_owned(),
-        verdict_source: None,
+        habits: habits.into_iter().map(str::to_owned).collect(),
+        said: SaidView::of(&routes.said(id), now),
     })
 }
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use detour_resolver::wire::NameError;
 use serde::Serialize;
 
-/// Methods that change nothing; the only ones there are.
+/// Methods that change nothing.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
 /// Why a request is not answered. All of them are the client's; nothing changes on any.
@@ -20,10 +20,26 @@ pub(super) enum Refusal {
     #[error("this is not the host of that name: ask localhost or the address the admin interface listens on")]
     ForeignHost,
     /// Nothing can be changed here.
-    #[error("only GET and HEAD: this interface is read-only")]
+    #[error("only GET and HEAD: this path changes nothing")]
     Method,
+    /// What changes something is not to be looked at.
+    #[error("only POST: this path changes something")]
+    PostOnly,
+    /// Who asks may not.
+    #[error("needs the node's token: Authorization: Bearer, and what is in the file token of its state directory")]
+    Token,
+    /// Nobody may.
+    #[error(
+        "the node has no token, for want of a state directory that it can write: nothing can be changed from outside"
+    )]
+    NoToken,
+    /// A page of somebody else's, by way of a browser.
+    #[error("requests with an Origin change nothing here")]
+    ForeignOrigin,
     /// There is nothing there.
-    #[error("unknown path: /healthz /readyz /metrics /api/v1/status /api/v1/providers /api/v1/explain?name=&type=")]
+    #[error(
+        "unknown path: /healthz /readyz /metrics /api/v1/status /api/v1/providers /api/v1/explain?name=&type= /api/v1/cache?name="
+    )]
     UnknownPath,
     /// The part behind the question mark makes no sense.
     #[error("wrong parameters: need name, and may have type, each once: {0}")]
@@ -44,7 +60,9 @@ impl Refusal {
         match self {
             Self::NoHost | Self::Parameters(_) | Self::Name(_) | Self::Type => StatusCode::BAD_REQUEST,
             Self::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method | Self::PostOnly => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin | Self::NoToken => StatusCode::FORBIDDEN,
             Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::Metrics => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -62,8 +80,23 @@ impl IntoResponse for Refusal {
             error: self.to_string(),
         };
         let mut response = (self.status(), Json(body)).into_response();
-        if matches!(self, Self::Method) {
-            response.headers_mut().insert(header::ALLOW, METHODS);
+        let named = match self {
+            Self::Method => Some((header::ALLOW, METHODS)),
+            Self::PostOnly => Some((header::ALLOW, HeaderValue::from_static("POST"))),
+            // RFC 9110 15.5.2 asks for it.
+            Self::Token => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::NoHost
+            | Self::ForeignHost
+            | Self::NoToken
+            | Self::ForeignOrigin
+            | Self::UnknownPath
+            | Self::Parameters(_)
+            | Self::Name(_)
+            | Self::Type
+            | Self::Metrics => None,
+        };
+        if let Some((name, value)) = named {
+            response.headers_mut().insert(name, value);
         }
         response
     }

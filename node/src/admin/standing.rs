@@ -9,9 +9,12 @@ use std::fmt;
 use detour_core::health::state::State;
 use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
+use detour_core::verdict::Attribution;
 use detour_core::{Endpoint, EndpointId, Path, Provider, Time};
+use detour_mesh::name_of;
 use detour_resolver::generation::Generation;
 
+use super::claims::short;
 use super::configuration::Told;
 use super::words::age_text;
 use crate::clock::Date;
@@ -60,7 +63,7 @@ pub(crate) enum Standing {
     /// gives.
     Neutral,
     /// The endpoint it would be asked at is suspect or down.
-    Troubled(EndpointRoute),
+    Troubled(EndpointId, EndpointRoute),
     /// The network here has no route to any of its endpoints.
     Unroutable,
 }
@@ -91,8 +94,12 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
     if answering_endpoints(routes, provider) > 0 {
         return Standing::Answering;
     }
-    let routable = || endpoints(routes, provider).filter(|route| route.why.may_be_asked());
-    if routable().any(|route| route.state == State::Unknown) {
+    let routable = || {
+        let ids = provider.endpoints.iter();
+        let all = ids.filter_map(|id| Some((*id, routes.endpoint(*id)?)));
+        all.filter(|(_, route)| route.why.may_be_asked())
+    };
+    if routable().any(|(_, route)| route.state == State::Unknown) {
         let has_answered = provider.endpoints.iter().any(|id| (view.has_heard)(*id));
         return if has_answered {
             Standing::Neutral
@@ -101,8 +108,8 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
         };
     }
     routable()
-        .min_by_key(|route| route.why.settled())
-        .map_or(Standing::Unroutable, |route| Standing::Troubled(*route))
+        .min_by_key(|(_, route)| route.why.settled())
+        .map_or(Standing::Unroutable, |(id, route)| Standing::Troubled(id, *route))
 }
 
 /// Providers that answer.
@@ -128,7 +135,7 @@ pub(crate) fn answering_endpoint(routes: &Routes, provider: &Provider) -> Option
 
 /// The sentence: providers first, because without them the rest does not matter; then the configuration.
 #[must_use]
-pub(super) fn summary(view: View<'_>, configuration: &Told, now: Time) -> String {
+pub(super) fn summary(view: View<'_>, configuration: &Told, mesh: Vec<String>, now: Time) -> String {
     let mut parts = Vec::new();
     let troubles = troubles(view, now);
     if view.routes.nothing_up {
@@ -137,6 +144,7 @@ pub(super) fn summary(view: View<'_>, configuration: &Told, now: Time) -> String
         parts.push(enumerate(&troubles));
     }
     parts.extend(configuration.troubles(now));
+    parts.extend(mesh);
     if !view.routes.nothing_up {
         parts.push(answers(view));
     }
@@ -234,17 +242,18 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
     }
     let (mut down, mut suspect, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for provider in &routes.topology.providers {
+        suspect.extend(hearsay(routes, provider));
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}
             Standing::Unroutable => down.push(format!("{} cannot be reached (no-route)", provider.name)),
-            Standing::Troubled(route) if is_clock_wrong && route.cause == Cause::TlsExpired => {}
-            Standing::Troubled(route) => {
+            Standing::Troubled(_, route) if is_clock_wrong && route.cause == Cause::TlsExpired => {}
+            Standing::Troubled(id, route) => {
                 let list = if route.state == State::Down {
                     &mut down
                 } else {
                     &mut suspect
                 };
-                list.push(format!("{} is {}", provider.name, since(&route, now)));
+                list.push(format!("{} is {}", provider.name, since(routes, id, &route, now)));
             }
             Standing::Answering => single.extend(endpoint_troubles(routes, provider, is_clock_wrong, now)),
         }
@@ -263,15 +272,43 @@ fn endpoint_troubles(routes: &Routes, provider: &Provider, is_clock_wrong: bool,
             }
             State::Unknown | State::Up | State::Probation => false,
         };
-        is_own.then(|| format!("{} of {} is {}", endpoint.label, provider.name, since(route, now)))
+        is_own.then(|| {
+            format!(
+                "{} of {} is {}",
+                endpoint.label,
+                provider.name,
+                since(routes, *id, route, now)
+            )
+        })
     });
     broken.collect()
 }
 
-/// `down (timeout) since 12 s`.
-fn since(route: &EndpointRoute, now: Time) -> String {
+/// That peers say of a provider what this node has not found itself, once.
+fn hearsay(routes: &Routes, provider: &Provider) -> Option<String> {
+    let is_reported = |id: &&EndpointId| {
+        routes
+            .endpoint(**id)
+            .is_some_and(|route| route.why == PlaceWhy::Reported)
+    };
+    let claim = routes.said(*provider.endpoints.iter().find(is_reported)?).claim?;
+    let (name, by) = (&provider.name, short(&name_of(claim.by)));
+    Some(format!(
+        "{name} is last, because peer {by} reports it down ({})",
+        claim.cause
+    ))
+}
+
+/// `down (timeout, their outage) since 12 s`.
+fn since(routes: &Routes, id: EndpointId, route: &EndpointRoute, now: Time) -> String {
     let age = age_text(now.since(route.since));
-    format!("{} ({}) since {age}", route.state, route.cause)
+    let attribution = routes.said(id).attribution;
+    let whose = match attribution {
+        Attribution::TheirOutage | Attribution::MyPath => format!(", {}", attribution.text()),
+        Attribution::None | Attribution::OtherPath | Attribution::Mixed => String::new(),
+        Attribution::OneSite | Attribution::NoReports => String::new(),
+    };
+    format!("{} ({}{whose}) since {age}", route.state, route.cause)
 }
 
 /// How many answer.

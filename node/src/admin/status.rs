@@ -8,9 +8,9 @@ use detour_core::Time;
 use detour_core::time::SEC;
 use serde::{Deserialize, Serialize};
 
-use super::AdminState;
 use super::configuration::Told;
 use super::standing::{View, answering_providers, summary};
+use super::{AdminState, peers};
 
 /// How long a cap that was ignored is told of.
 const CAP_IGNORED_SHOWN_US: u64 = 60 * SEC;
@@ -29,6 +29,8 @@ pub(crate) struct Status {
     pub(crate) nothing_up: bool,
     pub(crate) uplink_suspect: Vec<String>,
     pub(crate) providers: ProviderCount,
+    #[serde(default)]
+    pub(crate) mesh: MeshCount,
     pub(crate) cache: CacheSize,
     pub(crate) in_flight: usize,
     pub(crate) budget_tokens: u64,
@@ -64,6 +66,17 @@ pub(crate) struct ProviderCount {
     pub(crate) total: usize,
 }
 
+/// How the mesh does; `/api/v1/peers` has all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MeshCount {
+    /// As in `/api/v1/peers`.
+    pub(crate) state: String,
+    /// Peers of the configuration that are connected.
+    pub(crate) connected: usize,
+    /// Peers of the configuration.
+    pub(crate) listed: usize,
+}
+
 /// What the cache holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CacheSize {
@@ -91,8 +104,9 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
     let shared = &state.shared;
     let generation = shared.generation();
     let told = state.configuration.told();
+    let mesh = peers::view(state.mesh.as_deref(), now);
     let (summary, up) = View::of(&generation, |view| {
-        (summary(view, &told, now), answering_providers(view))
+        (summary(view, &told, mesh.troubles(), now), answering_providers(view))
     });
     let routes = generation.routes();
     let budget_tokens = generation.usage.lock().budget.tokens();
@@ -109,6 +123,11 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
         providers: ProviderCount {
             up,
             total: routes.topology.providers.len(),
+        },
+        mesh: MeshCount {
+            connected: mesh.connected(),
+            listed: mesh.listed(),
+            state: mesh.state,
         },
         cache: CacheSize {
             entries: shared.cache.len(),

@@ -95,6 +95,7 @@ impl Node {
             acl: Acl::new(Vec::new()),
             cache_bytes: 1 << 20,
             max_stale_us: 3_600 * SEC,
+            ttl_bounds_s: (0, 604_800),
             in_flight: 16,
             tcp: TcpLimits {
                 connections: 16,
@@ -125,6 +126,7 @@ impl Node {
             own_clock,
             Arc::new(notes),
             Arc::clone(&configuration),
+            None,
         );
         tasks.spawn_job(serve(listener, state, tasks.token().clone()));
         Self {
@@ -356,6 +358,7 @@ async fn status_begins_with_what_is_wrong() {
             "admin": node.admin.to_string(),
             "config": "/etc/detour.toml",
             "configuration": {"age_s": 5, "degraded": null, "reload": null, "restart": []},
+            "mesh": {"state": "none", "connected": 0, "listed": 0},
             "nothing_up": false,
             "uplink_suspect": [],
             "providers": {"up": 0, "total": 3},
@@ -418,7 +421,7 @@ fn the_summary_says_first_what_is_wrong() {
             today: Date::of_day(22_400),
             has_heard: &has_heard,
         };
-        summary(view, &told, now)
+        summary(view, &told, Vec::new(), now)
     };
     let now = Time::at_ms(1_000_000);
     let before = |seconds: u64| now.minus(seconds * SEC);
@@ -487,8 +490,8 @@ async fn providers_have_exactly_the_promised_keys() {
     let endpoint = |label: &str| {
         json!({
             "endpoint": label, "state": "unknown", "reason": "untried", "since_ms": 1_500, "place": "normal",
-            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "verdict": "none",
-            "verdict_source": null,
+            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "verdict": "none",
+            "verdict_source": null, "verdict_by": null, "attribution": "none", "attribution_text": null, "claim": null,
         })
     };
     let mut up = endpoint("udp://192.0.2.1");
@@ -519,6 +522,17 @@ async fn providers_have_exactly_the_promised_keys() {
 }
 
 #[tokio::test]
+async fn without_a_mesh_there_are_no_peers() {
+    let node = Node::start().await;
+    let none = json!({
+        "state": "none", "complaints": [], "cluster": null, "operator": null, "site": null, "influence": null,
+        "own": null, "peers": [],
+    });
+    assert_eq!(node.json("/api/v1/peers").await, none);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn explain_shows_the_plan_and_changes_nothing() {
     let node = Node::start().await;
     let now = node.clock.now();
@@ -530,6 +544,7 @@ async fn explain_shows_the_plan_and_changes_nothing() {
         [
             "budget_tokens",
             "cache",
+            "claims",
             "local",
             "name",
             "note",

@@ -3,7 +3,7 @@
 //! A socket, a directory, the size of a table and the shape of log lines are decided once. A file that changes one of
 //! these is applied all the same: the running value stays, and the key is named until the file or the process agrees.
 
-use super::{CacheConfig, Config, Listen, Log};
+use super::{CacheConfig, Config, Listen, Log, MeshConfig};
 
 /// Puts into `new` what cannot change while the node runs, and names the keys that say otherwise.
 /// `state_dir_is_given`: the command line or the service manager says where state is kept, whatever the file says.
@@ -24,11 +24,15 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         providers: _,
         select: _,
         local_zones,
-        cache: CacheConfig {
-            size_bytes,
-            max_stale: _,
-            persist,
-        },
+        mesh,
+        cache:
+            CacheConfig {
+                size_bytes,
+                min_ttl: _,
+                max_ttl: _,
+                max_stale: _,
+                persist,
+            },
         limits: _,
         log: Log { level: _, format },
     } = new;
@@ -42,6 +46,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     keep("listen.dns", *dns != running.listen.dns);
     keep("listen.admin", *admin != running.listen.admin);
     keep("local-zones", *local_zones != running.local_zones);
+    keep_mesh(mesh, running.mesh.as_ref(), &mut keep);
     keep("cache.size", *size_bytes != running.cache.size_bytes);
     keep("cache.persist", *persist != running.cache.persist);
     keep("log.format", *format != running.log.format);
@@ -55,12 +60,42 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     keys
 }
 
-/// All keys that need a restart, for documentation and metrics.
-pub(crate) const RESTART_KEYS: [&str; 7] = [
+/// The same of `[mesh]`: a cluster is joined once, who is of it changes.
+fn keep_mesh(new: &mut Option<MeshConfig>, running: Option<&MeshConfig>, keep: &mut impl FnMut(&'static str, bool)) {
+    keep("mesh", new.is_some() != running.is_some());
+    let (Some(new), Some(running)) = (new.as_mut(), running) else {
+        *new = running.cloned();
+        return;
+    };
+    let MeshConfig {
+        cluster,
+        operator,
+        site,
+        listen,
+        peers: _,
+        influence: _,
+    } = new;
+    keep("mesh.cluster", *cluster != running.cluster);
+    keep("mesh.operator", *operator != running.operator);
+    keep("mesh.site", *site != running.site);
+    keep("mesh.listen", *listen != running.listen);
+    cluster.clone_from(&running.cluster);
+    operator.clone_from(&running.operator);
+    site.clone_from(&running.site);
+    listen.clone_from(&running.listen);
+}
+
+/// All keys that need a restart, for documentation and metrics; `mesh` is the section, there or not.
+pub(crate) const RESTART_KEYS: [&str; 12] = [
     "state-dir",
     "listen.dns",
     "listen.admin",
     "local-zones",
+    "mesh",
+    "mesh.cluster",
+    "mesh.operator",
+    "mesh.site",
+    "mesh.listen",
     "cache.size",
     "cache.persist",
     "log.format",
@@ -89,12 +124,23 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_named_and_stays_as_it_runs() {
-        let running = parse("");
+        let mesh = "[mesh]\ncluster = \"a\"\n";
+        let running = parse(mesh);
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
-                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
+                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmin-ttl = \"1s\"\nmax-ttl = \"1h\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
+                    [mesh]\ncluster = \"b\"\nsite = \"x\"\nlisten = [\"/ip4/127.0.0.1/udp/1/quic-v1\"]\n\
+                    peers = [\"/p2p/12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq\"]\ninfluence = \"none\"\n\
                     [log]\nlevel = \"debug\"\nformat = \"json\"\n";
         let (written, mut new) = (parse(text), parse(text));
-        assert_eq!(keep_running(&mut new, &running, false), RESTART_KEYS);
+        let keys: Vec<&str> = RESTART_KEYS.into_iter().filter(|key| *key != "mesh").collect();
+        assert_eq!(keep_running(&mut new, &running, false), keys);
+        let (kept, wanted) = (new.mesh.unwrap(), written.mesh.unwrap());
+        assert_eq!((kept.peers, kept.influence), (wanted.peers, wanted.influence));
+        let before = running.mesh.clone().unwrap();
+        assert_eq!(
+            (kept.cluster, kept.operator, kept.site, kept.listen),
+            (before.cluster, before.operator, before.site, before.listen)
+        );
         assert_eq!(new.listen.dns, running.listen.dns);
         assert_eq!(
             (new.state_dir, new.log.format),
@@ -105,7 +151,13 @@ mod tests {
             (written.listen.allow.clone(), written.log.level)
         );
         let mut given = parse(text);
-        assert_eq!(keep_running(&mut given, &running, true), RESTART_KEYS[1..]);
-        assert_eq!(keep_running(&mut parse(""), &running, false), [""; 0]);
+        assert_eq!(keep_running(&mut given, &running, true), keys[1..]);
+        assert_eq!(keep_running(&mut parse(mesh), &running, false), [""; 0]);
+        let mut without = parse("");
+        assert_eq!(keep_running(&mut without, &running, false), ["mesh"]);
+        assert_eq!(without.mesh, running.mesh);
+        let mut with = parse(mesh);
+        assert_eq!(keep_running(&mut with, &parse(""), false), ["mesh"]);
+        assert_eq!(with.mesh, None);
     }
 }

@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::Trust;
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source};
+use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source, mesh};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -45,6 +45,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         cleartext(problems, &spec.providers);
     }
     listen(problems, &spec);
+    let mesh = mesh::check(problems, &spec);
     let trust = load_trust(problems, path, &[], &spec.trust);
     let common: Vec<PathBuf> = match &trust {
         Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
@@ -71,6 +72,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
             hosts: spec.local_zones.hosts.map(|file| against(path, file)),
             ..spec.local_zones
         },
+        mesh,
         cache: spec.cache,
         limits: spec.limits,
         log: spec.log,

@@ -16,6 +16,8 @@ mod endpoint;
 mod file;
 mod listen;
 mod local_zones;
+mod mesh;
+mod multiaddr;
 mod problem;
 mod reader;
 mod spec;
@@ -30,6 +32,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use detour_core::control::claims::Influence;
+use detour_core::report::NodeId;
 use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
 use detour_resolver::exchange::tls::Trust;
@@ -40,6 +44,7 @@ pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
+pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::{StateDirSources, state_dir_line};
 pub(crate) use topology::{class_text, remotes, to_topology};
@@ -58,6 +63,16 @@ pub(crate) const DEFAULT_DNS: [SocketAddr; 2] = [
 
 /// Where the admin interface listens unless told otherwise.
 pub(crate) const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9353);
+
+/// The port for peers unless told otherwise.
+const DEFAULT_MESH_PORT: u16 = 4853;
+
+/// Where a node listens for its peers unless told otherwise: everywhere, because they are on other machines and nobody
+/// who is not listed gets beyond a greeting.
+pub(crate) const DEFAULT_MESH_LISTEN: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_MESH_PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), DEFAULT_MESH_PORT),
+];
 
 /// What is compiled in for a start without a file.
 const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
@@ -82,6 +97,8 @@ pub(crate) struct Config {
     pub(crate) select: Select,
     /// What is answered here.
     pub(crate) local_zones: LocalZones,
+    /// The cluster, if this node is of one.
+    pub(crate) mesh: Option<MeshConfig>,
     /// The answer cache.
     pub(crate) cache: CacheConfig,
     /// Bounds on what clients can take.
@@ -199,11 +216,41 @@ pub(crate) struct LocalZones {
     pub(crate) hosts: Option<PathBuf>,
 }
 
+/// `[mesh]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MeshConfig {
+    /// The cluster's name.
+    pub(crate) cluster: String,
+    /// Whose node this is, and its peers.
+    pub(crate) operator: String,
+    /// Where it stands: nodes behind one uplink.
+    pub(crate) site: String,
+    /// QUIC, at least one; port 0 lets the kernel choose.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Who is admitted, each node once; this one may be among them.
+    pub(crate) peers: Vec<PeerConfig>,
+    /// What their reports may do here.
+    pub(crate) influence: Influence,
+}
+
+/// One node of `mesh.peers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerConfig {
+    /// Its key.
+    pub(crate) node: NodeId,
+    /// Where it can be dialled, in the order of the file; none: it dials us.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
 /// `[cache]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheConfig {
     /// Most memory, bytes.
     pub(crate) size_bytes: u64,
+    /// Answers are kept at least so long, whole seconds; denials are not meant.
+    pub(crate) min_ttl: Duration,
+    /// Answers are kept at most so long, whole seconds.
+    pub(crate) max_ttl: Duration,
     /// How long after its expiry an answer may still be served when no provider gives a fresh one.
     pub(crate) max_stale: Duration,
     /// Whether and where answers survive a restart.
@@ -290,6 +337,10 @@ impl Default for CacheConfig {
         Self {
             // About 100,000 answers: more names than an office asks for in a day.
             size_bytes: 32 * 1024 * 1024,
+            // Whoever publishes a short time to live means it.
+            min_ttl: Duration::ZERO,
+            // RFC 8767 section 4.
+            max_ttl: Duration::from_secs(7 * 24 * 60 * 60),
             // RFC 8767 section 5 suggests one to three days.
             max_stale: Duration::from_secs(3 * 24 * 60 * 60),
             persist: Persist::default(),

@@ -113,13 +113,14 @@ impl Reader {
     /// The whole document.
     pub(super) fn root<'t>(&mut self, entries: &'t DeTable<'t>, known: &[&str]) -> Table<'t> {
         let table = Table::root(entries);
-        self.report_unknown(&table.place, entries, known);
+        self.report_unknown(&table.place, entries, known, &[]);
         table
     }
 
-    fn report_unknown(&mut self, place: &Place, entries: &DeTable<'_>, known: &[&str]) {
+    fn report_unknown(&mut self, place: &Place, entries: &DeTable<'_>, known: &[&str], later: &[&str]) {
         for key in entries.keys() {
-            if !known.contains(&key.get_ref().as_ref()) {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) && !later.contains(&name) {
                 let place = place.child(key.get_ref(), self.line(key.span().start));
                 let known = known.join(", ");
                 self.problems.add(
@@ -173,8 +174,18 @@ impl Reader {
     }
 
     pub(super) fn table<'t>(&mut self, item: &Item<'t>, known: &[&str]) -> Option<Table<'t>> {
+        self.table_with_later(item, known, &[])
+    }
+
+    /// A table some of whose keys, `later`, are the caller's to refuse.
+    pub(super) fn table_with_later<'t>(
+        &mut self,
+        item: &Item<'t>,
+        known: &[&str],
+        later: &[&str],
+    ) -> Option<Table<'t>> {
         let table = self.table_of_any(item)?;
-        self.report_unknown(&table.place, table.entries, known);
+        self.report_unknown(&table.place, table.entries, known, later);
         Some(table)
     }
 
@@ -191,12 +202,18 @@ impl Reader {
 
     /// The elements of an array of at most `most`, of which there must be one at least.
     pub(super) fn elements<'t>(&mut self, item: &Item<'t>, of: &str, most: usize) -> Option<Vec<Item<'t>>> {
+        let elements = self.elements_or_none(item, of, most)?;
+        if elements.is_empty() {
+            return self.wrong(item, format!("is empty: there must be {of}"));
+        }
+        Some(elements)
+    }
+
+    /// The elements of an array of at most `most`.
+    pub(super) fn elements_or_none<'t>(&mut self, item: &Item<'t>, of: &str, most: usize) -> Option<Vec<Item<'t>>> {
         let Some(array) = item.value.as_array() else {
             return self.wrong_type(item, &format!("an array of {of}"));
         };
-        if array.is_empty() {
-            return self.wrong(item, format!("is empty: there must be {of}"));
-        }
         if array.len() > most {
             return self.wrong(item, format!("has {} {of}: at most {most} are possible", array.len()));
         }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use detour_core::{Encryption, Strategy};
 use toml::de::DeTable;
 
+use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
     Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, parse_listen_address,
+    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -43,6 +44,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "provider",
     "select",
     "local-zones",
+    "mesh",
     "cache",
     "limits",
     "log",
@@ -63,7 +65,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
-pub(super) const CACHE_KEYS: &[&str] = &["size", "max-stale", "persist"];
+pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 
@@ -84,6 +86,7 @@ pub(super) struct Spec {
     pub(super) providers: Vec<ProviderSpec>,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
+    pub(super) mesh: Option<MeshSpec>,
     pub(super) cache: CacheConfig,
     pub(super) limits: Limits,
     pub(super) log: Log,
@@ -182,9 +185,14 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     if let Some(item) = reader.item(&root, "local-zones") {
         local_zones::read(reader, &item, &mut spec.local_zones);
     }
+    if let Some(item) = reader.item(&root, "mesh") {
+        spec.mesh = mesh::read(reader, &item);
+    }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
         let CacheConfig {
             size_bytes,
+            min_ttl,
+            max_ttl,
             max_stale,
             persist,
         } = &mut spec.cache;
@@ -202,6 +210,14 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         let week = Duration::from_secs(7 * 24 * 60 * 60);
         reader.set(&table, "max-stale", max_stale, |r, item| {
             r.duration(item, Duration::ZERO..=week)
+        });
+        reader.set(&table, "max-ttl", max_ttl, |r, item| {
+            r.duration(item, Duration::from_secs(1)..=week)
+        });
+        // More than an hour would keep what moved long ago.
+        let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
+        reader.set(&table, "min-ttl", min_ttl, |r, item| {
+            r.duration(item, Duration::ZERO..=least_at_most)
         });
     }
     if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {

@@ -8,6 +8,7 @@ use detour_resolver::local::zone_names;
 use expect_test::{expect, expect_file};
 
 use super::*;
+use crate::peer_id;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -39,7 +40,7 @@ const GOOD: &str = "version = 1\n[[provider]]\nname = \"a\"\nendpoints = [\"udp:
 
 #[test]
 fn shipped_files_are_valid() {
-    for path in toml_files("configs") {
+    for path in [toml_files("configs"), toml_files("configs/cluster")].concat() {
         Config::load(&path).map_or_else(|error| panic!("{error}"), |loaded| loaded.config);
     }
 }
@@ -133,7 +134,7 @@ size = 32
 level = \"loud\"
 ";
     expect![[r#"
-        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, reload, listen, provider, select, local-zones, cache, limits, log here
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, reload, listen, provider, select, local-zones, mesh, cache, limits, log here
         detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
         detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
         detour.toml:10: listen.allow[1]: "office": not an IP address
@@ -146,7 +147,7 @@ level = \"loud\"
         detour.toml:22: provider[1].endpoints[0]: "udp://9.9.9.10:53" is provider[0].endpoints[0] (line 16) too
         detour.toml:22: provider[1].endpoints[1]: "udp://[::1]" is an address of listen.dns: queries would go round in circles
         detour.toml:25: cache.size: must be a string with a unit, such as "32MiB", not an integer
-        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, max-stale, persist here
+        detour.toml:26: cache."two\nlines": unknown key: version 0.1.0 knows size, min-ttl, max-ttl, max-stale, persist here
         detour.toml:29: log.level: must be one of "error", "warn", "info", "debug", "trace", not "loud""#]].assert_eq(&mistakes(text));
 }
 
@@ -186,7 +187,7 @@ fn a_file_that_is_no_configuration_is_not_repeated() {
 
 #[test]
 fn an_unknown_key_is_named_at_every_level() {
-    let reference = read("configs/reference.toml");
+    let reference = reference_with_mesh();
     let lines: Vec<&str> = reference.lines().collect();
     let mut levels = 0;
     for (index, line) in lines.iter().enumerate() {
@@ -204,9 +205,58 @@ fn an_unknown_key_is_named_at_every_level() {
     }
     assert_eq!(
         levels,
-        1 + 1 + 4 + 1 + 5,
-        "root, listen, providers, an endpoint, five sections"
+        1 + 1 + 4 + 1 + 6,
+        "root, listen, providers, an endpoint, six sections"
     );
+}
+
+/// The reference with its `[mesh]`, which is there in comments only.
+fn reference_with_mesh() -> String {
+    let reference = read("configs/reference.toml");
+    let mut is_in_mesh = false;
+    let lines = reference.lines().map(|line| {
+        is_in_mesh = (is_in_mesh || line == "# [mesh]") && !line.is_empty();
+        let code = line
+            .strip_prefix("# ")
+            .filter(|code| code.starts_with('[') || code.contains(" = "));
+        code.filter(|_| is_in_mesh).unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn reference_shows_the_defaults_of_the_mesh() {
+    let shown = parse(&reference_with_mesh()).unwrap().mesh.unwrap();
+    let least = parse(&format!("{GOOD}[mesh]\ncluster = \"office\"\n"))
+        .unwrap()
+        .mesh
+        .unwrap();
+    assert_eq!(shown, least);
+    assert_eq!((least.operator.as_str(), least.site.as_str()), ("office", "default"));
+    assert_eq!(least.influence, Influence::Full);
+    assert_eq!(parse(GOOD).unwrap().mesh, None);
+}
+
+#[test]
+fn peers_reach_the_configuration_each_once() {
+    let [one, other] = [
+        "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
+        "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
+    ]
+    .map(|id| peer_id::parse(id).unwrap());
+    let address = |last: u8| Some(SocketAddr::from(([192, 0, 2, last], 4853)));
+    let line = |(node, at): (NodeId, Option<SocketAddr>)| {
+        let address = at.map(multiaddr_text).unwrap_or_default();
+        format!("\"{address}/p2p/{}\"", peer_id::text(node))
+    };
+    let lines = [(one, address(1)), (other, None), (one, address(2))].map(line);
+    let text = format!("{GOOD}[mesh]\ncluster = \"c\"\npeers = [{}]\n", lines.join(", "));
+    let peers = parse(&text).unwrap().mesh.unwrap().peers;
+    let wanted = [
+        (one, vec![address(1).unwrap(), address(2).unwrap()]),
+        (other, Vec::new()),
+    ];
+    assert_eq!(peers, wanted.map(|(node, addresses)| PeerConfig { node, addresses }));
 }
 
 #[test]
@@ -219,6 +269,7 @@ fn every_key_is_in_the_reference_and_in_the_document() {
         ("endpoint", spec::ENDPOINT_KEYS),
         ("select", spec::SELECT_KEYS),
         ("local-zones", &local_zone_keys()),
+        ("mesh", mesh::MESH_KEYS),
         ("cache", spec::CACHE_KEYS),
         ("limits", spec::LIMITS_KEYS),
         ("log", spec::LOG_KEYS),
@@ -315,7 +366,7 @@ fn values_reach_the_configuration() {
          [[provider]]\nname = \"c\"\nendpoints = [\"udp://192.0.2.3\"]\n\
          [listen]\ndns = [\"0.0.0.0:0\", \"0.0.0.0:0\"]\nadmin = \"off\"\nallow = [\"192.0.2.7\"]\n\
          [select]\nstrategy = \"shard\"\nmix-policies = true\nsource-ports = \"per-query\"\n\
-         [cache]\nsize = \"4GiB\"\nmax-stale = \"0s\"\n\
+         [cache]\nsize = \"4GiB\"\nmin-ttl = \"5m\"\nmax-ttl = \"6m\"\nmax-stale = \"0s\"\n\
          [limits]\nin-flight = 64\ntcp-connections = 1\ntcp-idle = \"1500ms\"\n\
          [log]\nlevel = \"trace\"\nformat = \"json\"\n"
     );
@@ -335,6 +386,10 @@ fn values_reach_the_configuration() {
     assert_eq!(
         (config.cache.size_bytes, config.cache.max_stale),
         (4 << 30, Duration::ZERO)
+    );
+    assert_eq!(
+        (config.cache.min_ttl, config.cache.max_ttl),
+        (Duration::from_secs(300), Duration::from_secs(360))
     );
     assert_eq!(config.limits.tcp_idle, Duration::from_millis(1500));
     assert_eq!(

@@ -47,7 +47,9 @@ const ADDITIONAL_AT: usize = 44;
 const RCODE: usize = 46;
 const KIND: usize = 48;
 const FLAGS: usize = 49;
-const HEAD_BYTES: usize = 50;
+const HITS: usize = 50;
+const EDE: usize = 51;
+const HEAD_BYTES: usize = 52;
 
 /// A TTL that is none.
 const NO_TTL: u32 = u32::MAX;
@@ -117,12 +119,21 @@ impl Log {
         look(&stamp, answer)
     }
 
-    /// Shows the entry of this key; what `look` makes something of has been asked for.
-    pub(super) fn look<R>(&mut self, key: u64, look: impl FnOnce(&Stamp, AnswerRef<'_>) -> Option<R>) -> Option<R> {
+    /// Shows the entry of this key, with what is counted of its hits; what `look` makes something of has been asked for.
+    pub(super) fn look<R>(
+        &mut self,
+        key: u64,
+        look: impl FnOnce(&Stamp, AnswerRef<'_>, &mut u8) -> Option<R>,
+    ) -> Option<R> {
         let place = *self.index.get(&key)?;
         let record = record_mut(&mut self.segments, place)?;
         let (stamp, answer) = read(record)?;
-        let found = look(&stamp, answer)?;
+        let before = u8_at(record, HITS);
+        let mut hits = before;
+        let found = look(&stamp, answer, &mut hits)?;
+        if hits != before {
+            put(record, HITS, &[hits]);
+        }
         let flags = u8_at(record, FLAGS);
         if flags & ASKED == 0 {
             put(record, FLAGS, &[flags | ASKED]);
@@ -159,12 +170,14 @@ impl Log {
         }
     }
 
-    /// Removes an entry; its bytes stay until their segment's end.
-    pub(super) fn remove(&mut self, key: u64) {
-        if let Some(place) = self.index.remove(&key) {
-            let size = record_mut(&mut self.segments, place).map_or(0, |record| record.len());
-            self.bytes = self.bytes.saturating_sub(weight(size));
-        }
+    /// Removes an entry, whose bytes stay until their segment's end; whether there was one.
+    pub(super) fn remove(&mut self, key: u64) -> bool {
+        let Some(place) = self.index.remove(&key) else {
+            return false;
+        };
+        let size = record_mut(&mut self.segments, place).map_or(0, |record| record.len());
+        self.bytes = self.bytes.saturating_sub(weight(size));
+        true
     }
 
     /// Notes when a refresh failed.
@@ -324,6 +337,8 @@ fn write(record: &mut [u8], key: u64, stamp: &Stamp, answer: AnswerRef<'_>, is_a
     put(record, RCODE, &shape.rcode.to_le_bytes());
     put(record, KIND, &[kind]);
     put(record, FLAGS, &[flags]);
+    put(record, HITS, &[0]);
+    put(record, EDE, &[shape.ede_len]);
     put(record, HEAD_BYTES, answer.packed());
 }
 
@@ -349,6 +364,7 @@ fn read(record: &[u8]) -> Option<(Stamp, AnswerRef<'_>)> {
             3 => Kind::Failure,
             _ => Kind::Truncated,
         },
+        ede_len: u8_at(record, EDE),
         ttl_s: (ttl_s != NO_TTL).then_some(ttl_s),
     };
     let packed_len = usize::try_from(u32_at(record, PACKED)).ok()?;

@@ -39,10 +39,11 @@ fn store(cache: &Cache, name: &str, addresses: u8) -> Ask {
 
 /// The packet a client would get, as a client asks for it.
 fn look(cache: &Cache, ask: &Ask) -> Option<Vec<u8>> {
-    match cache.look(&Wanted::of(ask), Time::at_ms(2_000), |answer, age_s| {
+    let looked = cache.look(&Wanted::of(ask), Time::at_ms(2_000), |answer, age_s| {
         assert_eq!(age_s, 1);
         answer.wire().to_vec()
-    }) {
+    });
+    match looked.found {
         Found::Fresh(wire) => Some(wire),
         Found::Stale(_) | Found::Nothing => None,
     }
@@ -126,6 +127,39 @@ fn large_answers_come_and_go_like_small_ones() {
 }
 
 #[test]
+fn the_fourth_hit_in_the_last_tenth_of_its_time_has_an_answer_anew_once() {
+    let start = Time::at_ms(1_000);
+    let cache = Cache::new(1 << 20, 0);
+    let stored = |ttl_s| {
+        let (ask, answer) = answer(&format!("t{ttl_s}.example"), 1, ttl_s);
+        cache.store(&ask, &Entry::new(answer, &ask, start), start);
+        ask
+    };
+    let hit = |ask: &Ask, ms: u64| {
+        cache
+            .look(&Wanted::of(ask), start.plus(ms * MS), |_, _| ())
+            .hot
+            .is_some()
+    };
+    let hot = stored(100);
+    for (ms, anew) in [
+        (1, false),
+        (2, false),
+        (95_000, false),
+        (89_999, false),
+        (90_000, true),
+        (90_001, false),
+    ] {
+        assert_eq!(hit(&hot, ms), anew, "at {ms} ms");
+    }
+    // What came anew is counted anew, and three hits near the end are no crowd; what lives for seconds is let go.
+    let cold = stored(100);
+    assert_eq!([95_000, 95_001, 95_002].map(|ms| hit(&cold, ms)), [false; 3]);
+    let brief = stored(9);
+    assert_eq!([1, 2, 3, 8_900].map(|ms| hit(&brief, ms)), [false; 4]);
+}
+
+#[test]
 fn only_what_was_asked_is_answered() {
     let cache = Cache::new(1 << 20, 0);
     let ask = store(&cache, "a.example", 1);
@@ -148,7 +182,7 @@ fn a_failed_refresh_stays_with_its_entry_until_an_endpoint_returns() {
     let cache = Cache::new(1 << 20, 3_600 * SEC);
     let ask = store(&cache, "a.example", 1);
     let now = Time::at_ms(400_000);
-    let stale = || match cache.look(&Wanted::of(&ask), now, |_, _| ()) {
+    let stale = || match cache.look(&Wanted::of(&ask), now, |_, _| ()).found {
         Found::Stale(entry) => entry,
         Found::Fresh(()) | Found::Nothing => panic!("it is stale by now"),
     };

@@ -148,18 +148,12 @@ impl Cache {
     /// What is fresh or stale at `now`, each as it is to be kept; holds no lock from one to the next.
     pub fn export(&self, now: Time) -> impl Iterator<Item = Exported> + '_ {
         self.is_changed.store(false, Ordering::Relaxed);
-        self.logs.iter().flat_map(move |log| {
-            let keys = log.lock().keys();
-            keys.into_iter().filter_map(move |key| {
-                let entry = log.lock().read(key, |stamp, answer| {
-                    self.is_fresh(stamp, answer.shape().ttl_s, now)?;
-                    let (answer, stamp) = (answer.to_answer(), *stamp);
-                    Some(Entry { answer, stamp })
-                })?;
-                Some(Exported {
-                    age_us: entry.age_us(now),
-                    entry,
-                })
+        let kept = self.copies();
+        kept.filter_map(move |(_, entry)| {
+            self.is_fresh(&entry.stamp, entry.answer.ttl_s(), now)?;
+            Some(Exported {
+                age_us: entry.age_us(now),
+                entry,
             })
         })
     }

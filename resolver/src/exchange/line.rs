@@ -13,6 +13,7 @@ use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Transport};
 use nix::errno::Errno;
 
+use super::habits::{Defences, Habits};
 use super::{Attempt, AttemptEvent};
 use crate::ask::Ask;
 use crate::report::{Report, Reporter};
@@ -40,6 +41,8 @@ pub(crate) struct Line {
     pub(super) sockets: AtomicU64,
     /// Whether an idle connection is worth keeping up: it is one of the best.
     pub(super) is_warm: AtomicBool,
+    /// How it takes what our datagrams carry against forgers.
+    pub(super) habits: Habits,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -83,12 +86,19 @@ impl Line {
         self.report(attempt, Report::Begun(self.endpoint, begun));
     }
 
-    /// Writes the query and says where its question is; `case_bits` for 0x20.
-    pub(crate) fn write_query(
+    /// In a word each, how it takes what goes beyond plain DNS.
+    pub(super) fn habit_words(&self, now: Time) -> Vec<&'static str> {
+        let has_edns = now.as_micros() >= self.no_edns_until.load(Ordering::Relaxed);
+        let edns = (!has_edns).then_some("no-edns");
+        edns.into_iter().chain(self.habits.words(now)).collect()
+    }
+
+    /// Writes the query and says where its question is, and whether it has EDNS; a cookie needs that.
+    pub(super) fn write_query(
         &self,
         attempt: &Attempt,
         id: u16,
-        case_bits: Option<[u8; 32]>,
+        defences: &Defences,
         out: &mut Vec<u8>,
     ) -> (std::ops::Range<usize>, bool) {
         let with_edns = !attempt.without_edns && !self.lacks_edns(&attempt.ask, attempt.made);
@@ -102,12 +112,13 @@ impl Line {
                 // The AD of an unencrypted answer counts for nothing, so it is not asked for.
                 ad: self.transport.is_encrypted(),
                 cd: attempt.ask.cd,
-                case_bits,
+                case_bits: defences.case_bits,
                 edns: with_edns.then_some(EdnsOut {
                     udp_size: UDP_BYTES_MAX,
                     do_bit: attempt.ask.do_bit,
                     // Of an encrypted query the length is all that shows (RFC 8467 section 4.1).
                     is_padded: self.transport.is_encrypted(),
+                    cookie: defences.cookie,
                 }),
             },
         );

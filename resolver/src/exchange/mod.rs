@@ -3,6 +3,7 @@
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
+mod habits;
 mod line;
 mod pending;
 mod remote;
@@ -19,6 +20,7 @@ use detour_core::lookup::{Heard, Slot, Via};
 use detour_core::outcome::Signal;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 
+use self::habits::Habits;
 use self::line::Line;
 pub use self::remote::{Remote, RemoteTls};
 use self::stream::StreamLine;
@@ -131,6 +133,7 @@ impl Exchanges {
                     no_edns_until: AtomicU64::new(0),
                     sockets: AtomicU64::new(1),
                     is_warm: AtomicBool::new(false),
+                    habits: Habits::default(),
                     reporter: Arc::clone(&parts.reporter),
                     clock: Arc::clone(&parts.clock),
                     tasks: parts.tasks.clone(),
@@ -162,6 +165,12 @@ impl Exchanges {
             }
             speaker.stream.renew();
         }
+    }
+
+    /// How an endpoint takes what goes beyond plain DNS, in a word each: `no-edns`, `cookies`, `no-0x20`.
+    pub(crate) fn habits(&self, endpoint: EndpointId, now: Time) -> Vec<&'static str> {
+        let speaker = self.speakers.get(usize::from(endpoint.0));
+        speaker.map_or_else(Vec::new, |speaker| speaker.line.habit_words(now))
     }
 
     /// Makes an attempt. Its outcome, failure to begin included, is told to `attempt.reply_to`.

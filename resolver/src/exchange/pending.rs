@@ -5,6 +5,7 @@ use detour_core::health::Begun;
 use detour_core::time::SEC;
 
 use super::Attempt;
+use super::habits::Defences;
 use crate::wire::Expected;
 
 /// A query without an answer is forgotten after this long: a second after its lookup's last moment.
@@ -21,6 +22,10 @@ pub(super) struct Pending {
     pub(super) question: Box<[u8]>,
     /// Whether an OPT record was sent.
     pub(super) edns_sent: bool,
+    /// What it carries against forgers.
+    pub(super) defences: Defences,
+    /// It was written once more because the server wanted another cookie.
+    pub(super) has_new_cookie: bool,
     /// Well-formed answers to something else seen for it.
     pub(super) mismatches: u8,
     /// Its lookup was told of garbage.

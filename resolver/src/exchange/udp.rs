@@ -1,11 +1,12 @@
 //! DNS over UDP to one endpoint: a pool of connected sockets on ports the kernel chooses.
 //!
 //! Against forgery: a random socket of up to 256 for each query, each retired after 100 queries or 10 s
-//! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20). What comes is accepted only
-//! by the walk of [`mod@crate::wire::accept`]; what is no answer is counted and waited past.
+//! (RFC 5452 section 9.2); random ids; the letters of the name in random case (0x20) and a cookie, as far as the server
+//! knows them (`habits`). What comes is accepted only by the walk of [`mod@crate::wire::accept`]; what is no answer is
+//! counted and waited past, and what could have been forged is marked to be confirmed over a stream.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,15 +15,16 @@ use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::RngExt as _;
 
+use super::habits::{Defences, Worth};
 use super::line::{Line, failure_of};
 use super::pending::{Pending, PendingQueries};
 use super::{Attempt, SourcePorts};
 use crate::readers::{Readers, Source};
 use crate::report::Report;
-use crate::wire::{Rejected, accept};
+use crate::wire::{Accepted, Mismatch, Rejected, accept};
 
 /// Sockets open for new queries: eight bits more for a forger to guess.
 const SOCKETS_MAX: usize = 256;
@@ -55,6 +57,8 @@ struct Socket {
     pool: Weak<Pool>,
     number: u64,
     socket: UdpSocket,
+    /// The address it sends from.
+    local: IpAddr,
     opened: Time,
     /// No more queries.
     retired: AtomicBool,
@@ -155,11 +159,13 @@ impl UdpLine {
 
     /// Opens a socket, which is read until it is retired and done; `for_one`: it serves one query only.
     fn open(&self, for_one: bool) -> io::Result<Arc<Socket>> {
+        let socket = connect(self.line.address)?;
         let socket = Arc::new(Socket {
             line: Arc::clone(&self.line),
             pool: Arc::downgrade(&self.pool),
             number: self.line.next_socket(),
-            socket: connect(self.line.address)?,
+            local: socket.local_addr()?.ip(),
+            socket,
             opened: self.line.clock.now(),
             retired: AtomicBool::new(for_one),
             state: Mutex::new(State::default()),
@@ -245,10 +251,7 @@ impl Socket {
             line.failed(&attempt, line.unwritten(&attempt), Failure::Local);
             return None;
         };
-        let query = &mut state.query;
-        query.clear();
-        let case_bits = Some(rand::random());
-        let (question, edns_sent) = line.write_query(&attempt, id, case_bits, query);
+        let written = self.compose(&mut state.query, &attempt, id, attempt.made);
         let begun = Begun {
             id: attempt.id,
             at: line.clock.now(),
@@ -264,21 +267,43 @@ impl Socket {
         state.pending.push(Pending {
             key: id,
             id,
-            question: query.get(question).unwrap_or_default().into(),
-            edns_sent,
+            question: written.question,
+            edns_sent: written.edns_sent,
+            defences: written.defences,
+            has_new_cookie: false,
             mismatches: 0,
             garbage_told: false,
             writes: 1,
             begun,
             attempt,
         });
-        let sent = self.socket.send(query);
-        drop(guard);
+        self.write(guard);
+        None
+    }
+
+    /// Composes a query in the room for one.
+    fn compose(&self, query: &mut Vec<u8>, attempt: &Attempt, id: u16, now: Time) -> Written {
+        query.clear();
+        let mut defences = self.line.habits.defences(self.local, now);
+        let (question, edns_sent) = self.line.write_query(attempt, id, &defences, query);
+        if !edns_sent {
+            defences.cookie = None;
+        }
+        Written {
+            question: query.get(question).unwrap_or_default().into(),
+            edns_sent,
+            defences,
+        }
+    }
+
+    /// Sends the query that was composed last and is registered.
+    fn write(&self, state: MutexGuard<'_, State>) {
+        let sent = self.socket.send(&state.query);
+        drop(state);
         // An ICMP message for an earlier query surfaces here: it is about all of them.
         if let Err(error) = sent {
             self.note_error(&error);
         }
-        None
     }
 
     /// The socket failed, or ICMP says that a datagram of ours found nobody.
@@ -293,23 +318,70 @@ impl Socket {
         }
     }
 
+    /// Takes an answer under a pending id, in every letter or (`has_case`) in all but their case, of so many octets; gives
+    /// the state back if it is none.
+    fn take<'a>(
+        &'a self,
+        mut guard: MutexGuard<'a, State>,
+        (id, mut accepted): (u16, Accepted),
+        form: (bool, usize),
+        now: Time,
+    ) -> Option<MutexGuard<'a, State>> {
+        let line = &self.line;
+        let state = &mut *guard;
+        let worth = {
+            let pending = state.pending.find(id)?;
+            line.habits.judge(&pending.defences, &mut accepted, form, now)
+        };
+        if worth == Worth::Mismatch {
+            return Some(guard);
+        }
+        let mut pending = state.pending.take(id)?;
+        if worth == Worth::AnotherCookie
+            && !pending.has_new_cookie
+            && let Some(id) = state.pending.free_id()
+        {
+            line.note_heard(now);
+            let written = self.compose(&mut state.query, &pending.attempt, id, now);
+            (pending.key, pending.id, pending.has_new_cookie) = (id, id, true);
+            pending.question = written.question;
+            pending.defences = written.defences;
+            state.pending.push(pending);
+            self.write(guard);
+            return None;
+        }
+        drop(guard);
+        line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
+        None
+    }
+
     /// One datagram from the endpoint's address.
     fn handle(&self, datagram: &[u8], now: Time) {
         let line = &self.line;
         let mut state = self.state.lock();
         let id = datagram.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        let mut has_case = true;
         let verdict = state
             .pending
             .find(id)
-            .map(|pending| accept(datagram, &pending.expected(true, false)));
+            .map(|pending| match accept(datagram, &pending.expected(true, false)) {
+                Err(Rejected::Mismatch(Mismatch::Case)) => {
+                    has_case = false;
+                    accept(datagram, &pending.expected(false, false))
+                }
+                verdict => verdict,
+            });
         let about = match verdict {
             Some(Ok(accepted)) => {
-                let pending = state.pending.take(id);
-                drop(state);
-                if let Some(pending) = pending {
-                    line.answered(&pending.attempt, pending.begun, accepted, pending.edns_sent, now);
+                let form = (has_case, datagram.len());
+                match self.take(state, (id, accepted), form, now) {
+                    None => return,
+                    // Somebody else's.
+                    Some(again) => {
+                        state = again;
+                        Some(Some(id))
+                    }
                 }
-                return;
             }
             Some(Err(Rejected::Mismatch(_))) => Some(Some(id)),
             Some(Err(Rejected::Garbage(_))) => Some(None),
@@ -337,6 +409,13 @@ impl Socket {
             line.tell(&attempt, begun, signal, None, now);
         }
     }
+}
+
+/// A query as it is sent: what its answer is held against.
+struct Written {
+    question: Box<[u8]>,
+    edns_sent: bool,
+    defences: Defences,
 }
 
 /// What lookups are to be told once the socket is free again: what they do then may need it.

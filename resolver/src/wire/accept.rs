@@ -11,7 +11,8 @@
 use super::MESSAGE_BYTES_MAX;
 use super::answer::{Answer, Draft, Kept, Kind, NEGATIVE_TTL_S_MAX, sane_ttl};
 use super::code::{rcode, rtype};
-use super::edns::{EdeCodes, Opt};
+use super::cookie::Cookie;
+use super::edns::{EdeCodes, Opt, kept_ede};
 use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
 use super::name::{NameBuf, read_name_folded, skip_plain_name};
 use super::record::{Record, Records, Section};
@@ -44,6 +45,13 @@ pub struct Accepted {
     pub edes: EdeCodes,
     /// Whether it had an OPT record: the provider knows EDNS.
     pub has_opt: bool,
+    /// The cookie it came with.
+    pub cookie: Option<Cookie>,
+    /// An alias of a whole subtree is in the answer: whoever forges one gains more than a name.
+    pub has_dname: bool,
+    /// Somebody off the path could have sent it more easily than other answers, or gains more by it; set by who knows
+    /// what it came by.
+    pub is_forgeable: bool,
     /// How long caches on the way have held it, seconds; 0 but over HTTPS (RFC 8484 section 5.1).
     pub age_s: u32,
 }
@@ -117,14 +125,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
     };
     let rcode_high = walk.opt.map_or(0, |opt| u16::from(opt.rcode_high));
     let rcode = (rcode_high << 4) | header.rcode();
-    let kind = match rcode {
-        _ if is_truncated => Kind::Truncated,
-        rcode::NOERROR if walk.is_answered => Kind::Positive,
-        rcode::NOERROR | rcode::NXDOMAIN => Kind::Denial {
-            soa: walk.negative_ttl_s.is_some(),
-        },
-        _ => Kind::Failure,
-    };
+    let kind = walk.kind(rcode, is_truncated);
     let edes = walk
         .opt
         .map_or_else(EdeCodes::default, |opt| EdeCodes::read(opt.options));
@@ -136,6 +137,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
         question_count: 1,
         record_counts: [0; 3],
     };
+    let ede = walk.opt.and_then(|opt| opt.options.first_ede()).and_then(kept_ede);
     let draft = match question {
         Some(_) if !is_truncated => Draft {
             header: Header {
@@ -146,8 +148,10 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             question_end: records_at,
             additional_at: walk.additional_at.unwrap_or(walk.end),
             kept: walk.kept,
+            echoes: walk.echoes,
             rcode,
             kind,
+            ede,
             negative_ttl_s: walk.negative_ttl_s,
         },
         // Without its question, or cut: the question is all that is kept.
@@ -157,8 +161,10 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
             question_end: HEADER_BYTES + expected.question.len(),
             additional_at: HEADER_BYTES + expected.question.len(),
             kept: Vec::new(),
+            echoes: Vec::new(),
             rcode,
             kind,
+            ede,
             negative_ttl_s: None,
         },
     };
@@ -167,6 +173,9 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
         answer,
         edes,
         has_opt,
+        cookie: walk.opt.and_then(|opt| opt.options.cookie()),
+        has_dname: walk.has_dname,
+        is_forgeable: false,
         age_s: 0,
     })
 }
@@ -227,6 +236,8 @@ fn compare(header: &Header, question: Option<&[u8]>, expected: &Expected<'_>) ->
 #[derive(Debug)]
 struct Walk<'a> {
     kept: Vec<Kept>,
+    /// Where owners repeat our question's name in its random case, uncompressed.
+    echoes: Vec<usize>,
     counts: [u16; 3],
     /// Where the first additional record begins, if there is one.
     additional_at: Option<usize>,
@@ -237,6 +248,8 @@ struct Walk<'a> {
     negative_ttl_s: Option<u32>,
     /// The answer section has a record of the type asked for.
     is_answered: bool,
+    /// The answer section has a DNAME.
+    has_dname: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -244,12 +257,14 @@ impl<'a> Walk<'a> {
     fn starting_at(at: usize) -> Self {
         Self {
             kept: Vec::new(),
+            echoes: Vec::new(),
             counts: [0; 3],
             additional_at: None,
             end: at,
             opt: None,
             negative_ttl_s: None,
             is_answered: false,
+            has_dname: false,
         }
     }
 
@@ -263,6 +278,8 @@ impl<'a> Walk<'a> {
         let qtype = u16_at(expected.question, name_bytes).unwrap_or(0);
         let qclass = u16_at(expected.question, name_bytes + 2).unwrap_or(0);
         let mut walk = Self::starting_at(at);
+        let sent_name = expected.question.get(..name_bytes).unwrap_or_default();
+        let has_random_case = expected.check_case && sent_name.iter().any(u8::is_ascii_uppercase);
         let mut owner = NameBuf::root();
         let mut is_cut = false;
         let mut chain = Chain::default();
@@ -283,6 +300,10 @@ impl<'a> Walk<'a> {
             if !is_cut {
                 record.read_owner(&mut owner);
                 walk.keep(&record, owner.fingerprint());
+                if has_random_case && msg.get(record.start..record.start + name_bytes) == Some(sent_name) {
+                    walk.echoes.push(record.start);
+                }
+                walk.has_dname |= record.section == Section::Answer && record.rtype == rtype::DNAME;
                 if record.section == Section::Answer && record.class == qclass {
                     chain.add(msg, &record, owner.fingerprint(), qtype);
                 }
@@ -292,6 +313,18 @@ impl<'a> Walk<'a> {
         let is_readable = read_name_folded(msg, HEADER_BYTES, &mut asked).is_some();
         walk.is_answered = is_readable && chain.answers(asked.fingerprint());
         Ok(walk)
+    }
+
+    /// What an answer with this response code says.
+    fn kind(&self, rcode: u16, is_truncated: bool) -> Kind {
+        match rcode {
+            _ if is_truncated => Kind::Truncated,
+            rcode::NOERROR if self.is_answered => Kind::Positive,
+            rcode::NOERROR | rcode::NXDOMAIN => Kind::Denial {
+                soa: self.negative_ttl_s.is_some(),
+            },
+            _ => Kind::Failure,
+        }
     }
 
     /// Takes one record.
@@ -367,6 +400,9 @@ pub fn classify(accepted: &Accepted, edns_sent: bool) -> Reply {
     let rcode = accepted.answer.rcode();
     match accepted.answer.kind() {
         Kind::Truncated => Reply::Truncated,
+        // Once more in vain with the server's new cookie: a stream needs none (RFC 7873 section 5.3).
+        Kind::Failure if rcode == rcode::BADCOOKIE => Reply::Truncated,
+        _ if accepted.is_forgeable => Reply::Forgeable,
         _ if accepted.edes.any(|code| matches!(code, 4 | 15..=18)) => Reply::Filtered,
         Kind::Positive => Reply::Positive,
         Kind::Denial { soa } => Reply::Denial { soa },

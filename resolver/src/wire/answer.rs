@@ -2,7 +2,8 @@
 //!
 //! Header (id 0), question and every counted record up to OPT stand as they came; order, case, rdata and compression
 //! pointers are untouched because nothing moves, only a tail is cut. Ours are the flags (QR, TC, and AD if the path
-//! was encrypted; AA only where this node is the authority itself) and the TTLs:
+//! was encrypted; AA only where this node is the authority itself), the random case of the question where an owner
+//! repeats it letter by letter (no client asked for that, so it becomes lower case), and the TTLs:
 //!
 //! * a TTL with its top bit set is 0 (RFC 2181 8), none is above 7 days (RFC 8767 4);
 //! * all records of an RRset get its lowest TTL (RFC 2181 5.2), signatures by the type they cover;
@@ -10,13 +11,14 @@
 //!   no lifetime at all.
 
 use super::code::{class, rtype};
+use super::edns::Ede;
 use super::header::{AA, AD, HEADER_BYTES, Header};
 use super::record::{Record, Records, Section};
-use super::{put_u32, u16_at};
+use super::{put_u32, u16_at, u32_at};
 use std::net::IpAddr;
 
 /// The longest any record is kept: 7 days, as RFC 8767 4 recommends.
-const TTL_S_MAX: u32 = 604_800;
+pub const TTL_S_MAX: u32 = 604_800;
 
 /// The longest a denial is kept (RFC 2308 5: "one to three hours"): a name that comes into being is seen within it.
 pub(super) const NEGATIVE_TTL_S_MAX: u32 = 3_600;
@@ -50,6 +52,8 @@ pub(crate) struct Shape {
     pub(crate) rcode: u16,
     /// What it says about the name.
     pub(crate) kind: Kind,
+    /// Octets of the extended error; 0: there was none.
+    pub(crate) ede_len: u8,
     /// How long it may be kept, seconds.
     pub(crate) ttl_s: Option<u32>,
 }
@@ -57,7 +61,8 @@ pub(crate) struct Shape {
 /// A provider's answer as it is replied, wherever it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnswerRef<'a> {
-    /// The packet, and behind it where its TTLs stand: two octets each, ascending.
+    /// The packet; behind it where its TTLs stand, two octets each, ascending; then what is kept of the provider's
+    /// extended error.
     packed: &'a [u8],
     shape: Shape,
 }
@@ -92,9 +97,24 @@ impl<'a> AnswerRef<'a> {
 
     /// Where TTLs stand in the packet, ascending.
     pub(super) fn ttl_offsets(&self) -> impl Iterator<Item = usize> + use<'a> {
-        let offsets = self.packed.get(usize::from(self.shape.wire_len)..).unwrap_or_default();
-        let (offsets, _) = offsets.as_chunks::<2>();
+        let offsets = self.packed.get(usize::from(self.shape.wire_len)..self.ede_at());
+        let (offsets, _) = offsets.unwrap_or_default().as_chunks::<2>();
         offsets.iter().map(|at| usize::from(u16::from_be_bytes(*at)))
+    }
+
+    /// Where the extended error begins.
+    fn ede_at(&self) -> usize {
+        self.packed.len().saturating_sub(usize::from(self.shape.ede_len))
+    }
+
+    /// As [`Answer::ede`].
+    #[must_use]
+    pub fn ede(&self) -> Option<Ede<'a>> {
+        let (code, text) = self.packed.get(self.ede_at()..)?.split_first_chunk()?;
+        Some(Ede {
+            code: u16::from_be_bytes(*code),
+            text: std::str::from_utf8(text).unwrap_or_default(),
+        })
     }
 
     /// A copy of one's own.
@@ -124,10 +144,52 @@ pub struct Answer {
 impl Answer {
     /// The packet: id 0, flags QR, TC, AD and rcode, question, records, no OPT. Given to [`super::accept()`] again,
     /// with id 0 and the question of this packet, it comes out the same: that is how a stored packet is read back.
-    /// Only what OPT said is lost: extended errors and the upper bits of the rcode.
+    /// Only what OPT said is lost: the extended error and the upper bits of the rcode.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         AnswerRef::from(self).wire()
+    }
+
+    /// The extended error that the provider explained it by: the first one, its text short and clean.
+    #[must_use]
+    pub fn ede(&self) -> Option<Ede<'_>> {
+        AnswerRef::from(self).ede()
+    }
+
+    /// The same with no time to live: to be told once, and kept by nobody.
+    #[must_use]
+    pub(crate) fn into_unkeepable(mut self) -> Self {
+        self.change_ttls(|_| 0);
+        self.shape.ttl_s = self.shape.ttl_s.map(|_| 0);
+        self
+    }
+
+    /// The same with no TTL above `max_s` seconds, and, if it holds records of the type asked for, none below `min_s`.
+    /// What may not be kept stays so.
+    #[must_use]
+    pub(crate) fn within(mut self, min_s: u32, max_s: u32) -> Self {
+        let Some(lowest_s) = self.shape.ttl_s else {
+            return self;
+        };
+        // A denial is never kept for longer than its zone says (RFC 2308 section 5).
+        let min_s = if self.shape.kind == Kind::Positive {
+            min_s.min(max_s)
+        } else {
+            0
+        };
+        if min_s > 0 || max_s < TTL_S_MAX {
+            self.change_ttls(|ttl_s| ttl_s.clamp(min_s, max_s));
+            self.shape.ttl_s = Some(lowest_s.clamp(min_s, max_s));
+        }
+        self
+    }
+
+    fn change_ttls(&mut self, change: impl Fn(u32) -> u32) {
+        let places: Vec<usize> = AnswerRef::from(&*self).ttl_offsets().collect();
+        for at in places {
+            let ttl_s = change(u32_at(&self.packed, at).unwrap_or(0));
+            put_u32(&mut self.packed, at, ttl_s);
+        }
     }
 
     /// The same as the authority's own answer (AA): for names that are answered here, never for a provider's.
@@ -219,10 +281,14 @@ pub(super) struct Draft<'a> {
     pub(super) additional_at: usize,
     /// The records in order.
     pub(super) kept: Vec<Kept>,
+    /// Where owners repeat the random case of our question, each as long as the question's name.
+    pub(super) echoes: Vec<usize>,
     /// The whole response code.
     pub(super) rcode: u16,
     /// What the answer says.
     pub(super) kind: Kind,
+    /// What is kept of the extended error.
+    pub(super) ede: Option<Vec<u8>>,
     /// min(SOA TTL, MINIMUM, 1 hour), when there is a SOA in the authority section.
     pub(super) negative_ttl_s: Option<u32>,
 }
@@ -231,12 +297,21 @@ impl Draft<'_> {
     /// Builds the packet; `None` if it were too long for its offsets, which the walk has ruled out.
     pub(super) fn finish(mut self) -> Option<Answer> {
         let wire_len = HEADER_BYTES + self.body.len();
-        let mut packed = Vec::with_capacity(wire_len + 2 * self.kept.len());
+        let ede = self.ede.as_deref().unwrap_or_default();
+        let mut packed = Vec::with_capacity(wire_len + 2 * self.kept.len() + ede.len());
         packed.extend_from_slice(&self.header.to_bytes());
         packed.extend_from_slice(self.body);
+        let name_bytes = self.question_end.saturating_sub(HEADER_BYTES + 4);
+        for at in &self.echoes {
+            if let Some(name) = packed.get_mut(*at..*at + name_bytes) {
+                // Length octets are below any letter.
+                name.make_ascii_lowercase();
+            }
+        }
         for record in &self.kept {
             packed.extend_from_slice(&u16::try_from(record.ttl_at).ok()?.to_be_bytes());
         }
+        packed.extend_from_slice(ede);
         let cap_s = match (self.kind, self.negative_ttl_s) {
             (Kind::Denial { .. }, Some(negative_ttl_s)) => negative_ttl_s,
             (Kind::Denial { .. } | Kind::Positive | Kind::Failure | Kind::Truncated, _) => TTL_S_MAX,
@@ -248,6 +323,7 @@ impl Draft<'_> {
             additional_at: u16::try_from(self.additional_at).ok()?,
             rcode: self.rcode,
             kind: self.kind,
+            ede_len: u8::try_from(ede.len()).ok()?,
             ttl_s: match self.kind {
                 Kind::Positive | Kind::Denial { soa: true } => Some(lowest_s),
                 Kind::Denial { soa: false } | Kind::Failure | Kind::Truncated => None,

@@ -3,6 +3,7 @@
 //! No byte of a client's message goes in, only what it means: name, type, class, CD and DO. The letters of the
 //! name get random case (draft-vixie-dnsext-dns0x20): an off-path forger has to guess it along with id and port.
 
+use super::cookie::Cookie;
 use super::edns::push_query_opt;
 use super::header::{AD, CD, Header, RD};
 use super::name::NameBuf;
@@ -38,6 +39,8 @@ pub struct EdnsOut {
     pub do_bit: bool,
     /// Padded to the next multiple of 128 octets; only where nobody on the path can read it (RFC 7830 section 6).
     pub is_padded: bool,
+    /// Our cookie, for a server over UDP.
+    pub cookie: Option<Cookie>,
 }
 
 /// Appends the query to `out` and returns where its question (name, type, class) stands in it.

@@ -100,6 +100,8 @@ pub mod rcode {
     pub const REFUSED: u16 = 5;
     /// EDNS version not supported; needs an OPT.
     pub const BADVERS: u16 = 16;
+    /// The server wants its cookie; needs an OPT.
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// Extended DNS errors (RFC 8914) that Detour itself sends.

@@ -5,6 +5,7 @@
 
 use super::build::EdnsOut;
 use super::code::{option, rtype};
+use super::cookie::Cookie;
 use super::record::Record;
 use super::u16_at;
 
@@ -133,13 +134,63 @@ fn is_sound_subnet(contents: &[u8]) -> Option<bool> {
     )
 }
 
-/// An extended error we send. The text is ours, never a provider's.
+impl<'a> Options<'a> {
+    /// The first extended error among them, up to the first broken option.
+    pub(super) fn first_ede(self) -> Option<&'a [u8]> {
+        let mut options = self.map_while(Result::ok);
+        options
+            .find(|(code, _)| *code == option::EDE)
+            .map(|(_, contents)| contents)
+    }
+
+    /// The cookie among them, up to the first broken option.
+    pub(super) fn cookie(self) -> Option<Cookie> {
+        let mut options = self.map_while(Result::ok);
+        options
+            .find(|(code, _)| *code == option::COOKIE)
+            .map(|(_, contents)| Cookie::read(contents))
+    }
+}
+
+/// An extended error we send: our own, or what a provider said and was kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ede {
+pub struct Ede<'a> {
     /// The code, RFC 8914 4.
     pub code: u16,
     /// A few words for people; left out when there is no room.
-    pub text: &'static str,
+    pub text: &'a str,
+}
+
+/// The most octets kept of a provider's text: enough for a sentence, and no place to hide a message in.
+const EDE_TEXT_BYTES_MAX: usize = 64;
+
+/// What is kept of a provider's extended error: its code and the first octets of its text, without what a terminal would
+/// obey and without half a letter at the end.
+pub(super) fn kept_ede(contents: &[u8]) -> Option<Vec<u8>> {
+    let (code, text) = contents.split_first_chunk::<2>()?;
+    let text = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => {
+            let sound = text.get(..error.valid_up_to())?;
+            std::str::from_utf8(sound).ok()?
+        }
+    };
+    let mut kept = code.to_vec();
+    for letter in text
+        .chars()
+        .filter(|letter| !letter.is_control() && !is_direction(*letter))
+    {
+        if kept.len() + letter.len_utf8() > 2 + EDE_TEXT_BYTES_MAX {
+            break;
+        }
+        kept.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    Some(kept)
+}
+
+/// Marks that turn text around, by which one text can look like another (Unicode TR 36 section 3.4).
+fn is_direction(letter: char) -> bool {
+    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The first few extended errors of a provider's answer.
@@ -178,7 +229,13 @@ impl EdeCodes {
 
 /// Appends our OPT record: version 0, flags zero but DO, and as many of `edes` as fit into `room_bytes` together with
 /// the record itself, their texts before their absence.
-pub(super) fn push_opt(out: &mut Vec<u8>, rcode: u16, do_bit: bool, edes: &[Ede], room_bytes: usize) {
+pub(super) fn push_opt<'a>(
+    out: &mut Vec<u8>,
+    rcode: u16,
+    do_bit: bool,
+    edes: impl Iterator<Item = Ede<'a>>,
+    room_bytes: usize,
+) {
     let flags = if do_bit { DO_BIT } else { 0 };
     let rcode_high = u32::from(rcode >> 4) << 24;
     push_opt_head(out, UDP_BYTES_MAX, rcode_high | flags);
@@ -210,21 +267,35 @@ pub(super) fn push_opt(out: &mut Vec<u8>, rcode: u16, do_bit: bool, edes: &[Ede]
 /// The block that queries are padded to (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;
 
-/// Appends the OPT record of a query that has `message_bytes` so far: no options but padding.
+/// Appends the OPT record of a query that has `message_bytes` so far: no options but our cookie, and padding last, so
+/// that it fills what the rest leaves.
 pub(super) fn push_query_opt(out: &mut Vec<u8>, edns: EdnsOut, message_bytes: usize) {
     push_opt_head(out, edns.udp_size, if edns.do_bit { DO_BIT } else { 0 });
-    if !edns.is_padded {
-        out.extend_from_slice(&[0, 0]);
-        return;
+    let length_at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    let mut options_bytes = 0;
+    if let Some(cookie) = &edns.cookie {
+        options_bytes += push_option(out, option::COOKIE, cookie.as_bytes());
     }
-    // Code and length of the option take four octets.
-    let bare = message_bytes + OPT_BYTES + 4;
-    let padding = bare.next_multiple_of(PADDING_BLOCK) - bare;
-    let length = u16::try_from(padding).unwrap_or(0);
-    out.extend_from_slice(&(length + 4).to_be_bytes());
-    out.extend_from_slice(&option::PADDING.to_be_bytes());
+    if edns.is_padded {
+        // Code and length of the option take four octets.
+        let bare = message_bytes + OPT_BYTES + usize::from(options_bytes) + 4;
+        let padding = bare.next_multiple_of(PADDING_BLOCK) - bare;
+        let zeros = [0; PADDING_BLOCK];
+        options_bytes += push_option(out, option::PADDING, zeros.get(..padding).unwrap_or_default());
+    }
+    if let Some(place) = out.get_mut(length_at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = options_bytes.to_be_bytes();
+    }
+}
+
+/// Appends an option, cut at its longest, and returns its octets.
+fn push_option(out: &mut Vec<u8>, code: u16, contents: &[u8]) -> u16 {
+    let length = u16::try_from(contents.len()).unwrap_or(u16::MAX - 4).min(u16::MAX - 4);
+    out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(&length.to_be_bytes());
-    out.resize(out.len() + usize::from(length), 0);
+    out.extend_from_slice(contents.get(..usize::from(length)).unwrap_or_default());
+    length + 4
 }
 
 /// Owner, type, class and TTL field of an OPT record.

@@ -17,6 +17,7 @@ pub mod accept;
 pub mod answer;
 pub mod build;
 pub mod code;
+mod cookie;
 pub mod edns;
 mod header;
 pub mod name;
@@ -26,11 +27,12 @@ pub mod query;
 pub mod record;
 pub mod reply;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
-pub use answer::{Answer, AnswerRef, Kind};
+pub use answer::{Answer, AnswerRef, Kind, TTL_S_MAX};
 pub use build::{EdnsOut, QueryOut, build_query};
+pub use cookie::{CLIENT_COOKIE_BYTES, Cookie};
 pub use edns::{Ede, EdeCodes, Edns};
 pub use name::NameBuf;
 pub use name_text::NameError;

@@ -48,7 +48,7 @@ pub fn write<'a>(
     answer: impl Into<AnswerRef<'a>>,
     echo: &Echo,
     freshness: Freshness,
-    edes: &[Ede],
+    edes: &[Ede<'_>],
     limit_bytes: usize,
     out: &mut Vec<u8>,
 ) {
@@ -72,7 +72,11 @@ pub fn write<'a>(
     };
     let wants_ad = echo.ad || echo.edns.is_some_and(|edns| edns.do_bit);
     let stored_flags = if wants_ad { stored.flags } else { stored.flags & !AD };
-    let code = sendable(shape.rcode, echo);
+    // What a provider says of our EDNS or our cookie is nothing that the client did wrong.
+    let code = match shape.rcode {
+        rcode::BADVERS | rcode::BADCOOKIE => rcode::SERVFAIL,
+        code => sendable(code, echo),
+    };
     let header = Header {
         id: echo.id,
         flags: (stored_flags & (TC | AD | AA)) | QR | RA | tc | client_flags(echo) | (code & 0xF),
@@ -100,11 +104,14 @@ pub fn write<'a>(
             put_u32(reply, at, ttl_s);
         }
     }
+    // What the provider said comes behind what we say, and only once.
+    let provided = answer.ede().filter(|ede| edes.iter().all(|own| own.code != ede.code));
+    let edes = edes.iter().copied().chain(provided);
     finish(echo, code, edes, limit_bytes, (start, out));
 }
 
 /// Appends an error: header, the question if one was read, OPT if the query had one.
-pub fn write_error(echo: &Echo, code: u16, edes: &[Ede], out: &mut Vec<u8>) {
+pub fn write_error(echo: &Echo, code: u16, edes: &[Ede<'_>], out: &mut Vec<u8>) {
     let start = out.len();
     let code = sendable(code, echo);
     // To an operation we do not know no flag is echoed, and none of ours means anything.
@@ -117,7 +124,13 @@ pub fn write_error(echo: &Echo, code: u16, edes: &[Ede], out: &mut Vec<u8>) {
     };
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(echo.question.as_bytes());
-    finish(echo, code, edes, usize::from(UDP_BYTES_MIN), (start, out));
+    finish(
+        echo,
+        code,
+        edes.iter().copied(),
+        usize::from(UDP_BYTES_MIN),
+        (start, out),
+    );
 }
 
 /// Appends the answer to ANY over UDP: one HINFO record that says where to read why (RFC 8482 4.2).
@@ -157,7 +170,13 @@ fn write_local(echo: &Echo, (rtype, ttl_s): (u16, u32), strings: (&[u8], Option<
         out.push(u8::try_from(string.len()).unwrap_or(0));
         out.extend_from_slice(string);
     }
-    finish(echo, rcode::NOERROR, &[], usize::from(UDP_BYTES_MAX), (start, out));
+    finish(
+        echo,
+        rcode::NOERROR,
+        std::iter::empty(),
+        usize::from(UDP_BYTES_MAX),
+        (start, out),
+    );
 }
 
 /// The flags of the query that a reply repeats.
@@ -182,7 +201,13 @@ fn opt_bytes(echo: &Echo) -> usize {
 }
 
 /// Appends OPT, if the query had one, and counts it. The message begins at `start` of `out`.
-fn finish(echo: &Echo, code: u16, edes: &[Ede], limit_bytes: usize, (start, out): (usize, &mut Vec<u8>)) {
+fn finish<'a>(
+    echo: &Echo,
+    code: u16,
+    edes: impl Iterator<Item = Ede<'a>>,
+    limit_bytes: usize,
+    (start, out): (usize, &mut Vec<u8>),
+) {
     let Some(edns) = echo.edns else {
         return;
     };

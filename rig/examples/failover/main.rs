@@ -7,14 +7,14 @@
 //!
 //! `cargo run -p detour-rig --example failover -- --quick --fault blackhole` takes ten seconds for each of two runs.
 
-use std::env;
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use detour_rig::binary::build_node;
 use detour_rig::{Fault, Law, ListedTransports, Transport};
 
 use crate::experiment::{Setup, run};
@@ -119,7 +119,10 @@ async fn main() -> ExitCode {
 
 /// True when every goal was reached.
 async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
-    let node = args.node.clone().map_or_else(build_node, Ok)?;
+    let node = match args.node.clone() {
+        Some(node) => node,
+        None => build_node()?,
+    };
     let faults = if args.faults.is_empty() {
         default_faults(args.transport)
             .iter()
@@ -189,27 +192,6 @@ fn default_faults(listed: ListedTransports) -> Vec<&'static str> {
     let is_http = listed.transports().contains(&Transport::Doh);
     let http = is_http.then_some(DEFAULT_FAULT_HTTP);
     DEFAULT_FAULTS_ENCRYPTED.into_iter().chain(http).collect()
-}
-
-/// Builds the node with the cargo that runs this example, in the target directory this example is in.
-fn build_node() -> Result<PathBuf, Box<dyn Error>> {
-    let cargo = env::var_os("CARGO").ok_or("run this by cargo, or name the binary with --node")?;
-    // target/<profile>/examples/failover
-    let example = env::current_exe()?;
-    let target = example
-        .ancestors()
-        .nth(3)
-        .ok_or("this example is not in a target directory")?;
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut build = Command::new(cargo);
-    build
-        .args(["build", "--release", "-p", "detour", "--target-dir"])
-        .arg(target)
-        .current_dir(workspace);
-    if !build.status()?.success() {
-        return Err("cannot build the node".into());
-    }
-    Ok(target.join("release/detour"))
 }
 
 /// Progress and errors; one who closed standard error does not want them.

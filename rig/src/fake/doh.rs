@@ -156,7 +156,7 @@ async fn answer(
             return send_status(&mut respond, status);
         }
     };
-    add(&shared.counters.queries, 1);
+    shared.counters.query(&message);
     add(&shared.counters.gets, usize::from(is_get));
     let now = clock::now();
     let fault = shared.fault(now);

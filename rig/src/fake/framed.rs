@@ -192,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 counters,
                 ..
             } = &self.shared;
-            add(&counters.queries, 1);
+            counters.query(query);
             let delayed = reply(query, *transport, self.shared.fault(now), *law, &mut self.random);
             if !delayed.is_some_and(|delayed| self.schedule.push(now + delayed.after, delayed.bytes)) {
                 add(&counters.dropped, 1);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::HandshakeKind;
 use tokio::sync::watch;
 
+use super::tally::Tally;
 use crate::transport::Transport;
 
 /// What a fake counted since its start.
@@ -113,7 +114,8 @@ impl fmt::Display for Stats {
 /// The counters themselves, and what the last client of an encrypted transport asked for.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) queries: AtomicU64,
+    queries: AtomicU64,
+    pub(super) tally: Tally,
     pub(super) answered: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) connections: AtomicU64,
@@ -142,6 +144,12 @@ impl Counters {
             handshakes_failed: load(&self.handshakes_failed),
             gets: load(&self.gets),
         }
+    }
+
+    /// Counts a message that arrived.
+    pub(super) fn query(&self, message: &[u8]) {
+        add(&self.queries, 1);
+        self.tally.count(message);
     }
 
     pub(super) fn handshake(&self, kind: Option<HandshakeKind>) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
 
+use super::owner::Owners;
 use super::reply::{Delayed, reply};
 use super::schedule::Schedule;
 use super::sockets::{listen_again, unlisten};
@@ -41,6 +42,7 @@ struct Server {
     reopen_at: Option<Instant>,
     schedule: Schedule<(SocketAddr, Vec<u8>)>,
     random: Random,
+    owners: Owners,
     shared: Shared,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn serve(socket: UdpSocket, shared: Shared) {
         reopen_at: None,
         schedule: Schedule::new(PENDING_MAX),
         random: Random::new(shared.seed),
+        owners: Owners::default(),
         shared,
     };
     loop {
@@ -112,10 +115,15 @@ impl Server {
                 Err(_) => continue,
             };
             let counters = &self.shared.counters;
-            add(&counters.queries, 1);
+            let query = buffer.get(..count).unwrap_or_default();
+            let cut_off = self.shared.conduct.borrow().cut_off;
+            if cut_off.is_some_and(|process| self.owners.is_of(peer, process, clock::now())) {
+                add(&counters.dropped, 1);
+                continue;
+            }
+            counters.query(query);
             let now = clock::now();
             let fault = self.shared.fault(now);
-            let query = buffer.get(..count).unwrap_or_default();
             let delayed = if fault.loses_udp_query(&mut self.random) {
                 None
             } else {

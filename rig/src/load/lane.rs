@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::LoadConfig;
 use crate::clock;
@@ -46,6 +47,8 @@ pub(super) struct Queries {
     pub(super) total: u64,
     pub(super) rate: u32,
     pub(super) started: Instant,
+    /// No more of them.
+    pub(super) token: CancellationToken,
 }
 
 impl Queries {
@@ -53,7 +56,7 @@ impl Queries {
     fn peek(&self) -> Option<(u64, Duration)> {
         let nanos = u128::from(self.next) * 1_000_000_000 / u128::from(self.rate);
         let offset = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        (self.next < self.total).then_some((self.next, offset))
+        (self.next < self.total && !self.token.is_cancelled()).then_some((self.next, offset))
     }
 }
 
@@ -88,6 +91,8 @@ impl Lane {
 
     /// Sends, receives and gives up until nothing is open.
     pub(super) async fn run(mut self) -> io::Result<LaneResult> {
+        // Until the runtime has heard that a new socket can be written to, an attempt says that it would block.
+        self.socket.writable().await?;
         loop {
             let send_at = self.queries.peek().map(|(_, offset)| self.queries.started + offset);
             if send_at.is_none() && self.pending.is_empty() {
@@ -95,8 +100,11 @@ impl Lane {
             }
             let give_up_at = self.expiries.front().map(|(at, ..)| *at);
             let timer = [send_at, give_up_at].into_iter().flatten().min();
+            let token = self.queries.token.clone();
             tokio::select! {
                 biased;
+                // Cancel-safe: asks for a state, once.
+                () = token.cancelled(), if send_at.is_some() => {}
                 // Cancel-safe: the instant is computed anew each turn.
                 () = sleep_until(timer.unwrap_or_else(clock::now)), if timer.is_some() => {
                     self.send_due();
@@ -218,11 +226,15 @@ mod tests {
             total: 6,
             rate: 300,
             started: clock::now(),
+            token: CancellationToken::new(),
         };
         assert_eq!(queries.peek(), Some((1, Duration::from_nanos(3_333_333))));
         queries.next += queries.step;
         assert_eq!(queries.peek(), Some((5, Duration::from_nanos(16_666_666))));
         queries.next += queries.step;
+        assert_eq!(queries.peek(), None);
+        queries.next = 1;
+        queries.token.cancel();
         assert_eq!(queries.peek(), None);
     }
 }

@@ -15,6 +15,7 @@ use super::Known;
 use super::dial::Dialled;
 use super::link::{Arrival, Link};
 use crate::exchange::Attempt;
+use crate::exchange::habits::Defences;
 use crate::exchange::line::Line;
 use crate::exchange::pending::{Pending, PendingQueries};
 use crate::report::Report;
@@ -323,7 +324,7 @@ impl Connection {
         };
         let id = if link.has_streams() { 0 } else { key };
         let mut message = Vec::new();
-        let (question, edns_sent) = self.line.write_query(&attempt, id, None, &mut message);
+        let (question, edns_sent) = self.line.write_query(&attempt, id, &Defences::default(), &mut message);
         let now = self.line.clock.now();
         if self.pending.is_empty() {
             // Silence is counted from the first query that could have been answered.
@@ -342,6 +343,8 @@ impl Connection {
             id,
             question: message.get(question).unwrap_or_default().into(),
             edns_sent,
+            defences: Defences::default(),
+            has_new_cookie: false,
             mismatches: 0,
             garbage_told: false,
             writes: writes.saturating_add(1),

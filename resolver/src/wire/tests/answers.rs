@@ -4,9 +4,10 @@ use super::super::accept::{Expected, Garbage, Mismatch, Rejected, accept, classi
 use super::super::answer::{AnswerRef, Kind};
 use super::super::build::{EdnsOut, QueryOut, build_query};
 use super::super::code::{class, rtype};
+use super::super::cookie::Cookie;
 use super::super::name::NameBuf;
 use super::super::query::{Parsed, parse};
-use super::{ID, Msg, Q, RESPONSE, accept_as_sent, ede_option, wire};
+use super::{ID, Msg, Q, RESPONSE, accept_as_sent, ede_option, option, wire};
 use detour_core::outcome::{Rcode, Reply};
 
 const A: &[u8] = &[192, 0, 2, 1];
@@ -536,6 +537,7 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
             udp_size: 1232,
             do_bit: true,
             is_padded: false,
+            cookie: None,
         }),
     };
     let mut out = vec![9, 9];
@@ -566,4 +568,76 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
     let case_bits = Some([0b1010_1010; 32]);
     let question = build_query(&mut mixed, &QueryOut { case_bits, ..bare });
     assert_eq!(&mixed[question], b"\x03WwW\x09ExAmPlE-1\x03CoM\0\0\x1C\0\x01");
+}
+
+#[test]
+fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
+    // RFC 8467 section 4.1; of what is sent in the clear, nothing.
+    let cookie = Cookie::of_client([1; 8]);
+    for length in 1..60 {
+        let name: NameBuf = format!("{}.example", "x".repeat(length)).parse().unwrap();
+        for (is_padded, cookie) in [(true, None), (true, Some(cookie)), (false, None), (false, Some(cookie))] {
+            let edns = EdnsOut {
+                udp_size: 1232,
+                do_bit: false,
+                is_padded,
+                cookie,
+            };
+            let query = QueryOut {
+                id: 0,
+                name: &name,
+                qtype: rtype::A,
+                qclass: class::IN,
+                ad: true,
+                cd: false,
+                case_bits: None,
+                edns: Some(edns),
+            };
+            let mut out = Vec::new();
+            build_query(&mut out, &query);
+            let bare = 12 + length + 10 + 4 + 11 + cookie.map_or(0, |_| 12);
+            assert_eq!(out.len() % 128 == 0, is_padded || bare % 128 == 0);
+            assert_eq!(out.len() == bare, !is_padded);
+            // A server reads it.
+            let Parsed::Query(read) = parse(&out) else {
+                panic!("our own query is one");
+            };
+            assert!(read.echo.edns.is_some());
+        }
+    }
+}
+
+#[test]
+fn of_a_providers_extended_errors_the_first_is_kept_short_and_clean() {
+    let told = |options: &[u8]| {
+        let accepted = Msg::response(2, "a.t", 1).opt(0, options).accept().unwrap();
+        accepted.answer.ede().map(|ede| (ede.code, ede.text.to_owned()))
+    };
+    let ede = |code: u16, text: &[u8]| option(15, &[&code.to_be_bytes(), text].concat());
+    assert_eq!(told(&[]), None);
+    assert_eq!(told(&option(15, &[0])), None, "half a code");
+    assert_eq!(told(&ede(9, b"")), Some((9, String::new())));
+    let two = [option(3, b"nsid"), ede(9, b"no SEP matching the DS"), ede(22, b"other")].concat();
+    assert_eq!(told(&two), Some((9, "no SEP matching the DS".to_owned())));
+    assert_eq!(
+        told(&ede(15, b"a\0b\r\n\x1b[31mc\x7f\xc2\x85d")),
+        Some((15, "ab[31mcd".to_owned()))
+    );
+    assert_eq!(
+        told(&ede(15, "x\u{202e}y\u{2066}z".as_bytes())),
+        Some((15, "xyz".to_owned()))
+    );
+    // Up to what is no UTF-8, and no half letter at the end.
+    assert_eq!(told(&ede(15, b"sound\xff\xfeunsound")), Some((15, "sound".to_owned())));
+    assert_eq!(told(&ede(15, "ä".repeat(200).as_bytes())), Some((15, "ä".repeat(32))));
+    assert_eq!(
+        told(&ede(15, format!("x{}", "ä".repeat(200)).as_bytes())),
+        Some((15, format!("x{}", "ä".repeat(31))))
+    );
+    // The packet is the same with and without.
+    let answer = Msg::response(2, "a.t", 1).opt(0, &two).accept().unwrap().answer;
+    assert_eq!(
+        answer.wire(),
+        Msg::response(2, "a.t", 1).accept().unwrap().answer.wire()
+    );
 }

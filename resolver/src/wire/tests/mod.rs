@@ -2,6 +2,7 @@
 
 mod answers;
 mod names;
+mod pass_through;
 mod properties;
 mod queries;
 mod replies;
@@ -134,6 +135,19 @@ fn option(code: u16, contents: &[u8]) -> Vec<u8> {
 /// An EDE option without text.
 fn ede_option(code: u16) -> Vec<u8> {
     option(15, &code.to_be_bytes())
+}
+
+/// An answer to a question with capitals, with this response code and, unless it is empty, this cookie.
+pub(crate) fn accepted_with_cookie(rcode: u16, cookie: &[u8]) -> Accepted {
+    let options = if cookie.is_empty() { vec![] } else { option(10, cookie) };
+    let msg = Msg::response(rcode & 0xF, "wWw.T", rtype::A).opt(u32::from(rcode >> 4) << 24, &options);
+    msg.accept().unwrap()
+}
+
+/// An answer to this question that holds one record.
+pub(crate) fn accepted_for(name: &str, qtype: u16) -> Accepted {
+    let msg = Msg::response(0, name, qtype).record(1, Q, qtype, 300, &[192, 0, 2, 1]);
+    msg.accept().unwrap()
 }
 
 /// Accepts `msg` as the answer to its own question.

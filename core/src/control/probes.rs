@@ -1,0 +1,149 @@
+//! Own probes: which are due, whom else to ask beside them, and what their answers say.
+
+use super::{Control, Output, PROBE_IDS, ProbeWhy};
+use crate::dice::Purpose as DicePurpose;
+use crate::health::probe::NOTHING_UP_INTERVAL_US;
+use crate::health::state::State;
+use crate::health::{Begun, Health};
+use crate::outcome::{Rcode, Reply};
+use crate::time::{SEC, Time};
+use crate::topology::{Endpoint, EndpointId, OperatorId, Path};
+
+/// How long another operator's answer to the probe question stays a reference.
+const REFERENCE_US: u64 = 60 * SEC;
+/// A probe without any word from the shell is forgotten after this long.
+const PROBE_LOST_US: u64 = 3 * SEC;
+/// Probes under way at once; more wait for their schedule's next turn.
+pub(super) const PROBES_MAX: usize = 256;
+
+/// How an operator answered the probe question lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reference {
+    /// Last good answer.
+    good: Option<Time>,
+    /// Last bad rcode.
+    bad: Option<Time>,
+}
+
+impl Control {
+    /// What a probe's answer says: success, or a bad rcode that another operator's good answer proves wrong.
+    ///
+    /// Whoever answers at all is alive, which settles a doubt about the path. A doubt about rcodes is settled only
+    /// by a good answer, unless nobody answers the probe question well: then it proves nothing.
+    pub(super) fn judge_probe(
+        &mut self,
+        endpoint: EndpointId,
+        operator: OperatorId,
+        begun: Begun,
+        reply: Reply,
+        now: Time,
+    ) -> (bool, Option<Rcode>) {
+        let Reply::Failed(rcode) = reply else {
+            if reply.is_good() {
+                self.references.entry(operator).or_default().good = Some(now);
+            }
+            return (true, None);
+        };
+        self.references.entry(operator).or_default().bad = Some(now);
+        let recent = |at: Option<Time>| at.is_some_and(|at| now.since(at) < REFERENCE_US);
+        let others = || self.references.iter().filter(|(other, _)| **other != operator);
+        if others().any(|(_, reference)| recent(reference.good)) {
+            return (false, Some(rcode));
+        }
+        let doubt = self.health.get(usize::from(endpoint.0)).and_then(Health::doubt);
+        let by_rcode =
+            doubt.is_some_and(|doubt| doubt.cause.is_rcode()) || self.peers.is_probe_for_rcodes(endpoint, begun);
+        (!by_rcode || others().any(|(_, reference)| recent(reference.bad)), None)
+    }
+
+    /// Sends the probes that are due, if anybody is there to profit, or a peer's word is being checked.
+    pub(super) fn send_probes(&mut self, now: Time) {
+        let clients = self.has_clients(now);
+        let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
+        for id in ids {
+            if !clients && !self.peers.is_checking(id, now) {
+                continue;
+            }
+            let Some(health) = self.health.get_mut(usize::from(id.0)) else {
+                continue;
+            };
+            if self.routes.nothing_up {
+                health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
+            }
+            if health.probes.due().is_none_or(|at| at > now) {
+                continue;
+            }
+            let jitter = self
+                .dice
+                .below(250, DicePurpose::ProbeJitter, now.as_micros(), u64::from(id.0));
+            health.probes.sent(now, jitter);
+            self.probe(id, ProbeWhy::Schedule, now);
+            self.probe_reference(id, now);
+        }
+    }
+
+    /// Asks another operator on the same path, if none is known to have answered since this endpoint's trouble
+    /// began, or if none is known to answer the probe question.
+    fn probe_reference(&mut self, suspect: EndpointId, now: Time) {
+        let Some((path, operator)) = self.path_and_operator(suspect) else {
+            return;
+        };
+        let Some(doubt) = self
+            .health
+            .get(usize::from(suspect.0))
+            .filter(|health| health.state() == State::Suspect)
+            .and_then(Health::doubt)
+        else {
+            return;
+        };
+        let answered = self.paths.other_answered(path, operator, doubt.since);
+        let known = !doubt.cause.is_rcode() || self.has_reference(operator, now);
+        if !answered || !known {
+            self.probe_another(path, operator, now);
+        }
+    }
+
+    /// Whether an operator other than this one answered the probe question well lately.
+    pub(super) fn has_reference(&self, operator: OperatorId, now: Time) -> bool {
+        let recent = |reference: &Reference| reference.good.is_some_and(|at| now.since(at) < REFERENCE_US);
+        self.references
+            .iter()
+            .any(|(other, reference)| *other != operator && recent(reference))
+    }
+
+    /// Asks the best endpoint of another operator on this path.
+    pub(super) fn probe_another(&mut self, path: Path, operator: OperatorId, now: Time) {
+        let best = self
+            .topology
+            .endpoint_ids()
+            .zip(&self.topology.endpoints)
+            .filter(|(_, endpoint)| endpoint.path() == path)
+            .filter(|(_, endpoint)| {
+                self.topology
+                    .provider(endpoint.provider)
+                    .is_some_and(|p| p.operator != operator)
+            })
+            .filter_map(|(id, _)| {
+                let route = self.routes.endpoint(id).filter(|route| route.why.may_be_asked())?;
+                Some((route.why, route.timing.p50_us.unwrap_or(u64::MAX), id))
+            })
+            .min();
+        if let Some((_, _, id)) = best {
+            self.probe(id, ProbeWhy::Reference, now);
+        }
+    }
+
+    /// Has an endpoint probed; the attempt's number, unless it may not be asked or too many are under way.
+    pub(super) fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) -> Option<u64> {
+        let is_clear = |own: &Endpoint| !own.transport.is_encrypted();
+        let barred = self.topology.endpoint(endpoint).is_some_and(is_clear) && !self.is_cleartext_allowed(now);
+        if barred || self.probes.len() >= PROBES_MAX {
+            return None;
+        }
+        let id = self.next_probe;
+        self.next_probe = self.next_probe.wrapping_add(1) | PROBE_IDS;
+        self.probes.insert(id, now.plus(PROBE_LOST_US));
+        self.outputs.push_back(Output::Probe { id, endpoint, why });
+        Some(id)
+    }
+}

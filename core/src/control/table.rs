@@ -1,0 +1,175 @@
+//! Health, reports and configuration, boiled down to a table: where each endpoint stands and why.
+
+use std::sync::Arc;
+
+use super::claims::Peers;
+use super::cleartext;
+use super::paths::Paths;
+use crate::Encryption;
+use crate::dice::Dice;
+use crate::health::Health;
+use crate::health::domains::DomainKey;
+use crate::health::state::State;
+use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
+use crate::time::Time;
+use crate::topology::{EndpointId, Topology};
+
+/// Everything a table is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ingredients<'a> {
+    /// What there is.
+    pub(super) topology: &'a Arc<Topology>,
+    /// What the operator chose.
+    pub(super) settings: Settings,
+    /// Randomness.
+    pub(super) dice: Dice,
+    /// By [`EndpointId`].
+    pub(super) health: &'a [Health],
+    /// Which paths are suspect.
+    pub(super) paths: &'a Paths,
+    /// What peers say.
+    pub(super) peers: &'a Peers,
+    /// The last start, resume or change of route.
+    pub(super) settled: Time,
+}
+
+impl Ingredients<'_> {
+    /// What decides on places at `now`.
+    pub(super) fn grounds(&self, now: Time) -> Grounds<'_> {
+        let cleartext = cleartext::allowed_from(self.settings.encryption, self.topology, self.health, self.settled);
+        Grounds::new(self.topology, self.health, cleartext.is_some_and(|from| from <= now))
+    }
+
+    /// The table.
+    pub(super) fn build(&self, version: u64, now: Time) -> Routes {
+        let (topology, settings) = (self.topology, self.settings);
+        let grounds = self.grounds(now);
+        let endpoints: Vec<EndpointRoute> = topology
+            .endpoint_ids()
+            .zip(self.health)
+            .map(|(id, own)| EndpointRoute {
+                state: own.state(),
+                cause: own.cause(),
+                since: own.since(),
+                why: grounds.why(id, self.peers.reported()),
+                timing: own.latencies().timing(),
+                ok_permille: own.ok_permille(),
+                strained: own.is_strained(),
+                hinted: self.peers.is_hinted(id),
+            })
+            .collect();
+        // What is not asked yet for want of encryption is still a hope, unless it never may be.
+        let hope = settings.encryption != Encryption::Require;
+        let is_usable = |own: &Health, why: PlaceWhy| {
+            let may_be_asked = why.may_be_asked() || (hope && why == PlaceWhy::Cleartext);
+            may_be_asked && own.state().is_usable()
+        };
+        let nothing_up = !self
+            .health
+            .iter()
+            .zip(&endpoints)
+            .any(|(own, route)| is_usable(own, route.why));
+        let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
+        for (id, own) in topology.endpoint_ids().zip(self.health) {
+            for (domain, until) in own.domains().avoided(now) {
+                avoided.push((domain, id, until));
+            }
+        }
+        avoided.sort_unstable();
+        let choices = Routes::choose(topology, &endpoints);
+        Routes {
+            version,
+            warm: Routes::choose_warm(topology, &choices),
+            choices,
+            topology: Arc::clone(topology),
+            settings,
+            dice: self.dice,
+            endpoints,
+            said: topology.endpoint_ids().map(|id| self.peers.said(id)).collect(),
+            nothing_up,
+            in_the_clear: grounds.cleartext && cleartext::is_withheld(settings.encryption, topology),
+            uplink_suspect: self.paths.suspect().collect(),
+            avoided,
+        }
+    }
+}
+
+/// What decides where an endpoint stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grounds<'a> {
+    /// What there is.
+    pub(super) topology: &'a Topology,
+    /// By [`EndpointId`].
+    health: &'a [Health],
+    /// Whether queries may travel in the clear.
+    cleartext: bool,
+}
+
+impl<'a> Grounds<'a> {
+    /// Health and whether queries may travel in the clear.
+    pub(super) fn new(topology: &'a Topology, health: &'a [Health], cleartext: bool) -> Self {
+        Self {
+            topology,
+            health,
+            cleartext,
+        }
+    }
+
+    /// Health of an endpoint.
+    fn health(&self, id: EndpointId) -> Option<&'a Health> {
+        self.health.get(usize::from(id.0))
+    }
+
+    /// Where an endpoint stands and why, where reports move these: by [`EndpointId`], when their first failures began.
+    pub(super) fn why(&self, id: EndpointId, reported: &[Option<Time>]) -> PlaceWhy {
+        let (Some(own), Some(endpoint)) = (self.health(id), self.topology.endpoint(id)) else {
+            return PlaceWhy::NoRoute;
+        };
+        if own.has_no_route() {
+            return PlaceWhy::NoRoute;
+        }
+        if !self.cleartext && !endpoint.transport.is_encrypted() {
+            return PlaceWhy::Cleartext;
+        }
+        match own.state() {
+            State::Down => return PlaceWhy::Down,
+            State::Suspect if own.loss_lasts() => return PlaceWhy::Loss,
+            State::Suspect => return PlaceWhy::Suspect,
+            State::Unknown | State::Up | State::Probation => {}
+        }
+        let reported = |id: EndpointId| reported.get(usize::from(id.0)).copied().flatten();
+        if reported(id).is_some() {
+            return PlaceWhy::Reported;
+        }
+        // One endpoint in trouble makes its siblings doubtful, until one of them answers a question asked since.
+        let (mut trouble, mut hearsay, mut proven): (Option<Time>, Option<Time>, Option<Time>) = (None, None, None);
+        let provider = self.topology.provider(endpoint.provider);
+        for sibling in provider.into_iter().flat_map(|provider| &provider.endpoints) {
+            let Some(health) = self.health(*sibling) else { continue };
+            if health.state().is_usable() {
+                proven = proven.max(health.last_success());
+                hearsay = earlier(hearsay, reported(*sibling));
+            } else {
+                trouble = earlier(trouble, health.doubt().map(|doubt| doubt.since));
+            }
+        }
+        let stands = |since: Time| proven.is_none_or(|success| success <= since);
+        if trouble.is_some_and(stands) {
+            PlaceWhy::Sibling
+        } else if hearsay.is_some_and(stands) {
+            PlaceWhy::ReportedSibling
+        } else if own.state() == State::Probation {
+            PlaceWhy::Ramp
+        } else {
+            PlaceWhy::Healthy
+        }
+    }
+}
+
+/// The earlier of two times that may not be.
+fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,86 @@
+//! What happened, as an operator reads it: one line per event, what they care about at info, what needs somebody at warn.
+//!
+//! Each line carries `at_us`, the node's clock (CLOCK_BOOTTIME, microseconds): lines of several processes on one machine
+//! can be put in order by it.
+
+use detour_core::control::Event;
+use detour_core::health::state::State;
+use detour_core::routes::PlaceWhy;
+use detour_core::{EndpointId, Time};
+use detour_mesh::name_of;
+
+/// Whether something answers that did not: remembered failures may be wrong from here on.
+pub(super) fn is_return(event: &Event) -> bool {
+    match event {
+        Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
+        Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
+        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
+        Event::InTheClear | Event::EncryptedAgain => false,
+    }
+}
+
+/// Writes the line of an event that happened at `at`.
+pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String) {
+    let at_us = at.as_micros();
+    match *event {
+        Event::StateChanged {
+            endpoint,
+            from,
+            to,
+            cause,
+        } => {
+            let endpoint = label(endpoint);
+            let (from, to, cause) = (from.word(), to.word(), cause.word());
+            if to == State::Down.word() {
+                tracing::warn!(at_us, %endpoint, from, to, cause, "endpoint state changed");
+            } else if from == State::Unknown.word() && to == State::Up.word() {
+                tracing::debug!(at_us, %endpoint, from, to, cause, "endpoint state changed");
+            } else {
+                tracing::info!(at_us, %endpoint, from, to, cause, "endpoint state changed");
+            }
+        }
+        Event::PlaceChanged { endpoint, from, to } => {
+            let endpoint = label(endpoint);
+            let is_company =
+                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
+            let quiet = is_company(from) || is_company(to);
+            let (place, from, why) = (to.place().word(), from.word(), to.word());
+            if quiet {
+                // Nothing happened to it: it follows others, of which there was a line.
+                tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
+            } else {
+                tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
+            }
+        }
+        Event::Claimed { endpoint, claim } => {
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(at_us, %endpoint, peer, cause, claim, "a peer says that an endpoint fails");
+        }
+        Event::ClaimDecided { endpoint, claim } => {
+            let (endpoint, peer) = (label(endpoint), name_of(claim.by));
+            let us = |at: Option<Time>| at.map(Time::as_micros);
+            let (arrived_us, probed_us) = (claim.arrived.as_micros(), us(claim.probed));
+            let (cause, claim) = (claim.cause.word(), claim.state.word());
+            tracing::info!(
+                at_us, %endpoint, peer, cause, claim, arrived_us, probed_us, "own evidence decided on a peer's word"
+            );
+        }
+        Event::UplinkSuspect(path) => {
+            tracing::warn!(at_us, %path, "no provider answers on this path: the uplink is suspect, nobody is condemned");
+        }
+        Event::UplinkReturned(path) => tracing::info!(at_us, %path, "providers answer on this path again"),
+        Event::Resumed { gap_us } => {
+            tracing::info!(
+                at_us,
+                gap_ms = gap_us / 1_000,
+                "the machine slept: paths are judged anew"
+            );
+        }
+        Event::NothingUp => tracing::warn!(at_us, "no endpoint is usable: stale answers are served at once"),
+        Event::SomethingUp => tracing::info!(at_us, "an endpoint is usable again"),
+        Event::InTheClear => tracing::warn!(at_us, "nothing encrypted answers: queries travel in the clear"),
+        Event::EncryptedAgain => tracing::info!(at_us, "queries travel encrypted again"),
+    }
+}
