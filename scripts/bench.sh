@@ -312,7 +312,7 @@ mode_rate() {
 
 run_misses() {
     measure -d "$work/misses" -q 100 -c 4 -l "$seconds"
-    row "${2:-$(words_of "$1")} ; $user_us ; $total_us ; $qps ; $(awk -v t="$total_us" 'BEGIN { printf "%.0f", t > 0 ? 1e6 / t : 0 }') ; $lost"
+    row "${2:-$(words_of "$1")} ; $user_us ; $total_us ; $qps ; $(awk -v t="$total_us" 'BEGIN { printf "%.0f", (t > 0 ? 1e6 / t : 0) }') ; $lost"
 }
 misses_table() {
     row "server ; user ; total ; answers/s ; answers/s of one full core ; lost"
