@@ -61,6 +61,7 @@ impl Plan {
                     strategy,
                     encryption,
                     mix_policies: _,
+                    early_data: _,
                     source_ports,
                 },
             cache:

@@ -33,6 +33,7 @@ mod node;
 mod outage;
 mod outcomes;
 mod privacy;
+mod quic;
 mod reload;
 mod rules;
 mod scripted;
