@@ -219,3 +219,16 @@ fn a_failed_refresh_stays_with_its_entry_until_an_endpoint_returns() {
     cache.forget_failures(now);
     assert!(!cache.refresh_failed_lately(&stale(), now));
 }
+
+#[test]
+fn a_failure_is_remembered_if_it_is_short() {
+    let cache = Cache::new(1 << 20, 0);
+    let now = Time::at_ms(1_000);
+    for (name, addresses, is_short) in [("short.example", 60, true), ("long.example", 90, false)] {
+        let (ask, answer) = answer(name, addresses, 300);
+        assert_eq!(answer.wire().len() <= FAILURE_BYTES, is_short);
+        let failure = Failure::Agreed(Arc::new(Entry::new(answer, &ask, now)));
+        cache.replace_by_failure(&ask, failure, now);
+        assert_eq!(cache.find_failure(&ask, now).is_some(), is_short, "{name}");
+    }
+}
