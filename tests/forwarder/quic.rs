@@ -171,6 +171,30 @@ async fn a_server_that_stalls_handshakes_is_told_from_one_that_is_silent() {
 }
 
 #[tokio::test]
+async fn an_idle_limit_is_learned_and_kept() {
+    let limits = ConnectionLimits {
+        idle: Some(Duration::from_millis(1_500)),
+        ..ConnectionLimits::default()
+    };
+    let learn = async |(listed, transport): (ListedTransports, Transport)| {
+        let mut site = Site::with(listed, "strategy = \"shard\"", limits, true).await;
+        // Warm connections are opened anew for as long as clients ask: enough to learn from.
+        site.ask_many(10).await;
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        let closed = site.sum(transport, |stats| stats.closed_idle);
+        assert!(
+            (1..=3).contains(&closed),
+            "{listed}: each server closes one connection at most: {closed}"
+        );
+        site.ask_well().await;
+    };
+    tokio::join!(
+        learn((ListedTransports::Doq, Transport::Doq)),
+        learn((ListedTransports::Doh3, Transport::Doh3))
+    );
+}
+
+#[tokio::test]
 async fn few_streams_are_waited_for_or_passed_by() {
     let limits = ConnectionLimits {
         streams_max: 2,
