@@ -16,7 +16,7 @@ use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local;
 use detour_resolver::report::{Report, Reporter};
 use detour_resolver::tasks::Tasks;
@@ -54,6 +54,7 @@ impl Plan {
                     admin: _,
                     admin_is_named: _,
                     allow,
+                    encrypted,
                 },
             providers: _,
             select:
@@ -72,12 +73,7 @@ impl Plan {
                     max_stale,
                     persist: _,
                 },
-            limits:
-                Limits {
-                    in_flight,
-                    tcp_connections,
-                    tcp_idle,
-                },
+            limits,
             log: _,
         } = config;
         Self {
@@ -93,11 +89,9 @@ impl Plan {
                 cache_bytes: *size_bytes,
                 max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
                 ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
-                in_flight: *in_flight,
-                tcp: TcpLimits {
-                    connections: *tcp_connections,
-                    idle: *tcp_idle,
-                },
+                in_flight: limits.in_flight,
+                streams: stream_limits(limits),
+                doh_path: encrypted.doh_path.as_str().into(),
                 classes: classes(config),
                 source_ports: match source_ports {
                     config::SourcePorts::Pool => SourcePorts::Pool,
@@ -111,6 +105,25 @@ impl Plan {
                 identity: "detour".to_owned(),
             },
         }
+    }
+}
+
+/// What clients' connections may take.
+fn stream_limits(limits: &Limits) -> StreamLimits {
+    let Limits {
+        in_flight: _,
+        tcp_connections,
+        tls_connections,
+        quic_connections,
+        tcp_idle,
+        encrypted_idle,
+    } = limits;
+    StreamLimits {
+        tcp: *tcp_connections,
+        tls: *tls_connections,
+        quic: *quic_connections,
+        tcp_idle: *tcp_idle,
+        encrypted_idle: *encrypted_idle,
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use self::watch::Watch;
 use crate::admin::{Configuration, Mistakes, Notes};
+use crate::certificate::CertificateKeeper;
 use crate::cli::{Misuse, RunArgs};
 use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
@@ -111,6 +112,8 @@ pub(crate) struct ReloaderParts {
     pub(crate) successions: mpsc::Sender<Succession>,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
+    /// What encrypted listeners show.
+    pub(crate) certificate: Arc<CertificateKeeper>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) level: LogLevel,
@@ -123,7 +126,9 @@ pub(crate) struct ReloaderParts {
 #[derive(Debug)]
 pub(crate) struct Reloader {
     parts: ReloaderParts,
-    watch: Watch,
+    watch: Watch<Look>,
+    /// Of the certificate and its key.
+    pair_watch: Watch<[Option<Look>; 2]>,
     next_look: Time,
     candidate: Option<Candidate>,
 }
@@ -133,6 +138,7 @@ impl Reloader {
         let (text, now) = (parts.text.take(), parts.clock.now());
         let mut reloader = Self {
             watch: Watch::new(parts.look.take()),
+            pair_watch: Watch::new(None),
             next_look: now,
             candidate: None,
             parts,
@@ -203,6 +209,41 @@ impl Reloader {
         {
             self.reload().await;
         }
+        self.look_at_pair().await;
+    }
+
+    /// Looks at the certificate and its key, and reads them if they have changed and come to rest.
+    async fn look_at_pair(&mut self) {
+        let encrypted = &self.parts.running.listen.encrypted;
+        let Some(files) = encrypted.files.clone().filter(|_| encrypted.is_used()) else {
+            return;
+        };
+        let looks = move || [Look::at(&files.cert), Look::at(&files.key)];
+        let looks = timeout(READ, self.parts.tasks.blocking(looks)).await;
+        if let Ok(Ok(looks)) = looks
+            && self.pair_watch.has_changed(Some(looks.clone()))
+        {
+            self.pair_watch.note_read(Some(looks));
+            self.read_pair().await;
+        }
+    }
+
+    /// Reads the certificate of the configuration in force, and has clients shown it if it is sound.
+    async fn read_pair(&self) {
+        let config = self.parts.running.clone();
+        let work = self.parts.tasks.blocking(move || config.pair());
+        let pair = match timeout(READ, work).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => Err(self.cannot_read_pair(io::Error::other(error))),
+            Err(_elapsed) => Err(self.cannot_read_pair(io::ErrorKind::TimedOut.into())),
+        };
+        self.parts.certificate.take(pair);
+    }
+
+    fn cannot_read_pair(&self, source: io::Error) -> LoadError {
+        let files = self.parts.running.listen.encrypted.files.as_ref();
+        let path = files.map(|files| files.cert.clone()).unwrap_or_default();
+        LoadError::Read { path, source }
     }
 
     /// Reads the file and puts it in force, or says why not.
@@ -277,8 +318,10 @@ impl Reloader {
             self.candidate = None;
             tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
         }
-        self.parts.configuration.note_applied(&config, restart, now);
         self.parts.running = config;
+        // Before it is said that the configuration is in force: the certificate is part of it.
+        self.read_pair().await;
+        self.parts.configuration.note_applied(&self.parts.running, restart, now);
     }
 
     /// Says that a file changed nothing, and why.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::acl::Acl;
 use crate::exchange::{ExchangeParts, Exchanges, QuicSockets, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
-use crate::listen::TcpLimits;
+use crate::listen::StreamLimits;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::readers::Readers;
 use crate::report::Reporter;
@@ -34,7 +34,9 @@ pub struct Generation {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) counters: Arc<EndpointCounters>,
-    pub(crate) tcp: TcpLimits,
+    pub(crate) streams: StreamLimits,
+    /// Where DNS over HTTPS is asked.
+    pub doh_path: Arc<str>,
     acl: Acl,
     /// Keys the cache: answers of another class of providers are not found.
     pub(crate) key_seed: u64,
@@ -89,7 +91,8 @@ impl Generation {
             ),
             routes: parts.routes.clone(),
             reporter: Arc::clone(&parts.reporter),
-            tcp: settings.tcp,
+            streams: settings.streams,
+            doh_path: Arc::clone(&settings.doh_path),
             acl: settings.acl.clone(),
             key_seed: same_classes.map_or_else(rand::random, |older| older.key_seed),
             classes: settings.classes.clone(),

@@ -101,7 +101,7 @@ impl Scene {
     }
 
     async fn refused(&self) -> u64 {
-        self.node.metric("detour_tcp_connections_refused_total", &[]).await
+        self.node.metric("detour_connections_refused_total", &["\"tcp\""]).await
     }
 
     /// Waits until all of the crowd is gone, as the node sees it.
@@ -231,7 +231,11 @@ async fn answers_that_all_come_at_once_for_whoever_does_not_read_end_the_connect
     }
     // A provider that is slow on a busy machine may spare some.
     until("they are cut", PATIENCE, async || {
-        scene.node.metric("detour_tcp_connections_cut_total", &[]).await >= 4
+        scene
+            .node
+            .metric("detour_connections_cut_total", &["\"tcp\"", "slow"])
+            .await
+            >= 4
     })
     .await;
     scene.serves_others().await;

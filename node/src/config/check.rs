@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::Trust;
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source, mesh};
+use super::{Config, EndpointConfig, Listen, LocalZones, ProviderConfig, Source, encrypted, mesh};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -45,6 +45,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         cleartext(problems, &spec.providers);
     }
     listen(problems, &spec);
+    let admin = spec.listen.admin.address();
+    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
+        against(path, file)
+    });
     let mesh = mesh::check(problems, &spec);
     let trust = load_trust(problems, path, &[], &spec.trust);
     let common: Vec<PathBuf> = match &trust {
@@ -65,7 +69,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
-        listen: spec.listen,
+        listen: Listen {
+            encrypted,
+            ..spec.listen
+        },
         providers,
         select: spec.select,
         local_zones: LocalZones {
@@ -206,6 +213,13 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
         if answers_to_itself(&spec.listen.dns, endpoint.address) {
             let label = quoted(&endpoint.label);
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
+            problems.add(place, message);
+        }
+        let encrypted = spec.encrypted.places.iter();
+        for (_, via, address) in encrypted.filter(|(_, _, own)| answers_to_itself(&[*own], endpoint.address)) {
+            let (label, via) = (quoted(&endpoint.label), via.word());
+            let message =
+                format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");
             problems.add(place, message);
         }
     }
