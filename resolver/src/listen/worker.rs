@@ -26,7 +26,7 @@ use super::datagrams::{Datagrams, Peer};
 use super::job::{Job, ReplyTo};
 use crate::forwarder::Shared;
 use crate::metrics::{Source, Transport};
-use crate::readers::{READY_MAX, Reader, Ready};
+use crate::readers::{Descriptor, READY_MAX, Reader, Ready};
 use crate::serve::Verdict;
 
 /// What the threads are called.
@@ -159,7 +159,8 @@ impl Batches {
 impl Worker {
     fn run(&mut self) {
         for (number, socket) in self.sockets.iter().enumerate() {
-            if let Err(error) = self.reader.listen(socket, number) {
+            let socket: Arc<dyn Descriptor> = Arc::<Datagrams>::clone(socket);
+            if let Err(error) = self.reader.listen(&socket, number) {
                 tracing::error!(%error, "cannot wait for datagrams");
                 return;
             }
@@ -202,13 +203,12 @@ impl Worker {
                 Ready::Client(_) => {}
                 Ready::Source(key) => *place = Some(key),
                 Ready::Called => {
-                    self.reader.hear();
                     if self.shared.tasks.token().is_cancelled() {
                         return None;
                     }
                     // What was asked is still answered, but nothing new is taken up.
-                    for socket in self.sockets.drain(..) {
-                        self.reader.deafen(&*socket);
+                    for (number, socket) in self.sockets.drain(..).enumerate() {
+                        self.reader.deafen(&*socket, number);
                     }
                 }
             }
