@@ -174,6 +174,8 @@ prepare_hickory() {
     cat >"$work/hickory.toml" <<END
 listen_addrs_ipv4 = ["127.0.0.1"]
 listen_port = $port
+user = "$(id -un)"
+group = "$(id -gn)"
 [[zones]]
 zone = "."
 zone_type = "External"

@@ -5,16 +5,17 @@
 //!   system sets for a server of the usual kind.
 //! * `responder echo-batched ADDR`: the same with up to sixteen a call: the floor for one that batches.
 //! * `responder answer ADDR`: an authoritative server for every name: type A is 192.0.2.1 for an hour, every other type
-//!   is no data, OPT is answered by OPT.
+//!   is no data, OPT is answered by OPT. Over TCP too, one query at a time on a connection.
 //!
 //! It checks nothing and is for loopback only.
 
 use std::env;
 use std::error::Error;
-use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
+use std::thread;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 
@@ -29,10 +30,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("responder: {error}\n"),
-            ));
+            drop(writeln!(io::stderr(), "responder: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -47,7 +45,16 @@ fn run() -> Result<(), Box<dyn Error>> {
     match mode.as_str() {
         "echo" => echo(&socket),
         "echo-batched" => batched(&socket, to_response),
-        "answer" => batched(&socket, to_answer),
+        "answer" => {
+            let listener = TcpListener::bind(socket.local_addr()?)?;
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    // Whatever ends a connection ends it alone.
+                    thread::spawn(move || drop(framed(stream)));
+                }
+            });
+            batched(&socket, to_answer)
+        }
         other => Err(format!("unknown mode {other}").into()),
     }
 }
@@ -92,6 +99,22 @@ fn batched(socket: &UdpSocket, rewrite: Rewrite) -> Result<(), Box<dyn Error>> {
         let (parts, addresses) = (parts.get(..count), addresses.get(..count));
         let (parts, addresses) = (parts.unwrap_or_default(), addresses.unwrap_or_default());
         drop(sendmmsg(fd, &mut sent, parts, addresses, [], MsgFlags::empty()));
+    }
+}
+
+/// Answers the queries of a connection.
+fn framed(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut message = [0_u8; MESSAGE_BYTES];
+    loop {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let size = usize::from(u16::from_be_bytes(length));
+        stream.read_exact(message.get_mut(..size).ok_or(io::ErrorKind::InvalidData)?)?;
+        let size = to_answer(&mut message, size);
+        let length = u16::try_from(size).map_err(|_too_long| io::ErrorKind::InvalidData)?;
+        let frame = [&length.to_be_bytes(), message.get(..size).unwrap_or_default()].concat();
+        stream.write_all(&frame)?;
     }
 }
 
