@@ -28,6 +28,7 @@ use crate::forwarder::Shared;
 use crate::metrics::{Source, Transport};
 use crate::readers::{Descriptor, READY_MAX, Reader, Ready};
 use crate::serve::Verdict;
+use crate::wire::Via;
 
 /// What the threads are called.
 const PILLAR: &str = "udp listener";
@@ -178,7 +179,7 @@ impl Worker {
             send_outbox(&mut batches);
             let now = self.shared.clock.now();
             for (_, job) in self.misses.drain(..self.misses.len().min(BEGUN_AT_ONCE)) {
-                self.shared.tasks.guard(|| job.begin(now));
+                job.begin(now);
             }
             send_outbox(&mut batches);
         }
@@ -262,7 +263,7 @@ fn serve<A: Address>(
     batch.answer(|message, peer, out| {
         queries += 1;
         let client = peer.client.ip();
-        match shared.answer_guarded(&moment, message, client, out) {
+        match shared.answer_guarded(&moment, message, client, Via::Udp, out) {
             Verdict::Hit => hits += 1,
             Verdict::Replied | Verdict::Silence => {}
             Verdict::Resolve(miss) if !has_room(misses, client) => shared.answer_overload(&miss, out),
