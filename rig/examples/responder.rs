@@ -4,8 +4,9 @@
 //! * `responder echo ADDR`: each datagram goes back as a response, one receive and one send for each: the floor that the
 //!   system sets for a server of the usual kind.
 //! * `responder echo-batched ADDR`: the same with up to sixteen a call: the floor for one that batches.
-//! * `responder answer ADDR`: an authoritative server for every name: type A is 192.0.2.1 for an hour, every other type
-//!   is no data, OPT is answered by OPT. Over TCP too, one query at a time on a connection.
+//! * `responder answer ADDR`: an authoritative server for every name: type A is 192.0.2.1 for an hour, or for a second
+//!   where the name begins with `brief`; every other type is no data, OPT is answered by OPT. Over TCP
+//!   too, one query at a time on a connection.
 //!
 //! It checks nothing and is for loopback only.
 
@@ -25,6 +26,8 @@ const BATCH: usize = 16;
 const MESSAGE_BYTES: usize = 512;
 /// How long answers live, seconds.
 const TTL_S: u32 = 3_600;
+/// The beginning of a name whose answers live for a second.
+const BRIEF: &[u8] = b"brief";
 
 fn main() -> ExitCode {
     match run() {
@@ -150,7 +153,8 @@ fn answer(message: &mut [u8; MESSAGE_BYTES], size: usize) -> Option<usize> {
             used += bytes.len();
         }
     };
-    let ttl = TTL_S.to_be_bytes();
+    let is_brief = message.get(13..).is_some_and(|name| name.starts_with(BRIEF));
+    let ttl = if is_brief { 1_u32 } else { TTL_S }.to_be_bytes();
     if is_address {
         push(&[0xC0, 0x0C, 0, 1, 0, 1]);
         push(&ttl);
