@@ -514,8 +514,8 @@ version_of() { "$@" 2>&1 | head -1 || true; }
     cat <<END
 # Benchmarks
 
-Written by \`scripts/bench.sh ${modes[*]}\`; run it again rather than believe it. CPU time per answer is what compares;
-answers per second on a shared machine are not.
+Written by \`scripts/bench.sh ${modes[*]}\`; run it again rather than believe it.
+CPU time per answer is what compares; answers per second on a shared machine are not.
 
 * Date: $(date -u +%Y-%m-%d)
 * Machine: $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores, Linux $(uname -r)
@@ -530,6 +530,8 @@ END
         printf '%s\n' "${absent[@]}" | paste -sd, | sed 's/,/, /g'
     fi
     cat "$rows"
+    # What was written by hand about earlier figures stays.
+    if [[ -f $out ]]; then sed -n '/^## What the rest is made of/,$p' "$out" | sed '1i\\'; fi
 } >"$work/page"
 cp "$work/page" "$out"
 echo "written: $out"
