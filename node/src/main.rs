@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod control_task;
 mod demo;
+mod descriptors;
 mod durable;
 mod explain;
 mod id;
