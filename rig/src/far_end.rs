@@ -15,7 +15,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::authority::{Authority, Shown, server_name};
+use crate::authority::{Authority, Shown, Subject, new_key, server_name};
 use crate::fake::StartError;
 use crate::fake::reply::honest;
 use crate::fake::sockets::{bind, bind_tcp};
@@ -57,7 +57,12 @@ impl FarEnd {
             (Transport::Dot, dot.local_addr().map_err(register)?),
             (Transport::Doh, doh.local_addr().map_err(register)?),
         ];
-        let tls = |protocol: &[u8]| authority.server(&host, any.ip(), Shown::Right, protocol, true);
+        let subject = Subject {
+            name: &host,
+            address: any.ip(),
+            shown: Shown::Right,
+        };
+        let tls = |protocol: &[u8]| authority.server(&new_key()?, subject, protocol, true);
         let mut server = Server::new(Zone);
         server.register_socket(udp);
         server.register_listener(tcp, IDLE, REPLIES_MAX);

@@ -17,28 +17,72 @@ use crate::message::{Message, Reply, rcode, rtype};
 use crate::node::{Node, blocks, config, until};
 
 /// Three providers and a node that trusts their authority.
-struct Site {
-    fakes: Vec<Fake>,
-    node: Node,
+pub(crate) struct Site {
+    pub(crate) fakes: Vec<Fake>,
+    pub(crate) node: Node,
     asked: u32,
     _trust: TempDir,
 }
 
+/// What is particular about a site.
+pub(crate) struct Ground<'g> {
+    pub(crate) listed: ListedTransports,
+    /// How many of the three providers.
+    pub(crate) providers: usize,
+    /// Lines for the top of the configuration.
+    pub(crate) top: &'g str,
+    /// Lines for its `[select]`.
+    pub(crate) select: &'g str,
+    /// A line for the block of each provider.
+    pub(crate) of_provider: &'g dyn Fn(&Fake) -> String,
+    pub(crate) limits: ConnectionLimits,
+    /// Whether their authority is trusted.
+    pub(crate) trusted: bool,
+    /// What is wrong with the first provider before the node starts.
+    pub(crate) fault: Fault,
+}
+
+impl Ground<'_> {
+    pub(crate) fn new(listed: ListedTransports) -> Self {
+        Self {
+            listed,
+            providers: 3,
+            top: "",
+            select: "",
+            of_provider: &|_| String::new(),
+            limits: ConnectionLimits::default(),
+            trusted: true,
+            fault: Fault::None,
+        }
+    }
+}
+
 impl Site {
-    /// `top`: lines for the top of the configuration; `select`: for its `[select]`.
-    async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+    pub(crate) async fn on(ground: Ground<'_>) -> Self {
         let authority = Authority::new().unwrap();
         let trust = tempfile::tempdir().unwrap();
         let pem = authority.write_pem(trust.path()).unwrap();
+        let limits = ground.limits;
         let start = |name: &str| Fake::start(FakeConfig::new(name).encrypted(&authority).limits(limits)).unwrap();
-        let fakes: Vec<Fake> = ["one", "two", "three"].map(start).into();
+        let fakes: Vec<Fake> = ["one", "two", "three"]
+            .into_iter()
+            .take(ground.providers)
+            .map(start)
+            .collect();
+        fakes[0].set_fault(TransportSel::All, ground.fault);
         let all: Vec<&Fake> = fakes.iter().collect();
-        let mut text = config(&blocks(&all, listed));
-        if trusted {
-            let line = format!("version = 1\ntrust = [{:?}]\n", pem.display().to_string());
-            text = text.replacen("version = 1\n", &line, 1);
+        let mut blocks = blocks(&all, ground.listed);
+        for (block, fake) in blocks.iter_mut().zip(&fakes) {
+            block.push_str(&(ground.of_provider)(fake));
         }
-        text.push_str(&format!("\n[select]\n{select}\n"));
+        let trusted = if ground.trusted {
+            format!("trust = [{:?}]\n", pem.display().to_string())
+        } else {
+            String::new()
+        };
+        let top = format!("version = 1\n{trusted}{}\n", ground.top);
+        let mut text = config(&blocks).replacen("version = 1\n", &top, 1);
+        text.push_str(&format!("\n[select]\n{}\n", ground.select));
         let node = Node::start(&text).await;
         Self {
             fakes,
@@ -48,17 +92,28 @@ impl Site {
         }
     }
 
+    async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+        let ground = Ground::new(listed);
+        Self::on(Ground {
+            select,
+            limits,
+            trusted,
+            ..ground
+        })
+        .await
+    }
+
     async fn new(listed: ListedTransports) -> Self {
         Self::with(listed, "", ConnectionLimits::default(), true).await
     }
 
-    fn next_name(&mut self) -> String {
+    pub(crate) fn next_name(&mut self) -> String {
         self.asked += 1;
         format!("secret{}.cedar-mill.org", self.asked)
     }
 
     /// A new name.
-    async fn ask(&mut self) -> Reply {
+    pub(crate) async fn ask(&mut self) -> Reply {
         let name = self.next_name();
         Udp::to(self.node.dns())
             .await
@@ -67,7 +122,7 @@ impl Site {
     }
 
     /// A new name, and its right answer.
-    async fn ask_well(&mut self) {
+    pub(crate) async fn ask_well(&mut self) {
         let name = self.next_name();
         let reply = Udp::to(self.node.dns())
             .await
@@ -82,7 +137,7 @@ impl Site {
     }
 
     /// Names asked at the same time.
-    async fn ask_many(&mut self, count: usize) {
+    pub(crate) async fn ask_many(&mut self, count: usize) {
         let mut asks = JoinSet::new();
         for _ in 0..count {
             let (name, dns) = (self.next_name(), self.node.dns());
@@ -94,30 +149,36 @@ impl Site {
         asks.join_all().await;
     }
 
-    fn set_fault(&self, transports: TransportSel, fault: Fault) {
+    pub(crate) fn set_fault(&self, transports: TransportSel, fault: Fault) {
         for fake in &self.fakes {
             fake.set_fault(transports, fault);
         }
     }
 
     /// A sum over the fakes.
-    fn sum(&self, transport: Transport, count: fn(&TransportStats) -> u64) -> u64 {
+    pub(crate) fn sum(&self, transport: Transport, count: fn(&TransportStats) -> u64) -> u64 {
         self.fakes.iter().map(|fake| count(fake.stats().of(transport))).sum()
     }
 
     /// Queries that everybody on the path could read.
-    fn in_the_clear(&self) -> u64 {
+    pub(crate) fn in_the_clear(&self) -> u64 {
         self.sum(Transport::Udp, |stats| stats.queries) + self.sum(Transport::Tcp, |stats| stats.queries)
     }
 
-    /// `state (reason)` of each endpoint of a provider.
-    async fn states(&self, provider: &str) -> Vec<String> {
+    /// What the node says of each endpoint of a provider.
+    pub(crate) async fn endpoints(&self, provider: &str) -> Vec<Value> {
         let providers: Value = serde_json::from_str(&self.node.text("/api/v1/providers").await).unwrap();
         let all = providers.as_array().unwrap();
         let own = all.iter().find(|entry| entry["name"] == provider).unwrap();
-        let endpoints = own["endpoints"].as_array().unwrap().iter();
+        own["endpoints"].as_array().unwrap().clone()
+    }
+
+    /// `state (reason)` of each endpoint of a provider.
+    pub(crate) async fn states(&self, provider: &str) -> Vec<String> {
+        let endpoints = self.endpoints(provider).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         endpoints
+            .iter()
             .map(|entry| format!("{} ({})", text(&entry["state"]), text(&entry["reason"])))
             .collect()
     }
@@ -194,6 +255,7 @@ async fn a_connection_closed_with_queries_in_flight_costs_none_of_them() {
 async fn each_failure_of_tls_and_http_is_a_cause_of_its_own_and_nobody_is_asked_in_the_clear() {
     for (listed, fault, cause) in [
         (ListedTransports::DotUdp, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::DotUdp, Fault::TlsNotYetValid, "tls-not-yet-valid"),
         (ListedTransports::DotUdp, Fault::TlsWrongName, "tls-wrong-name"),
         (ListedTransports::DohDotUdp, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::DohDotUdp, Fault::Http500, "http"),

@@ -80,7 +80,7 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust) -> Remote {
         address,
         tls: name.map(|name| RemoteTls {
             name,
-            trust: trust.clone(),
+            trust: endpoint.trust.as_ref().unwrap_or(trust).clone(),
             url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
         }),
     }

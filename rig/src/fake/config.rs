@@ -45,6 +45,8 @@ pub struct Encryption {
 pub struct ConnectionLimits {
     /// A connection on which nothing was asked or in flight for this long is closed.
     pub idle: Option<Duration>,
+    /// What answers over TCP and DoT say of that (edns-tcp-keepalive, RFC 7828), in tenths of a second.
+    pub told_idle: Option<u16>,
     /// A connection is closed when it has answered so many.
     pub queries_max: Option<u64>,
     /// Requests that may be open on one HTTP/2 connection; the client is told (RFC 9113 section 5.1.2).
@@ -56,6 +58,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             idle: None,
+            told_idle: None,
             queries_max: None,
             streams_max: 1_024,
         }

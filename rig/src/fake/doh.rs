@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -153,7 +153,7 @@ async fn answer(
         Ok(message) => message,
         Err(status) => {
             add(&shared.counters.dropped, 1);
-            return send_status(&mut respond, status);
+            return send_status(&mut respond, status, None);
         }
     };
     shared.counters.query(&message);
@@ -163,7 +163,12 @@ async fn answer(
     if fault == Fault::Http500 {
         sleep_until(now + FAULTY_REPLY_AFTER).await;
         add(&shared.counters.answered, 1);
-        return send_status(&mut respond, StatusCode::INTERNAL_SERVER_ERROR);
+        return send_status(&mut respond, StatusCode::INTERNAL_SERVER_ERROR, None);
+    }
+    if let Fault::Http429(seconds) = fault {
+        sleep_until(now + FAULTY_REPLY_AFTER).await;
+        add(&shared.counters.answered, 1);
+        return send_status(&mut respond, StatusCode::TOO_MANY_REQUESTS, Some(seconds));
     }
     let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
     let Some(delayed) = delayed else {
@@ -201,9 +206,12 @@ fn send_message(respond: &mut SendResponse<Bytes>, message: Vec<u8>) -> Option<(
 }
 
 /// A response without a body. One that the client no longer wants is nobody's loss.
-fn send_status(respond: &mut SendResponse<Bytes>, status: StatusCode) {
+fn send_status(respond: &mut SendResponse<Bytes>, status: StatusCode, retry_after_s: Option<u32>) {
     let mut response = Response::new(());
     *response.status_mut() = status;
+    if let Some(seconds) = retry_after_s {
+        set(&mut response, RETRY_AFTER, seconds.into());
+    }
     set(&mut response, CONTENT_LENGTH, 0.into());
     respond.send_response(response, true).ok();
 }
