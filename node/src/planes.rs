@@ -63,6 +63,7 @@ impl Plan {
                     strategy,
                     encryption,
                     mix_policies: _,
+                    early_data: _,
                     source_ports,
                 },
             cache:

@@ -15,11 +15,11 @@ use tokio::sync::{Notify, watch};
 use crate::acl::Acl;
 use crate::ask::Ask;
 use crate::cache::Cache;
-use crate::exchange::{Attempt, Remote, SourcePorts};
+use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
-use crate::listen::TcpLimits;
+use crate::listen::{Backlogs, TcpLimits};
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -93,12 +93,16 @@ pub struct Shared {
     pub(crate) succeeded: Notify,
     /// What the threads wait for that read datagrams.
     pub(crate) readers: Arc<Readers>,
+    /// What QUIC is spoken over.
+    pub(crate) quic: Arc<QuicSockets>,
     pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
     pub(crate) connections: Places,
     /// What each client may have of the connections.
     pub(crate) connection_shares: Arc<PerClient>,
+    /// Of the bytes that wait to be read by those connections.
+    pub(crate) backlogs: Backlogs,
     pub(crate) version: String,
     pub(crate) identity: String,
     /// Questions so far.
@@ -119,7 +123,8 @@ impl Shared {
         let cache = Cache::new(settings.cache_bytes, settings.max_stale_us);
         cache.set_ttl_bounds(settings.ttl_bounds_s);
         let readers = Readers::new(&parts.tasks, &parts.clock);
-        let generation = Generation::new(&settings, &parts, &metrics, &readers, None);
+        let quic = QuicSockets::new(&parts.tasks);
+        let generation = Generation::new(&settings, &parts, &metrics, (&readers, &quic), None);
         Arc::new_cyclic(|own| Self {
             own: Weak::clone(own),
             generation: RwLock::new(Arc::new(generation)),
@@ -127,10 +132,12 @@ impl Shared {
             inflight: InFlight::default(),
             succeeded: Notify::new(),
             readers,
+            quic,
             permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
             connections: Places::new(settings.tcp.connections),
             connection_shares: PerClient::half_of(settings.tcp.connections),
+            backlogs: Backlogs::default(),
             number: AtomicU64::new(0),
             attempts: AtomicU64::new(1),
             cache,
@@ -152,7 +159,7 @@ impl Shared {
             settings,
             parts,
             &self.metrics,
-            &self.readers,
+            (&self.readers, &self.quic),
             Some(&older),
         ));
         *self.generation.write() = Arc::clone(&newer);

@@ -1,7 +1,8 @@
 //! One query from its bytes to its reply: rules, local names, cache, stale, in-flight merge, providers.
 //!
-//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job with a permit.
-//! Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is dropped.
+//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job
+//! with a permit. Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is
+//! dropped.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -106,6 +107,23 @@ impl Shared {
         }
     }
 
+    /// As [`Self::answer_now`] for a datagram, on a thread that must not end by one: a panic is counted and answered.
+    pub(crate) fn answer_guarded(&self, moment: &Moment, message: &[u8], client: IpAddr, out: &mut Vec<u8>) -> Verdict {
+        let begin = out.len();
+        let answered = self
+            .tasks
+            .guard(|| self.answer_now(moment, message, client, Via::Udp, out));
+        answered.unwrap_or_else(|| {
+            out.truncate(begin);
+            // Unless it is about the parse itself.
+            self.tasks.guard(|| match parse(message) {
+                Parsed::Query(query) => self.answer_panic(&query, out),
+                Parsed::Silence | Parsed::Reject(_) => {}
+            });
+            Verdict::Replied
+        })
+    }
+
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
     pub(crate) fn answer_now(
         &self,
@@ -145,23 +163,7 @@ impl Shared {
             return Verdict::Replied;
         }
         self.reporter.note_client(now);
-        let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
-        let kind = (query.qtype, query.qclass);
-        let key = key_of(&query.name, query.qtype, query.qclass, flags, key_seed);
-        let wanted = Wanted {
-            key,
-            name: &query.name,
-            kind,
-            flags,
-        };
-        let looked = self.cache.look(&wanted, now, |answer, age_s| {
-            let limit = reply_limit(&query.echo, via);
-            write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, out);
-        });
-        if let Some(hot) = &looked.hot {
-            self.prefetch(&query, hot);
-        }
-        let stale = match looked.found {
+        let stale = match self.look(&query, via, key_seed, now, out) {
             Found::Fresh(()) => return Verdict::Hit,
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
@@ -173,6 +175,32 @@ impl Shared {
             return Verdict::Replied;
         }
         resolve(query, via, client, stale)
+    }
+
+    /// Looks a query up; what is fresh is written.
+    fn look(&self, query: &Query, via: Via, key_seed: u64, now: Time, out: &mut Vec<u8>) -> Found<()> {
+        let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
+        let wanted = Wanted {
+            key: key_of(&query.name, query.qtype, query.qclass, flags, key_seed),
+            name: &query.name,
+            kind: (query.qtype, query.qclass),
+            flags,
+        };
+        let looked = self.cache.look(&wanted, now, |answer, age_s| {
+            let limit = reply_limit(&query.echo, via);
+            write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, out);
+        });
+        if let Some(hot) = &looked.hot {
+            self.prefetch(query, hot);
+        }
+        looked.found
+    }
+
+    /// Writes the answer of a miss that is known by now, because another query for it was faster; true if it is.
+    fn answer_if_known(&self, miss: &Miss, key_seed: u64, now: Time, out: &mut Vec<u8>) -> bool {
+        let is_known = matches!(self.look(&miss.query, miss.via, key_seed, now, out), Found::Fresh(()));
+        self.metrics.count_replies(Source::cache, u64::from(is_known));
+        is_known
     }
 
     /// Questions that no provider is asked; true if it was one.
@@ -262,7 +290,11 @@ impl Shared {
         let Some(stale) = &miss.stale else {
             return false;
         };
-        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        let key_seed = self.generation().key_seed;
+        if self.answer_if_known(miss, key_seed, self.clock.now(), out) {
+            return true;
+        }
+        let ask = Arc::new(Ask::of(&miss.query, key_seed));
         self.answer_with_stale(miss, &ask, stale, out).await;
         true
     }
@@ -270,10 +302,11 @@ impl Shared {
     /// Writes the reply of a miss at the end of `out` if what is known has changed since it was one, or a failure is
     /// remembered; else says what to ask.
     pub(crate) fn answer_from_memory(&self, miss: &Miss, out: &mut Vec<u8>, now: Time) -> Option<Arc<Ask>> {
-        if self.answer_locally(miss, out) {
+        let key_seed = self.generation().key_seed;
+        if self.answer_locally(miss, out) || self.answer_if_known(miss, key_seed, now, out) {
             return None;
         }
-        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        let ask = Arc::new(Ask::of(&miss.query, key_seed));
         let Some(failure) = self.cache.find_failure(&ask, now) else {
             return Some(ask);
         };

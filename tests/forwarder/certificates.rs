@@ -28,7 +28,7 @@ async fn the_name_of_an_endpoint_is_sni_certificate_name_and_authority() {
         if transport == Transport::Doh {
             let port = fake.address_of(transport).unwrap().port();
             let authority = format!("{}:{port}", fake.server_name());
-            assert_eq!(fake.last_authority(), Some(authority.into()));
+            assert_eq!(fake.last_authority(transport), Some(authority.into()));
         }
     }
 }

@@ -92,7 +92,7 @@ impl Site {
         }
     }
 
-    async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+    pub(crate) async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
         let ground = Ground::new(listed);
         Self::on(Ground {
             select,
@@ -103,7 +103,7 @@ impl Site {
         .await
     }
 
-    async fn new(listed: ListedTransports) -> Self {
+    pub(crate) async fn new(listed: ListedTransports) -> Self {
         Self::with(listed, "", ConnectionLimits::default(), true).await
     }
 
@@ -189,6 +189,8 @@ async fn many_queries_share_a_connection_to_each_provider() {
     for (listed, transport) in [
         (ListedTransports::Dot, Transport::Dot),
         (ListedTransports::Doh, Transport::Doh),
+        (ListedTransports::Doq, Transport::Doq),
+        (ListedTransports::Doh3, Transport::Doh3),
     ] {
         let mut site = Site::new(listed).await;
         for _ in 0..4 {
@@ -220,6 +222,8 @@ async fn a_server_that_closes_after_each_answer_costs_no_query_and_sessions_are_
     for (listed, transport) in [
         (ListedTransports::Dot, Transport::Dot),
         (ListedTransports::Doh, Transport::Doh),
+        (ListedTransports::Doq, Transport::Doq),
+        (ListedTransports::Doh3, Transport::Doh3),
     ] {
         let mut site = Site::with(listed, "", limits, true).await;
         for _ in 0..20 {
@@ -233,7 +237,12 @@ async fn a_server_that_closes_after_each_answer_costs_no_query_and_sessions_are_
 #[tokio::test]
 async fn a_connection_closed_with_queries_in_flight_costs_none_of_them() {
     for closing in [Closing::Polite, Closing::Abrupt] {
-        for listed in [ListedTransports::Dot, ListedTransports::Doh] {
+        for listed in [
+            ListedTransports::Dot,
+            ListedTransports::Doh,
+            ListedTransports::Doq,
+            ListedTransports::Doh3,
+        ] {
             let mut site = Site::new(listed).await;
             site.ask_many(30).await;
             let fakes = std::mem::take(&mut site.fakes);
@@ -259,12 +268,18 @@ async fn each_failure_of_tls_and_http_is_a_cause_of_its_own_and_nobody_is_asked_
         (ListedTransports::DotUdp, Fault::TlsWrongName, "tls-wrong-name"),
         (ListedTransports::DohDotUdp, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::DohDotUdp, Fault::Http500, "http"),
+        (ListedTransports::DoqDot, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::DoqDot, Fault::TlsWrongName, "tls-wrong-name"),
+        (ListedTransports::DoqDot, Fault::Rst, "unreachable"),
+        (ListedTransports::Doh3Doh, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::Doh3Doh, Fault::TlsWrongName, "tls-wrong-name"),
+        (ListedTransports::Doh3Doh, Fault::Http500, "http"),
     ] {
         let mut site = Site::new(listed).await;
         site.ask_many(20).await;
         let broken = site.fakes[0].name().to_owned();
         site.fakes[0].set_fault(TransportSel::All, fault);
-        until("its cause is told", PATIENCE, async || {
+        until(&format!("{cause} is told of {listed}"), PATIENCE, async || {
             site.ask_well().await;
             site.states(&broken).await[0].contains(&format!("({cause})"))
         })
@@ -407,6 +422,8 @@ async fn a_server_by_other_people_is_understood_over_every_transport() {
         ListedTransports::Tcp,
         ListedTransports::Dot,
         ListedTransports::Doh,
+        ListedTransports::Doq,
+        ListedTransports::Doh3,
     ] {
         let far = FarEnd::start("far", &authority).unwrap();
         let block = provider_block(far.name(), &far.endpoints(listed));

@@ -184,7 +184,8 @@ impl Line {
 fn is_framed(transport: Transport, via: Via) -> bool {
     match (transport, via) {
         (Transport::Tcp | Transport::Tls, _) | (Transport::Udp, Via::Stream) => true,
-        (Transport::Udp | Transport::Https, _) => false,
+        // DNS over QUIC forbids it (RFC 9250 section 5.5.2), and HTTP has means of its own.
+        (Transport::Udp | Transport::Https | Transport::Quic | Transport::H3, _) => false,
     }
 }
 
@@ -226,6 +227,8 @@ mod tests {
             (Transport::Tcp, Via::Own, true),
             (Transport::Tls, Via::Own, true),
             (Transport::Https, Via::Own, false),
+            (Transport::Quic, Via::Own, false),
+            (Transport::H3, Via::Own, false),
         ] {
             assert_eq!(is_framed(transport, via), asked, "{transport:?} {via:?}");
         }

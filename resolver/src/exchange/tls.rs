@@ -19,14 +19,20 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 pub use self::groups::{GROUPS_MAX, Group};
-pub(super) use self::handshake::{Refused, refused_of_handshake};
+pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
 use self::pins::PinnedVerifier;
 pub use self::pins::{PINS_MAX, ParsePinError, Pin};
+
+use super::quic::Witness;
 
 /// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
 const ALPN_DOT: &[u8] = b"dot";
 /// ALPN of HTTP/2.
 const ALPN_H2: &[u8] = b"h2";
+/// ALPN of DNS over QUIC (RFC 9250 section 4.1.1).
+const ALPN_DOQ: &[u8] = b"doq";
+/// ALPN of HTTP/3 (RFC 9114 section 3.1).
+const ALPN_H3: &[u8] = b"h3";
 /// Sessions kept for resumption per configuration: each endpoint's server leaves a few tickets.
 const SESSIONS: usize = 256;
 /// Most certificates of one file: a company has a handful of roots, and all of Mozilla's are some 150.
@@ -69,6 +75,10 @@ pub struct Trust {
     groups: Arc<[Group]>,
     dot: Arc<ClientConfig>,
     https: Arc<ClientConfig>,
+    doq: Arc<ClientConfig>,
+    h3: Arc<ClientConfig>,
+    /// Of the two above.
+    witness: Arc<Witness>,
 }
 
 impl Trust {
@@ -104,10 +114,25 @@ impl Trust {
         pins: Arc<[Pin]>,
         groups: Arc<[Group]>,
     ) -> Result<Self, TrustError> {
-        let config = |alpn| client_config(&roots, &pins, &groups, alpn);
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: groups.iter().map(|group| group.key_exchange()).collect(),
+            ..rustls::crypto::aws_lc_rs::default_provider()
+        });
+        let mut verifier: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TrustError::Setup(error.to_string()))?;
+        if !pins.is_empty() {
+            verifier = Arc::new(PinnedVerifier::new(verifier, Arc::clone(&pins)));
+        }
+        let witness = Witness::new(Arc::clone(&verifier));
+        let config = |verifier: Arc<dyn ServerCertVerifier>, alpn| client_config(&provider, verifier, alpn);
         Ok(Self {
-            dot: config(ALPN_DOT)?,
-            https: config(ALPN_H2)?,
+            dot: config(Arc::clone(&verifier), ALPN_DOT)?,
+            https: config(verifier, ALPN_H2)?,
+            doq: config(Arc::<Witness>::clone(&witness), ALPN_DOQ)?,
+            h3: config(Arc::<Witness>::clone(&witness), ALPN_H3)?,
+            witness,
             roots,
             added,
             pins,
@@ -115,13 +140,29 @@ impl Trust {
         })
     }
 
-    /// What connections of this transport are made with; `None` for one without TLS.
+    /// What connections of this transport are made with; `None` for one without TLS over a stream.
     pub(super) fn config(&self, transport: Transport) -> Option<Arc<ClientConfig>> {
         match transport {
-            Transport::Udp | Transport::Tcp => None,
+            Transport::Udp | Transport::Tcp | Transport::Quic | Transport::H3 => None,
             Transport::Tls => Some(Arc::clone(&self.dot)),
             Transport::Https => Some(Arc::clone(&self.https)),
         }
+    }
+
+    /// What connections of this transport are made with, and who knows why a certificate was refused; `None` for one
+    /// that is not over QUIC. `early_data`: queries leave with the first packet of a resumed session.
+    pub(super) fn quic(&self, transport: Transport, early_data: bool) -> Option<(Arc<ClientConfig>, Arc<Witness>)> {
+        let config = match transport {
+            Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Https => return None,
+            Transport::Quic => &self.doq,
+            Transport::H3 => &self.h3,
+        };
+        let mut config = Arc::clone(config);
+        if early_data {
+            // Sessions are those of all.
+            Arc::make_mut(&mut config).enable_early_data = true;
+        }
+        Some((config, Arc::clone(&self.witness)))
     }
 }
 
@@ -159,30 +200,14 @@ fn add_file(
 }
 
 fn client_config(
-    roots: &Arc<RootCertStore>,
-    pins: &Arc<[Pin]>,
-    groups: &[Group],
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
     alpn: &[u8],
 ) -> Result<Arc<ClientConfig>, TrustError> {
-    let provider = Arc::new(CryptoProvider {
-        kx_groups: groups.iter().map(|group| group.key_exchange()).collect(),
-        ..rustls::crypto::aws_lc_rs::default_provider()
-    });
-    let setup = |reason: String| TrustError::Setup(reason);
-    let chain: Arc<dyn ServerCertVerifier> =
-        WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| setup(error.to_string()))?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| setup(error.to_string()))?;
-    let verifier = if pins.is_empty() {
-        chain
-    } else {
-        Arc::new(PinnedVerifier::new(chain, Arc::clone(pins)))
-    };
-    // Rustls calls every verifier dangerous that it is handed: this one is its own, with pins looked at behind it.
-    let mut config = builder
+        .map_err(|error| TrustError::Setup(error.to_string()))?
+        // The verifier is rustls's own, or one around it.
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();

@@ -25,7 +25,7 @@ use crate::message::parse_reply;
 use crate::random::{Random, mix};
 use request::{MEDIA_TYPE, read_message};
 
-mod request;
+pub(super) mod request;
 
 /// Header bytes of one request; a DoH client's are a few hundred.
 const HEADER_BYTES_MAX: u32 = 16_384;
@@ -153,22 +153,18 @@ async fn answer(
         Ok(message) => message,
         Err(status) => {
             add(&shared.counters.dropped, 1);
-            return send_status(&mut respond, status, None);
+            return send_status(&mut respond, status);
         }
     };
     shared.counters.query(&message);
     add(&shared.counters.gets, usize::from(is_get));
     let now = clock::now();
     let fault = shared.fault(now);
-    if fault == Fault::Http500 {
+    if let Some(head) = head_of_fault(fault) {
         sleep_until(now + FAULTY_REPLY_AFTER).await;
         add(&shared.counters.answered, 1);
-        return send_status(&mut respond, StatusCode::INTERNAL_SERVER_ERROR, None);
-    }
-    if let Fault::Http429(seconds) = fault {
-        sleep_until(now + FAULTY_REPLY_AFTER).await;
-        add(&shared.counters.answered, 1);
-        return send_status(&mut respond, StatusCode::TOO_MANY_REQUESTS, Some(seconds));
+        respond.send_response(head, true).ok();
+        return;
     }
     let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
     let Some(delayed) = delayed else {
@@ -195,25 +191,44 @@ async fn withhold(respond: &mut SendResponse<Bytes>, shared: &mut Shared) {
 /// A response with a DNS message, fresh for as long as its shortest record (RFC 8484 section 5.1). `None` when the
 /// client no longer wants it.
 fn send_message(respond: &mut SendResponse<Bytes>, message: Vec<u8>) -> Option<()> {
-    let seconds = parse_reply(&message).and_then(|reply| reply.ttl_seconds_min);
-    let mut response = Response::new(());
-    set(&mut response, CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    set(&mut response, CONTENT_LENGTH, message.len().into());
-    let age = HeaderValue::try_from(format!("max-age={}", seconds.unwrap_or(0))).ok()?;
-    set(&mut response, CACHE_CONTROL, age);
+    let response = head_of_message(&message)?;
     let mut body = respond.send_response(response, false).ok()?;
     body.send_data(message.into(), true).ok()
 }
 
 /// A response without a body. One that the client no longer wants is nobody's loss.
-fn send_status(respond: &mut SendResponse<Bytes>, status: StatusCode, retry_after_s: Option<u32>) {
+fn send_status(respond: &mut SendResponse<Bytes>, status: StatusCode) {
+    respond.send_response(head_of_status(status), true).ok();
+}
+
+/// The head of a response with this message.
+pub(super) fn head_of_message(message: &[u8]) -> Option<Response<()>> {
+    let seconds = parse_reply(message).and_then(|reply| reply.ttl_seconds_min);
+    let mut response = Response::new(());
+    set(&mut response, CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    set(&mut response, CONTENT_LENGTH, message.len().into());
+    let age = HeaderValue::try_from(format!("max-age={}", seconds.unwrap_or(0))).ok()?;
+    set(&mut response, CACHE_CONTROL, age);
+    Some(response)
+}
+
+/// A response without a body.
+pub(super) fn head_of_status(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
-    if let Some(seconds) = retry_after_s {
-        set(&mut response, RETRY_AFTER, seconds.into());
-    }
     set(&mut response, CONTENT_LENGTH, 0.into());
-    respond.send_response(response, true).ok();
+    response
+}
+
+/// The head of what is answered in the place of a message; `None` where a fault has messages.
+pub(super) fn head_of_fault(fault: Fault) -> Option<Response<()>> {
+    if fault == Fault::Http500 {
+        return Some(head_of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    let Fault::Http429(seconds) = fault else { return None };
+    let mut response = head_of_status(StatusCode::TOO_MANY_REQUESTS);
+    set(&mut response, RETRY_AFTER, seconds.into());
+    Some(response)
 }
 
 fn set(response: &mut Response<()>, name: HeaderName, value: HeaderValue) {

@@ -1,10 +1,12 @@
 //! What comes on a connection, and what it means for the queries the connection carries.
 
+use std::sync::atomic::Ordering;
+
 use detour_core::Time;
 use detour_core::outcome::Failure;
 use detour_core::time::MS;
 
-use super::connection::Connection;
+use super::connection::{CONNECTIONS_MAX, Connection};
 use super::link::Arrival;
 use crate::report::Report;
 use crate::wire::{Expected, Rejected, accept};
@@ -41,6 +43,17 @@ impl Connection {
                     self.write_again(query);
                 }
                 Next::GoOn
+            }
+            Arrival::Declined { key } => {
+                if let Some(query) = self.pending.take(key) {
+                    self.write_again(query);
+                }
+                // Where there are many already, the query waits for room on this one.
+                if self.known.open.load(Ordering::Relaxed) < CONNECTIONS_MAX {
+                    Next::Drain { eager: true }
+                } else {
+                    Next::GoOn
+                }
             }
             Arrival::Draining => Next::Drain { eager: true },
             Arrival::Alive | Arrival::Closed => Next::GoOn,

@@ -35,6 +35,10 @@ const SLEPT_US: u64 = 2 * SEC;
 /// A connection that the server closed sooner is not opened again before somebody asks.
 const SHORT_US: u64 = SEC;
 
+/// Connections to one endpoint that carry queries at once: a server that allows few queries on each is not given any
+/// number of them. At that many, queries wait for an answer to make room, or fail.
+pub(super) const CONNECTIONS_MAX: usize = 4;
+
 /// The queries to come; `None` once another connection has them or nobody can send any more.
 type Queue = Option<mpsc::Receiver<Attempt>>;
 
@@ -322,6 +326,9 @@ impl Connection {
         let now = self.line.clock.now();
         if self.pending.is_empty() {
             return now.since(self.last_used) < self.known.close_after_us(now);
+        }
+        if link.has_news() {
+            self.last_read = now;
         }
         let quiet_us = now.since(self.last_read);
         // Pings that are answered are no answers.

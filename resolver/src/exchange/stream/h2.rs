@@ -14,18 +14,15 @@ use bytes::{Bytes, BytesMut};
 use detour_core::outcome::Failure;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason, RecvStream};
-use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::http::{HEADER_BYTES_MAX, read_head, request};
 use super::link::{Arrival, LinkParts, Unsent};
-use super::retry_after::retry_after_s;
 use crate::wire::MESSAGE_BYTES_MAX;
 
-/// The one media type.
-const DNS_MESSAGE: &str = "application/dns-message";
 /// Requests in flight on one connection, unless the server allows less. Servers allow 100 and more.
 const REQUESTS_MAX: usize = 256;
 /// A request is taken back after this long: a second after its lookup's last moment.
@@ -34,8 +31,6 @@ const REQUEST: Duration = Duration::from_secs(5);
 const WINDOW_BYTES: u32 = 128 * 1024;
 /// Flow control of all answers together.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// Header bytes of one answer.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Streams reset from here whose late frames are still tolerated.
 const RESETS_KEPT: usize = 64;
 /// Requests taken back on one connection before another one takes over: servers count resets, and some close at a
@@ -47,7 +42,7 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 const ODD_RESETS_MAX: usize = 128;
 
 /// The way requests go out.
-pub(super) struct H2Link {
+pub(in crate::exchange) struct H2Link {
     send: SendRequest<Bytes>,
     url: Uri,
     parts: LinkParts,
@@ -131,14 +126,7 @@ impl H2Link {
     pub(super) async fn send(&mut self, key: u16, message: Vec<u8>) -> Result<(), Unsent> {
         let draining = |_error: h2::Error| Unsent::Draining;
         let mut send = self.send.clone().ready().await.map_err(draining)?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.clone();
-        let headers = request.headers_mut();
-        let dns_message = http::HeaderValue::from_static(DNS_MESSAGE);
-        headers.insert(ACCEPT, dns_message.clone());
-        headers.insert(CONTENT_TYPE, dns_message);
-        headers.insert(CONTENT_LENGTH, message.len().into());
+        let request = request(self.url.clone(), message.len());
         let (response, mut body) = send.send_request(request, false).map_err(draining)?;
         body.send_data(Bytes::from(message), true).map_err(draining)?;
         let (parts, taken_back) = (self.parts.clone(), Arc::clone(&self.taken_back));
@@ -245,11 +233,10 @@ impl From<h2::Error> for Refused {
 
 async fn read_response(response: ResponseFuture) -> Result<(Vec<u8>, u32), Refused> {
     let response = response.await?;
-    if response.status() != StatusCode::OK || !is_dns_message(response.headers()) {
-        let failure = failure_of_response(&response);
-        return Err(Refused::Answer(failure, Some(response.into_body())));
-    }
-    let age_s = age_s(response.headers());
+    let age_s = match read_head(&response) {
+        Ok(age_s) => age_s,
+        Err(failure) => return Err(Refused::Answer(failure, Some(response.into_body()))),
+    };
     let mut body = response.into_body();
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.data().await {
@@ -261,31 +248,6 @@ async fn read_response(response: ResponseFuture) -> Result<(Vec<u8>, u32), Refus
         body.flow_control().release_capacity(chunk.len())?;
     }
     Ok((bytes.into(), age_s))
-}
-
-/// What an answer that is no DNS message says: 429, and 503 that says for how long, are a wish and no failure.
-fn failure_of_response<B>(response: &Response<B>) -> Failure {
-    let retry_after_s = retry_after_s(response.headers());
-    match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => Failure::Throttled { retry_after_s },
-        StatusCode::SERVICE_UNAVAILABLE if retry_after_s.is_some() => Failure::Throttled { retry_after_s },
-        _ => Failure::Http,
-    }
-}
-
-/// Whether the body is what was asked for; a portal's login page is not.
-fn is_dns_message(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    media_type.is_some_and(|text| {
-        let bare = text.split(';').next().unwrap_or_default().trim();
-        bare.eq_ignore_ascii_case(DNS_MESSAGE)
-    })
-}
-
-/// How long caches on the way have held the answer.
-fn age_s(headers: &HeaderMap) -> u32 {
-    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
-    age.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Sends a ping whenever one is wanted, one at a time, and tells of the answer.

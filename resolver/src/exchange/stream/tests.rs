@@ -17,7 +17,7 @@ use detour_core::{Clock, EndpointId, Time, Transport};
 use tokio::sync::mpsc;
 
 use crate::ask::Ask;
-use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, SourcePorts};
+use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, QuicSockets, SourcePorts};
 use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
@@ -94,6 +94,7 @@ impl Bench {
             reporter: Arc::new(Reporter::new().0),
             readers: Readers::new(&tasks, &own),
             clock: own,
+            quic: QuicSockets::new(&tasks),
             tasks,
             source_ports: SourcePorts::Pool,
         };

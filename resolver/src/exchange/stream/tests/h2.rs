@@ -66,7 +66,9 @@ impl Bench {
             Arrival::Message { key, bytes, .. } => format!("answer {} of {} bytes", key.unwrap(), bytes.len()),
             Arrival::Failed { key, failure } => format!("failure {key}: {failure:?}"),
             Arrival::Unprocessed { key } => format!("unprocessed {key}"),
-            other @ (Arrival::Draining | Arrival::Alive | Arrival::Closed) => format!("{other:?}"),
+            other @ (Arrival::Declined { .. } | Arrival::Draining | Arrival::Alive | Arrival::Closed) => {
+                format!("{other:?}")
+            }
         }
     }
 }
