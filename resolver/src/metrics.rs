@@ -109,6 +109,8 @@ pub struct Metrics {
     pub prefetches: Counter,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// Connections closed because their clients did not read.
+    connections_cut: Counter,
 }
 
 impl Metrics {
@@ -139,6 +141,12 @@ impl Metrics {
             "Client connections closed at once because too many were open",
             connections_refused.clone(),
         );
+        let connections_cut = Counter::default();
+        registry.register(
+            "tcp_connections_cut",
+            "Client connections closed because too many replies waited to be read",
+            connections_cut.clone(),
+        );
         Self {
             queries: [Transport::udp, Transport::tcp]
                 .map(|transport| queries.get_or_create(&QueryLabels { transport }).clone()),
@@ -150,6 +158,7 @@ impl Metrics {
             signals,
             prefetches,
             connections_refused,
+            connections_cut,
         }
     }
 
@@ -184,6 +193,11 @@ impl Metrics {
                 self.signals.remove(&event_labels(label, event));
             }
         }
+    }
+
+    /// A connection ends because its client does not read.
+    pub(crate) fn note_cut(&self) {
+        self.connections_cut.inc();
     }
 
     /// So many queries came.

@@ -16,12 +16,16 @@
 mod acl;
 mod answers;
 mod caching;
+mod certificates;
 mod client;
 mod command;
+mod connections;
+mod crowds;
 mod demo;
 mod differential;
 mod encrypted;
 mod faults;
+mod floods;
 mod forgery;
 mod home;
 mod last_good;
