@@ -7,6 +7,7 @@ mod cache_command;
 mod cache_file;
 mod cli;
 mod clock;
+mod clock_wrong;
 mod config;
 mod control_task;
 mod demo;

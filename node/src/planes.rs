@@ -46,6 +46,8 @@ impl Plan {
             source: _,
             state_dir: _,
             reload: _,
+            // In the trust of each provider.
+            tls_groups: _,
             local_zones: LocalZones { off, hosts },
             mesh: _,
             listen:

@@ -48,6 +48,8 @@ pub struct Accepted {
     pub has_opt: bool,
     /// The cookie it came with.
     pub cookie: Option<Cookie>,
+    /// How long it says that it keeps an idle connection, in tenths of a second (RFC 7828 section 3.1).
+    pub keepalive: Option<u16>,
     /// An alias of a whole subtree is in the answer: whoever forges one gains more than a name.
     pub has_dname: bool,
     /// Somebody off the path could have sent it more easily than other answers, or gains more by it; set by who knows
@@ -172,6 +174,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
     let answer = draft.finish().ok_or(Rejected::Garbage(Garbage::Size))?;
     Ok(Accepted {
         answer,
+        keepalive: walk.opt.and_then(|opt| opt.options.keepalive()),
         edes,
         has_opt,
         cookie: walk.opt.and_then(|opt| opt.options.cookie()),

@@ -568,6 +568,7 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
             udp_size: 1232,
             do_bit: true,
             is_padded: false,
+            asks_keepalive: false,
             cookie: None,
         }),
     };
@@ -602,6 +603,49 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
 }
 
 #[test]
+fn keepalive_is_asked_for_with_an_empty_option_and_read_as_a_number() {
+    // RFC 7828 sections 3.1 and 3.2.1.
+    let name: NameBuf = "example".parse().unwrap();
+    let edns = EdnsOut {
+        udp_size: 1232,
+        do_bit: false,
+        is_padded: false,
+        asks_keepalive: true,
+        cookie: None,
+    };
+    let query = QueryOut {
+        id: 7,
+        name: &name,
+        qtype: rtype::A,
+        qclass: class::IN,
+        ad: false,
+        cd: false,
+        case_bits: None,
+        edns: Some(edns),
+    };
+    let mut out = Vec::new();
+    let question = build_query(&mut out, &query);
+    assert_eq!(out[out.len() - 6..], [0, 4, 0, 11, 0, 0]);
+    let expected = Expected {
+        id: 7,
+        question: &out[question.clone()],
+        check_case: false,
+        encrypted: true,
+    };
+    let answer = |option: &[u8]| {
+        let head = [&[0, 7, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 1][..], &out[question.clone()]].concat();
+        let length = u8::try_from(option.len()).unwrap();
+        let opt = [&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, length][..], option].concat();
+        accept(&[head, opt].concat(), &expected).unwrap().keepalive
+    };
+    assert_eq!(answer(&[0, 11, 0, 2, 1, 44]), Some(300));
+    assert_eq!(answer(&[0, 11, 0, 2, 0, 0]), Some(0));
+    assert_eq!(answer(&[0, 11, 0, 0]), None);
+    assert_eq!(answer(&[0, 11, 0, 1, 5]), None);
+    assert_eq!(answer(&[]), None);
+}
+
+#[test]
 fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
     // RFC 8467 section 4.1; of what is sent in the clear, nothing.
     let cookie = Cookie::of_client([1; 8]);
@@ -612,6 +656,7 @@ fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
                 udp_size: 1232,
                 do_bit: false,
                 is_padded,
+                asks_keepalive: false,
                 cookie,
             };
             let query = QueryOut {
