@@ -90,20 +90,12 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
         idle: Some(Duration::from_secs(args.idle.into()) / args.speed),
         ..ConnectionLimits::default()
     };
-    let (mut relays, mut blocks, mut fakes) = (JoinSet::new(), Vec::new(), Vec::new());
+    let mut relays = JoinSet::new();
+    let (mut blocks, mut fakes) = (Vec::new(), Vec::new());
     for number in 1..=PROVIDERS {
-        let fake = Fake::start(
-            FakeConfig::new(&format!("fake{number}"))
-                .encrypted(&authority)
-                .limits(limits),
-        )?;
-        let target = fake.address_of(args.transport).ok_or("no such transport here")?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let endpoint = args
-            .transport
-            .endpoint(listener.local_addr()?, Some(&fake.server_name()));
-        blocks.push(provider_block(fake.name(), &[endpoint]));
-        relays.spawn(relay(listener, target, Duration::from_millis(args.rtt.into()) / 2));
+        let config = FakeConfig::new(&format!("fake{number}")).encrypted(&authority);
+        let fake = Fake::start(config.limits(limits))?;
+        blocks.push(place_behind_relay(&args, &fake, &mut relays).await?);
         fakes.push(fake);
     }
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -154,6 +146,17 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
         if is_kept { "kept" } else { "NOT KEPT" }
     )?;
     Ok(is_kept)
+}
+
+/// The configuration of a provider that is asked through a relay.
+async fn place_behind_relay(args: &Args, fake: &Fake, relays: &mut JoinSet<()>) -> Result<String, Box<dyn Error>> {
+    let target = fake.address_of(args.transport).ok_or("no such transport here")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let endpoint = args
+        .transport
+        .endpoint(listener.local_addr()?, Some(&fake.server_name()));
+    relays.spawn(relay(listener, target, Duration::from_millis(args.rtt.into()) / 2));
+    Ok(provider_block(fake.name(), &[endpoint]))
 }
 
 /// Who asks, one name after the other.

@@ -228,7 +228,11 @@ async fn what_is_more_than_a_connection_and_its_queue_take_fails_at_once() {
     for _ in 0..QUEUED {
         kept.push(bench.begin());
     }
-    let failed_so_far = kept.iter_mut().filter(|own| own.try_recv().is_ok()).count();
+    let failed_so_far = kept
+        .iter_mut()
+        .map(mpsc::Receiver::try_recv)
+        .filter(Result::is_ok)
+        .count();
     assert_eq!(failed_so_far, 0);
     for _ in 0..10 {
         let mut replies = bench.begin();
