@@ -90,7 +90,8 @@ fn valid(text: &str, path: &Path, config: &Config) {
         let tls = remote.tls.as_ref();
         assert_eq!(tls.is_some(), endpoint.transport.is_encrypted(), "{}", endpoint.label);
         let has_url = tls.is_some_and(|tls| tls.url.is_some());
-        assert_eq!(has_url, endpoint.transport == Transport::Https, "{}", endpoint.label);
+        let is_http = matches!(endpoint.transport, Transport::Https | Transport::H3);
+        assert_eq!(has_url, is_http, "{}", endpoint.label);
     }
 
     let mut same = config.clone();
