@@ -11,6 +11,7 @@ mod clock_wrong;
 mod config;
 mod control_task;
 mod demo;
+mod descriptors;
 mod durable;
 mod explain;
 mod id;

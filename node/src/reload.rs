@@ -24,6 +24,7 @@ use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
 use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
+use crate::descriptors;
 use crate::last_good;
 use crate::mesh::Setup;
 use crate::output::chain;
@@ -256,6 +257,9 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
+        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+            tracing::warn!("{shortage}");
+        }
         let plan = Plan::of(&config);
         let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
         self.parts.level.set(config.log.level);

@@ -13,6 +13,8 @@ mod change;
 mod check;
 mod copy;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod exercise;
 mod file;
 mod listen;
 mod local_zones;

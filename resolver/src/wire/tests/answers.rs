@@ -154,6 +154,37 @@ fn one_slip_makes_garbage() {
 }
 
 #[test]
+fn a_name_never_leads_through_what_replies_overwrite() {
+    // A TTL that is a name: the first record's stands at 27.
+    let ttl = u32::from_be_bytes(*b"\x01x\0\0");
+    let judge = |second: &[u8], rtype: u16, rdata: &[u8]| {
+        let msg = Msg::response(0, "a.t", 1).record(1, Q, 1, ttl, A);
+        let msg = msg.record(1, second, rtype, 60, rdata);
+        msg.accept().map(|_| ())
+    };
+    assert_eq!(judge(Q, 1, A), Ok(()));
+    assert_eq!(judge(&[0xC0, 27], 1, A), garbage(Garbage::Record), "its beginning");
+    assert_eq!(judge(&[0xC0, 29], 1, A), garbage(Garbage::Record), "its end");
+    assert_eq!(judge(Q, rtype::NS, &[0xC0, 29]), garbage(Garbage::Record), "in rdata");
+    assert_eq!(
+        judge(Q, rtype::NS, &[0xC0, 27 + 16]),
+        garbage(Garbage::Record),
+        "its own"
+    );
+    // Its rdata is as good a place as any: the address is 192.0.2.1.
+    assert_eq!(judge(&[0xC0, 34], 1, A), Ok(()), "behind it");
+
+    // The second half of a pointer can be a letter of the question, whose case is the client's.
+    let name = b"\x03\xC0\x0Ca\x01t\0";
+    let msg = |at: u8| {
+        let msg = Msg::new(RESPONSE).question(name, 1, 1);
+        msg.record(1, &[0xC0, at], 1, 60, A).accept().map(|_| ())
+    };
+    assert_eq!(msg(12), Ok(()));
+    assert_eq!(msg(13), garbage(Garbage::Record));
+}
+
+#[test]
 fn names_in_old_rdata_are_walked_and_bounded() {
     let name = b"\x01x\xC0\x0C";
     let with = |before: &[u8], names: usize, after: &[u8]| [before, &name.repeat(names), after].concat();
