@@ -12,6 +12,7 @@ mod control_task;
 mod demo;
 mod durable;
 mod explain;
+mod given;
 mod id;
 mod kept;
 mod last_good;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::lookup::{Done, GaveUp, Lookup, Output, Slot, Via, View};
-use detour_core::plan::plan;
+use detour_core::plan::{Plan, plan};
 use detour_core::routes::Routes;
 use detour_core::{EndpointId, health::Finish};
 use parking_lot::Mutex;
@@ -229,6 +229,7 @@ impl Running {
 struct Driver {
     /// The one it began with, to its end.
     generation: Arc<Generation>,
+    /// The table of its group.
     routes: Arc<Routes>,
     lookup: Lookup,
     /// Endpoint and, once known, beginning of each attempt.
@@ -243,12 +244,19 @@ impl Driver {
     fn start(running: &Running, now: Time) -> Self {
         let shared = &running.shared;
         let generation = shared.generation();
-        let routes = generation.routes();
+        // A reload a moment ago may have taken the group away. Then nobody is asked: the public group least of all.
+        let own = generation.routes_of(running.ask.group);
+        let has_group = own.is_some();
+        let routes = own.unwrap_or_else(|| generation.routes());
         let question = running.ask.for_plan(running.number);
         let positive_known = running.stale.as_ref().is_some_and(|entry| entry.is_positive());
         let lookup = {
             let mut usage = generation.usage.lock();
-            let plan = plan(&routes, &mut usage, question, now, &mut |_, _| {});
+            let plan = if has_group {
+                plan(&routes, &mut usage, question, now, &mut |_, _| {})
+            } else {
+                Plan::default()
+            };
             let mut view = View {
                 routes: &routes,
                 usage: &mut usage,
@@ -270,7 +278,7 @@ impl Driver {
     fn work(&mut self, running: &Arc<Running>, action: Option<Action>, now: Time) -> Option<Outcome> {
         let mut actions: Vec<Action> = Vec::new();
         if let Some(action) = action {
-            self.apply(action, now);
+            self.apply(running, action, now);
         }
         loop {
             if let Some(outcome) = self.carry_out(running, now) {
@@ -281,7 +289,7 @@ impl Driver {
                 break;
             }
             for action in actions.drain(..) {
-                self.apply(action, now);
+                self.apply(running, action, now);
             }
         }
         let due = self.lookup.poll_timeout().map_or(Time::FAR, |(at, _)| at);
@@ -356,9 +364,10 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, action: Action, now: Time) {
+    fn apply(&mut self, running: &Running, action: Action, now: Time) {
         if matches!(action, Action::Routes) {
-            self.routes = self.generation.routes();
+            let own = self.generation.routes_of(running.ask.group);
+            self.routes = own.unwrap_or_else(|| Arc::clone(&self.routes));
         }
         let mut usage = self.generation.usage.lock();
         let mut view = View {

@@ -11,17 +11,20 @@ use std::sync::Arc;
 use detour_core::lookup::Heard;
 use detour_core::routes::Routes;
 use detour_core::usage::Usage;
-use detour_core::{EndpointId, Time, Topology};
+use detour_core::zones::Zones;
+use detour_core::{EndpointId, GroupId, Time, Topology};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::acl::Acl;
+use crate::ask::{Asked, Group, GroupKey};
 use crate::exchange::{ExchangeParts, Exchanges, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
 use crate::listen::TcpLimits;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::readers::Readers;
 use crate::report::Reporter;
+use crate::wire::NameBuf;
 
 /// What queries are served by.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub struct Generation {
     pub(crate) counters: Arc<EndpointCounters>,
     pub(crate) tcp: TcpLimits,
     acl: Acl,
+    /// Which names are whose.
+    zones: Arc<Zones>,
+    /// Of routes' groups, by [`GroupId`] from 1 on.
+    groups: Vec<GroupKey>,
     /// Keys the cache: answers of another class of providers are not found.
     pub(crate) key_seed: u64,
     /// What the seed stands for.
@@ -91,6 +98,8 @@ impl Generation {
             reporter: Arc::clone(&parts.reporter),
             tcp: settings.tcp,
             acl: settings.acl.clone(),
+            zones: Arc::clone(&settings.zones),
+            groups: settings.groups.clone(),
             key_seed: same_classes.map_or_else(rand::random, |older| older.key_seed),
             classes: settings.classes.clone(),
             lines,
@@ -103,6 +112,36 @@ impl Generation {
         self.acl.allows(client)
     }
 
+    /// Whom a name is asked of.
+    #[must_use]
+    pub fn asked(&self, name: &NameBuf) -> Asked {
+        let Some(routed) = self.zones.find(name.as_wire()) else {
+            return Asked::default();
+        };
+        Asked {
+            group: Group {
+                id: routed.to,
+                key: self.key_of(routed.to),
+            },
+            zone_bytes: Some(routed.zone_bytes),
+        }
+    }
+
+    /// What a group is called under all configurations. One that has no key is nobody's, and never the public one.
+    fn key_of(&self, id: GroupId) -> GroupKey {
+        match usize::from(id.0).checked_sub(1) {
+            None => GroupKey::PUBLIC,
+            Some(index) => self.groups.get(index).copied().unwrap_or(NOBODY),
+        }
+    }
+
+    /// The group of this key, if this configuration has it.
+    #[must_use]
+    pub fn group(&self, key: GroupKey) -> Option<GroupId> {
+        let mut ids = self.topology.group_ids();
+        ids.find(|id| self.key_of(*id) == key)
+    }
+
     /// Whether answers of `older` are answers of this one too.
     pub(crate) fn has_classes_of(&self, older: &Self) -> bool {
         self.classes == older.classes
@@ -112,6 +151,13 @@ impl Generation {
     #[must_use]
     pub fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes.borrow())
+    }
+
+    /// The current table of a group, if this configuration has it: else nobody may be asked.
+    #[must_use]
+    pub fn routes_of(&self, key: GroupKey) -> Option<Arc<Routes>> {
+        let id = self.group(key)?;
+        self.routes.borrow().of(id).map(Arc::clone)
     }
 
     /// The table and its changes, until another generation takes this one's place.
@@ -132,6 +178,9 @@ impl Generation {
         self.exchanges.last_heard(endpoint) > Time::ZERO
     }
 }
+
+/// The key of a group that does not exist.
+const NOBODY: GroupKey = GroupKey::from_bits(u32::MAX);
 
 /// New lines to all endpoints.
 fn exchanges(topology: &Topology, lines: &Lines, parts: &Parts, readers: &Arc<Readers>) -> Exchanges {

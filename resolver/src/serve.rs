@@ -10,6 +10,7 @@ use std::time::Duration;
 use detour_core::Time;
 use detour_core::lookup::GaveUp;
 use detour_core::outcome::Reply;
+use detour_core::routes::Routes;
 use detour_core::time::SEC;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -136,7 +137,8 @@ impl Shared {
             return Verdict::Replied;
         }
         self.local.look_if_due(now, &self.tasks);
-        if let Some(found) = self.local.find(&query.name, client) {
+        let asked = moment.generation.asked(&query.name);
+        if let Some(found) = self.local.find_unrouted(&query.name, client, asked.zone_bytes) {
             // What comes from a file that is being read waits for its end, as a miss does.
             if found.is_from_hosts() && query.echo.rd && self.local.is_being_read(now) {
                 return resolve(query, via, client, None);
@@ -147,12 +149,14 @@ impl Shared {
         self.reporter.note_client(now);
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let kind = (query.qtype, query.qclass);
-        let key = key_of(&query.name, query.qtype, query.qclass, flags, key_seed);
+        let group = asked.group.key;
+        let key = key_of(&query.name, query.qtype, query.qclass, flags, group, key_seed);
         let wanted = Wanted {
             key,
             name: &query.name,
             kind,
             flags,
+            group,
         };
         let looked = self.cache.look(&wanted, now, |answer, age_s| {
             let limit = reply_limit(&query.echo, via);
@@ -173,6 +177,13 @@ impl Shared {
             return Verdict::Replied;
         }
         resolve(query, via, client, stale)
+    }
+
+    /// What a query asks, and of whom at this moment.
+    fn ask_of(&self, query: &Query) -> Ask {
+        let generation = self.generation();
+        let group = generation.asked(&query.name).group.key;
+        Ask::of(query, group, generation.key_seed)
     }
 
     /// Questions that no provider is asked; true if it was one.
@@ -206,7 +217,10 @@ impl Shared {
 
     /// A name that is answered here; true if it was one.
     fn answer_locally(&self, miss: &Miss, out: &mut Vec<u8>) -> bool {
-        let found = self.local.find(&miss.query.name, miss.client);
+        let asked = self.generation().asked(&miss.query.name);
+        let found = self
+            .local
+            .find_unrouted(&miss.query.name, miss.client, asked.zone_bytes);
         if let Some(found) = &found {
             self.write_local(found, &miss.query, miss.via, out);
         }
@@ -262,7 +276,11 @@ impl Shared {
         let Some(stale) = &miss.stale else {
             return false;
         };
-        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        let ask = Arc::new(self.ask_of(&miss.query));
+        if ask.group != stale.group() {
+            // A reload meanwhile: what is at hand is not this group's.
+            return false;
+        }
         self.answer_with_stale(miss, &ask, stale, out).await;
         true
     }
@@ -273,7 +291,7 @@ impl Shared {
         if self.answer_locally(miss, out) {
             return None;
         }
-        let ask = Arc::new(Ask::of(&miss.query, self.generation().key_seed));
+        let ask = Arc::new(self.ask_of(&miss.query));
         let Some(failure) = self.cache.find_failure(&ask, now) else {
             return Some(ask);
         };
@@ -304,7 +322,7 @@ impl Shared {
                 // Cancel safe: the refresh goes on in its own job.
                 resolved = refreshed => resolved.ok(),
                 // Cancel safe: timers and a watch.
-                () = self.wait_for_refresh() => None,
+                () = self.wait_for_refresh(ask) => None,
             };
             if let Some(resolved @ Resolved::Answer(_)) = resolved {
                 self.metrics.count_reply(Source::provider);
@@ -315,10 +333,17 @@ impl Shared {
     }
 
     /// Ends when a refresh has had its time, or as soon as nothing is up.
-    async fn wait_for_refresh(&self) {
-        let mut routes = self.generation().routes.clone();
+    async fn wait_for_refresh(&self, ask: &Ask) {
+        let generation = self.generation();
+        let mut routes = generation.routes.clone();
+        let group = generation.group(ask.group);
         let nothing_up = async {
-            while !routes.borrow_and_update().nothing_up {
+            let is_down = |routes: &Arc<Routes>| {
+                group
+                    .and_then(|group| routes.of(group))
+                    .is_none_or(|own| own.nothing_up)
+            };
+            while !is_down(&routes.borrow_and_update()) {
                 if routes.changed().await.is_err() {
                     // A reload: the refresh goes on under the routes it began with.
                     std::future::pending::<()>().await;
@@ -351,7 +376,7 @@ impl Shared {
         else {
             return;
         };
-        let ask = Arc::new(Ask::of(query, self.generation().key_seed));
+        let ask = Arc::new(self.ask_of(query));
         if own.refresh(&ask, entry).is_some() {
             self.metrics.prefetches.inc();
         }

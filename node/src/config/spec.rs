@@ -13,9 +13,10 @@ use toml::de::DeTable;
 use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
+use super::route::{self, RouteSpec};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
+    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION, Persist,
+    Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -42,6 +43,8 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "reload",
     "listen",
     "provider",
+    "route",
+    "network",
     "select",
     "local-zones",
     "mesh",
@@ -60,6 +63,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "tier",
     "max-share",
     "max-qps",
+    "default",
     "trust",
     "endpoints",
 ];
@@ -84,6 +88,8 @@ pub(super) struct Spec {
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
+    pub(super) routes: Vec<RouteSpec>,
+    pub(super) network: Network,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
     pub(super) mesh: Option<MeshSpec>,
@@ -104,6 +110,8 @@ pub(super) struct ProviderSpec {
     pub(super) tier: u8,
     pub(super) max_share_permille: Option<u16>,
     pub(super) max_qps: Option<u32>,
+    /// Whether it serves names that no route speaks of; without it, unless a route names it.
+    pub(super) default: Option<bool>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
     pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
@@ -140,9 +148,16 @@ impl ProviderSpec {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            default: None,
             trust: Vec::new(),
             endpoints: Required::Absent,
         }
+    }
+
+    /// Whether it has an encrypted endpoint.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let mut endpoints = self.endpoints.present().into_iter().flatten();
+        endpoints.any(|(_, endpoint)| endpoint.transport.is_encrypted())
     }
 }
 
@@ -178,6 +193,12 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     if let Some(item) = reader.item(&root, "provider") {
         spec.has_providers = true;
         spec.providers = read_providers(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "route") {
+        spec.routes = route::read(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "network") {
+        network::read(reader, &item, &mut spec.network);
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
@@ -366,6 +387,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
         r.integer(item, 1..=u32::MAX).map(Some)
     });
+    reader.set(table, "default", &mut spec.default, |r, item| r.flag(item).map(Some));
     spec.trust = read_trust(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);

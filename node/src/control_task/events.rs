@@ -6,23 +6,25 @@
 use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::routes::PlaceWhy;
-use detour_core::{EndpointId, Time};
+use detour_core::{Time, Topology};
 use detour_mesh::name_of;
 
 /// Whether something answers that did not: remembered failures may be wrong from here on.
 pub(super) fn is_return(event: &Event) -> bool {
     match event {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
-        Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
-        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::UplinkReturned(_) | Event::SomethingUp(_) | Event::Resumed { .. } => true,
+        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp(_) => false,
         Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
-        Event::InTheClear | Event::EncryptedAgain => false,
+        Event::InTheClear(_) | Event::EncryptedAgain(_) => false,
     }
 }
 
 /// Writes the line of an event that happened at `at`.
-pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String) {
+pub(super) fn log(event: &Event, at: Time, topology: &Topology) {
     let at_us = at.as_micros();
+    let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str());
+    let name = |group| topology.group_name(group);
     match *event {
         Event::StateChanged {
             endpoint,
@@ -78,9 +80,27 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
                 "the machine slept: paths are judged anew"
             );
         }
-        Event::NothingUp => tracing::warn!(at_us, "no endpoint is usable: stale answers are served at once"),
-        Event::SomethingUp => tracing::info!(at_us, "an endpoint is usable again"),
-        Event::InTheClear => tracing::warn!(at_us, "nothing encrypted answers: queries travel in the clear"),
-        Event::EncryptedAgain => tracing::info!(at_us, "queries travel encrypted again"),
+        Event::NothingUp(group) => warn_of(
+            at_us,
+            name(group),
+            "no endpoint is usable: stale answers are served at once",
+        ),
+        Event::SomethingUp(group) => tell_of(at_us, name(group), "an endpoint is usable again"),
+        Event::InTheClear(group) => warn_of(
+            at_us,
+            name(group),
+            "nothing encrypted answers: queries travel in the clear",
+        ),
+        Event::EncryptedAgain(group) => tell_of(at_us, name(group), "queries travel encrypted again"),
     }
+}
+
+/// What is wrong with a whole group.
+fn warn_of(at_us: u64, group: &str, what: &str) {
+    tracing::warn!(at_us, group, "{what}");
+}
+
+/// What is well again with a whole group.
+fn tell_of(at_us: u64, group: &str, what: &str) {
+    tracing::info!(at_us, group, "{what}");
 }

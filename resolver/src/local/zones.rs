@@ -144,6 +144,11 @@ impl BuiltIn {
         self.group.basis
     }
 
+    /// Octets of its name in wire form.
+    pub(super) fn wire_bytes(&self) -> usize {
+        self.name.len().saturating_add(2)
+    }
+
     pub(super) fn shape(&self) -> Shape {
         self.group.shape
     }

@@ -188,6 +188,15 @@ impl NameBuf {
             .unwrap_or(wire)
     }
 
+    /// Whether the public suffix list has this very name: `com`, `co.uk`. Top-level domains that it does not know, such as
+    /// `lan`, are none.
+    #[must_use]
+    pub fn is_public_suffix(&self) -> bool {
+        let labels: Vec<&[u8]> = self.labels().collect();
+        let dotted = labels.join(&b'.');
+        psl::suffix(&dotted).is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == dotted)
+    }
+
     /// A 64-bit hash of the name that is the same on every node and in every run.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
