@@ -11,7 +11,7 @@ use crate::health::latency::Timing;
 use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::time::Time;
-use crate::topology::{EndpointId, GroupId, Path, ProviderId, Topology, TransportClass};
+use crate::topology::{EndpointId, GroupId, Path, ProviderId, Topology};
 use crate::verdict::Said;
 use crate::{Encryption, Strategy};
 
@@ -268,16 +268,16 @@ impl Routes {
         choices
     }
 
-    /// The streams worth keeping connected: those of the two best providers.
+    /// The connections worth keeping: those of the two best providers.
     #[must_use]
     pub fn choose_warm(topology: &Topology, choices: &[Choice]) -> [Option<EndpointId>; 2] {
         let tier = |choice: &Choice| topology.provider(choice.provider).map_or(u8::MAX, |p| p.tier);
         let mut best: Vec<&Choice> = choices.iter().collect();
         best.sort_by_key(|choice| (choice.why.settled(), tier(choice), choice.p50_us.unwrap_or(u64::MAX)));
-        let mut streams = best.into_iter().take(2).map(|choice| {
+        let mut connected = best.into_iter().take(2).map(|choice| {
             let endpoint = topology.endpoint(choice.endpoint)?;
-            (endpoint.transport.class() == TransportClass::Stream).then_some(choice.endpoint)
+            endpoint.transport.class().has_connections().then_some(choice.endpoint)
         });
-        [streams.next().flatten(), streams.next().flatten()]
+        [connected.next().flatten(), connected.next().flatten()]
     }
 }

@@ -57,6 +57,10 @@ pub enum Transport {
     Tls,
     /// DNS over HTTPS, HTTP/2 (RFC 8484).
     Https,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+    /// DNS over HTTPS, HTTP/3 (RFC 8484, RFC 9114).
+    H3,
 }
 
 impl Transport {
@@ -66,6 +70,7 @@ impl Transport {
         match self {
             Self::Udp => TransportClass::Udp,
             Self::Tcp | Self::Tls | Self::Https => TransportClass::Stream,
+            Self::Quic | Self::H3 => TransportClass::Quic,
         }
     }
 
@@ -74,7 +79,7 @@ impl Transport {
     pub fn is_encrypted(self) -> bool {
         match self {
             Self::Udp | Self::Tcp => false,
-            Self::Tls | Self::Https => true,
+            Self::Tls | Self::Https | Self::Quic | Self::H3 => true,
         }
     }
 }
@@ -86,6 +91,19 @@ pub enum TransportClass {
     Udp,
     /// Everything over TCP.
     Stream,
+    /// Everything over QUIC: datagrams to ports that networks treat unlike that of plain DNS.
+    Quic,
+}
+
+impl TransportClass {
+    /// Whether an endpoint is spoken to over connections, which take time to open and can be kept.
+    #[must_use]
+    pub fn has_connections(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Stream | Self::Quic => true,
+        }
+    }
 }
 
 /// Address family of an endpoint.
@@ -113,6 +131,8 @@ impl fmt::Display for Path {
             (TransportClass::Udp, Family::V6) => "udp/ipv6",
             (TransportClass::Stream, Family::V4) => "stream/ipv4",
             (TransportClass::Stream, Family::V6) => "stream/ipv6",
+            (TransportClass::Quic, Family::V4) => "quic/ipv4",
+            (TransportClass::Quic, Family::V6) => "quic/ipv6",
         })
     }
 }

@@ -55,6 +55,7 @@ impl Plan {
             strategy,
             encryption,
             mix_policies: _,
+            early_data: _,
             source_ports: _,
         } = config.select;
         Self {

@@ -3,8 +3,15 @@
 //! Decides nothing: what happens becomes an [`Action`], the action becomes an input, outputs become attempts. A lookup is
 //! no task: whoever brings it something to work on does its work, so that an answer is on its way to the client before
 //! the thread that read it reads the next. One task looks after all their timers, and after changes of the routes.
+//!
+//! What one lookup does may be news for others: a socket that fails takes all its queries with it. A thread that is at work
+//! on one lookup has the others wait for their turn, so that however many fail at once, none is worked on within another.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +19,7 @@ use std::time::Duration;
 use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::lookup::{Done, GaveUp, Lookup, Output, Slot, Via, View};
+use detour_core::outcome::Signal;
 use detour_core::plan::{Plan, plan};
 use detour_core::routes::Routes;
 use detour_core::{EndpointId, health::Finish};
@@ -27,7 +35,7 @@ use crate::report::Report;
 use crate::wire::Accepted;
 
 /// Things that may wait for a lookup while another thread works on it: sixteen attempts with one outcome, one garbage
-/// and three mismatches each, and the table changing meanwhile.
+/// and three mismatches each, and the table changing meanwhile. More garbage and mismatches are nothing new.
 const WAITING_MAX: usize = 96;
 
 /// Lookups that one task has work before others get their turn.
@@ -52,6 +60,22 @@ enum Action {
     Timeout,
 }
 
+impl Action {
+    /// Whether a lookup comes to its end without it too.
+    fn is_spare(&self) -> bool {
+        matches!(self, Self::Event(event) if matches!(event.signal, Signal::Garbage | Signal::Mismatch))
+    }
+}
+
+/// A lookup's turn: what it is to work on, if it is not to begin, and when that was.
+type Turn = (Arc<Running>, Option<Action>, Time);
+
+thread_local! {
+    /// Turns that wait until this thread is done with another; none: it is at work on no lookup. As many as one failure of
+    /// a socket or connection ends attempts, and the next ones theirs.
+    static TURNS: RefCell<Option<VecDeque<Turn>>> = const { RefCell::new(None) };
+}
+
 /// A lookup under way.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -64,15 +88,15 @@ pub(crate) struct Running {
     /// Tells it from earlier ones of the same place.
     number: u64,
     is_over: AtomicBool,
-    /// What came while somebody else worked on it.
-    waiting: Mutex<Vec<Action>>,
+    /// What came while somebody else worked on it, and when.
+    waiting: Mutex<Vec<(Action, Time)>>,
     /// Until it is over. Never waited for: who cannot have it leaves word in `waiting`.
     driver: Mutex<Option<Driver>>,
 }
 
 impl Listener for Running {
     fn hear(self: Arc<Self>, event: AttemptEvent, now: Time) {
-        self.take(Action::Event(event), now);
+        take_turn((self, Some(Action::Event(event)), now));
     }
 
     fn is_over(&self) -> bool {
@@ -102,9 +126,15 @@ impl Shared {
                 driver: Mutex::default(),
             })
         });
-        if let Some(running) = running {
-            tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
-            running.guarded(|running| running.start(now));
+        let Some(running) = running else {
+            return;
+        };
+        tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
+        if self.tasks.token().is_cancelled() {
+            // Nobody looks after timers any more.
+            running.give_up();
+        } else {
+            take_turn((running, None, now));
         }
     }
 
@@ -142,15 +172,48 @@ impl Shared {
             }
         }
         for running in self.inflight.all() {
-            self.inflight.finish(running.place, None);
+            running.give_up();
         }
+    }
+}
+
+/// Gives a lookup its turn: at once, and then all those that wait for theirs by the end of it, or after the one this thread
+/// is at work on.
+fn take_turn(turn: Turn) {
+    /// Whatever happens, this thread is at work on nothing afterwards.
+    struct Done;
+
+    impl Drop for Done {
+        fn drop(&mut self) {
+            TURNS.set(None);
+        }
+    }
+
+    let first = TURNS.with_borrow_mut(|turns| match turns {
+        Some(turns) => {
+            turns.push_back(turn);
+            None
+        }
+        None => {
+            *turns = Some(VecDeque::new());
+            Some(turn)
+        }
+    });
+    let Some(first) = first else {
+        return;
+    };
+    let _done = Done;
+    let mut next = Some(first);
+    while let Some((running, action, now)) = next {
+        running.guarded(action, now);
+        next = TURNS.with_borrow_mut(|turns| turns.as_mut().and_then(VecDeque::pop_front));
     }
 }
 
 /// Has lookups work, with turns for others in between.
 async fn wake(all: Vec<Arc<Running>>, action: &(dyn Fn() -> Action + Sync), now: Time) {
     for (count, running) in all.into_iter().enumerate() {
-        running.take(action(), now);
+        take_turn((running, Some(action()), now));
         if count % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
@@ -167,16 +230,24 @@ impl Running {
         self.number
     }
 
-    /// Does something for it; if that panics, it is over without an answer, and nothing else is.
-    fn guarded(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>)) {
-        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            self.shared.tasks.note_panic();
-            self.is_over.store(true, Ordering::Relaxed);
+    /// Works on `action`, or begins; if that panics, it is over without an answer, and nothing else is.
+    fn guarded(self: &Arc<Self>, action: Option<Action>, now: Time) {
+        let worked = self.shared.tasks.guard(|| match action {
+            Some(action) => self.work(Some(action), now),
+            None => self.start(now),
+        });
+        if worked.is_none() {
             if let Some(mut driver) = self.driver.try_lock() {
                 *driver = None;
             }
-            self.shared.inflight.finish(self.place, None);
+            self.give_up();
         }
+    }
+
+    /// Ends without an answer: who waits for one helps itself.
+    fn give_up(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.shared.inflight.finish((self.place, self.number), None);
     }
 
     fn start(self: &Arc<Self>, now: Time) {
@@ -185,11 +256,7 @@ impl Running {
         self.work(None, now);
     }
 
-    /// Works on `action`, or leaves it to who works on others.
-    fn take(self: &Arc<Self>, action: Action, now: Time) {
-        self.guarded(|own| own.work(Some(action), now));
-    }
-
+    /// Works on `action`, or leaves it to the thread that works on others.
     fn work(self: &Arc<Self>, mut action: Option<Action>, now: Time) {
         loop {
             let Some(mut driver) = self.driver.try_lock() else {
@@ -197,8 +264,8 @@ impl Running {
                     return;
                 };
                 let mut waiting = self.waiting.lock();
-                if waiting.len() < WAITING_MAX {
-                    waiting.push(action);
+                if waiting.len() < WAITING_MAX || !action.is_spare() {
+                    waiting.push((action, now));
                 }
                 drop(waiting);
                 // Whoever it was may have looked before this was there.
@@ -213,7 +280,8 @@ impl Running {
                 drop(driver);
                 self.is_over.store(true, Ordering::Relaxed);
                 let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
-                self.shared.inflight.finish(self.place, Some((&resolved, now)));
+                let place = (self.place, self.number);
+                self.shared.inflight.finish(place, Some((&resolved, now)));
                 return;
             }
             drop(driver);
@@ -276,7 +344,7 @@ impl Driver {
 
     /// Works on what there is; the outcome once it is done.
     fn work(&mut self, running: &Arc<Running>, action: Option<Action>, now: Time) -> Option<Outcome> {
-        let mut actions: Vec<Action> = Vec::new();
+        let mut actions: Vec<(Action, Time)> = Vec::new();
         if let Some(action) = action {
             self.apply(running, action, now);
         }
@@ -288,8 +356,9 @@ impl Driver {
             if actions.is_empty() {
                 break;
             }
-            for action in actions.drain(..) {
-                self.apply(running, action, now);
+            for (action, at) in actions.drain(..) {
+                // A timer that another thread found due is due: by this one's time it may lie ahead.
+                self.apply(running, action, now.max(at));
             }
         }
         let due = self.lookup.poll_timeout().map_or(Time::FAR, |(at, _)| at);

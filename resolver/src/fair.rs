@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 
 /// Places taken by client; addresses without any are not kept.
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 pub(crate) struct PerClient {
     most: AtomicUsize,
     /// As many entries as places are taken; held for one look.
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<HashMap<IpAddr, usize, RandomState>>,
 }
 
 /// A place; free again when dropped.

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use crate::acl::Acl;
 use crate::ask::{Ask, GroupKey};
 use crate::cache::Cache;
-use crate::exchange::{Attempt, Remote, SourcePorts};
+use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
@@ -99,6 +99,8 @@ pub struct Shared {
     pub(crate) succeeded: Notify,
     /// What the threads wait for that read datagrams.
     pub(crate) readers: Arc<Readers>,
+    /// What QUIC is spoken over.
+    pub(crate) quic: Arc<QuicSockets>,
     pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
@@ -125,7 +127,8 @@ impl Shared {
         let cache = Cache::new(settings.cache_bytes, settings.max_stale_us);
         cache.set_ttl_bounds(settings.ttl_bounds_s);
         let readers = Readers::new(&parts.tasks, &parts.clock);
-        let generation = Generation::new(&settings, &parts, &metrics, &readers, None);
+        let quic = QuicSockets::new(&parts.tasks);
+        let generation = Generation::new(&settings, &parts, &metrics, (&readers, &quic), None);
         Arc::new_cyclic(|own| Self {
             own: Weak::clone(own),
             generation: RwLock::new(Arc::new(generation)),
@@ -133,6 +136,7 @@ impl Shared {
             inflight: InFlight::default(),
             succeeded: Notify::new(),
             readers,
+            quic,
             permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
             connections: Places::new(settings.tcp.connections),
@@ -158,7 +162,7 @@ impl Shared {
             settings,
             parts,
             &self.metrics,
-            &self.readers,
+            (&self.readers, &self.quic),
             Some(&older),
         ));
         *self.generation.write() = Arc::clone(&newer);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::acl::Acl;
 use crate::ask::{Asked, Group, GroupKey};
-use crate::exchange::{ExchangeParts, Exchanges, Remote, SourcePorts};
+use crate::exchange::{ExchangeParts, Exchanges, QuicSockets, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
 use crate::listen::TcpLimits;
 use crate::metrics::{EndpointCounters, Metrics};
@@ -64,7 +64,7 @@ impl Generation {
         settings: &Settings,
         parts: &Parts,
         metrics: &Metrics,
-        readers: &Arc<Readers>,
+        (readers, quic): (&Arc<Readers>, &Arc<QuicSockets>),
         older: Option<&Self>,
     ) -> Self {
         let topology = Arc::clone(&parts.routes.borrow().topology);
@@ -87,7 +87,7 @@ impl Generation {
                 (None, None) => Arc::new(Mutex::new(Usage::new(&topology, now))),
             },
             exchanges: same_lines.map_or_else(
-                || Arc::new(exchanges(&topology, &lines, parts, readers)),
+                || Arc::new(exchanges(&topology, &lines, parts, (readers, quic))),
                 |older| Arc::clone(&older.exchanges),
             ),
             counters: same_numbers.map_or_else(
@@ -183,13 +183,19 @@ impl Generation {
 const NOBODY: GroupKey = GroupKey::from_bits(u32::MAX);
 
 /// New lines to all endpoints.
-fn exchanges(topology: &Topology, lines: &Lines, parts: &Parts, readers: &Arc<Readers>) -> Exchanges {
+fn exchanges(
+    topology: &Topology,
+    lines: &Lines,
+    parts: &Parts,
+    (readers, quic): (&Arc<Readers>, &Arc<QuicSockets>),
+) -> Exchanges {
     let exchange_parts = ExchangeParts {
         reporter: Arc::clone(&parts.reporter),
         clock: Arc::clone(&parts.clock),
         tasks: parts.tasks.clone(),
         source_ports: lines.source_ports,
         readers: Arc::clone(readers),
+        quic: Arc::clone(quic),
     };
     Exchanges::new(topology, &lines.remotes, &exchange_parts)
 }

@@ -109,9 +109,17 @@ impl InFlight {
         None
     }
 
-    /// The lookup at this place is over: tells all who wait, or drops them.
-    pub(crate) fn finish(&self, place: u64, resolved: Option<(&Resolved, Time)>) {
-        let flight = self.flights.lock().remove(&place);
+    /// The lookup of this number at this place is over: tells all who wait, or drops them.
+    pub(crate) fn finish(&self, (place, number): (u64, u64), resolved: Option<(&Resolved, Time)>) {
+        let flight = {
+            let mut flights = self.flights.lock();
+            // What panicked while it told of its end has left its place to another.
+            if is_of(&flights, place, number) {
+                flights.remove(&place)
+            } else {
+                None
+            }
+        };
         let (Some(Flight { first, others, .. }), Some((resolved, now))) = (flight, resolved) else {
             return;
         };

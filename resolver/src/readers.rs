@@ -100,7 +100,7 @@ impl Reader {
     ///
     /// # Errors
     /// The system's; an interrupted wait is none.
-    pub(crate) fn wait(&self, now_or_never: bool) -> io::Result<impl Iterator<Item = Ready> + use<>> {
+    pub(crate) fn wait(&self, now_or_never: bool) -> io::Result<impl ExactSizeIterator<Item = Ready> + use<>> {
         let mut events = [EpollEvent::empty(); READY_MAX];
         let timeout = if now_or_never {
             EpollTimeout::ZERO

@@ -1,7 +1,8 @@
 //! One query from its bytes to its reply: rules, local names, cache, stale, in-flight merge, providers.
 //!
-//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job with a permit.
-//! Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is dropped.
+//! What is known here, or what the cache holds, is answered on the spot, without an await; everything else becomes a job
+//! with a permit. Whatever happens to that job, its client gets a reply: the guard it carries answers SERVFAIL when it is
+//! dropped.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use detour_core::routes::Routes;
 use detour_core::time::SEC;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::ask::{Ask, key_of};
+use crate::ask::{Ask, GroupKey, key_of};
 use crate::cache::{Entry, Failure, Found, Wanted};
 use crate::drive::Outcome;
 use crate::forwarder::Shared;
@@ -107,6 +108,23 @@ impl Shared {
         }
     }
 
+    /// As [`Self::answer_now`] for a datagram, on a thread that must not end by one: a panic is counted and answered.
+    pub(crate) fn answer_guarded(&self, moment: &Moment, message: &[u8], client: IpAddr, out: &mut Vec<u8>) -> Verdict {
+        let begin = out.len();
+        let answered = self
+            .tasks
+            .guard(|| self.answer_now(moment, message, client, Via::Udp, out));
+        answered.unwrap_or_else(|| {
+            out.truncate(begin);
+            // Unless it is about the parse itself.
+            self.tasks.guard(|| match parse(message) {
+                Parsed::Query(query) => self.answer_panic(&query, out),
+                Parsed::Silence | Parsed::Reject(_) => {}
+            });
+            Verdict::Replied
+        })
+    }
+
     /// Answers a query on the spot, or says what it needs. Writes at the end of `out`.
     pub(crate) fn answer_now(
         &self,
@@ -147,25 +165,7 @@ impl Shared {
             return Verdict::Replied;
         }
         self.reporter.note_client(now);
-        let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
-        let kind = (query.qtype, query.qclass);
-        let group = asked.group.key;
-        let key = key_of(&query.name, query.qtype, query.qclass, flags, group, key_seed);
-        let wanted = Wanted {
-            key,
-            name: &query.name,
-            kind,
-            flags,
-            group,
-        };
-        let looked = self.cache.look(&wanted, now, |answer, age_s| {
-            let limit = reply_limit(&query.echo, via);
-            write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, out);
-        });
-        if let Some(hot) = &looked.hot {
-            self.prefetch(&query, hot);
-        }
-        let stale = match looked.found {
+        let stale = match self.look(&query, via, (asked.group.key, key_seed), now, out) {
             Found::Fresh(()) => return Verdict::Hit,
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
@@ -184,6 +184,42 @@ impl Shared {
         let generation = self.generation();
         let group = generation.asked(&query.name).group.key;
         Ask::of(query, group, generation.key_seed)
+    }
+
+    /// Looks a query up, as it is asked of a group and keyed by a seed; what is fresh is written.
+    fn look(
+        &self,
+        query: &Query,
+        via: Via,
+        (group, key_seed): (GroupKey, u64),
+        now: Time,
+        out: &mut Vec<u8>,
+    ) -> Found<()> {
+        let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
+        let wanted = Wanted {
+            key: key_of(&query.name, query.qtype, query.qclass, flags, group, key_seed),
+            name: &query.name,
+            kind: (query.qtype, query.qclass),
+            flags,
+            group,
+        };
+        let looked = self.cache.look(&wanted, now, |answer, age_s| {
+            let limit = reply_limit(&query.echo, via);
+            write(answer, &query.echo, Freshness::Fresh { age_s }, &[], limit, out);
+        });
+        if let Some(hot) = &looked.hot {
+            self.prefetch(query, hot);
+        }
+        looked.found
+    }
+
+    /// Writes the answer of a miss that is known by now, because another query for it was faster; true if it is.
+    fn answer_if_known(&self, miss: &Miss, now: Time, out: &mut Vec<u8>) -> bool {
+        let generation = self.generation();
+        let keyed = (generation.asked(&miss.query.name).group.key, generation.key_seed);
+        let is_known = matches!(self.look(&miss.query, miss.via, keyed, now, out), Found::Fresh(()));
+        self.metrics.count_replies(Source::cache, u64::from(is_known));
+        is_known
     }
 
     /// Questions that no provider is asked; true if it was one.
@@ -276,6 +312,9 @@ impl Shared {
         let Some(stale) = &miss.stale else {
             return false;
         };
+        if self.answer_if_known(miss, self.clock.now(), out) {
+            return true;
+        }
         let ask = Arc::new(self.ask_of(&miss.query));
         if ask.group != stale.group() {
             // A reload meanwhile: what is at hand is not this group's.
@@ -288,7 +327,7 @@ impl Shared {
     /// Writes the reply of a miss at the end of `out` if what is known has changed since it was one, or a failure is
     /// remembered; else says what to ask.
     pub(crate) fn answer_from_memory(&self, miss: &Miss, out: &mut Vec<u8>, now: Time) -> Option<Arc<Ask>> {
-        if self.answer_locally(miss, out) {
+        if self.answer_locally(miss, out) || self.answer_if_known(miss, now, out) {
             return None;
         }
         let ask = Arc::new(self.ask_of(&miss.query));

@@ -1,10 +1,12 @@
 //! The only place that spawns tasks, so that each has an end, a name and somebody who notices its panic.
 //!
 //! Two kinds, and work that blocks. A *pillar* (a listener, the control task) must run until shutdown: if it ends or
-//! panics before, the process cannot do its job and stops; it is a task, or a thread where it waits in the system. A *job* serves one query or one socket: a panic in it is
-//! counted and its drop guards do the rest.
+//! panics before, the process cannot do its job and stops; it is a task, or a thread where it waits in the system. A *job*
+//! serves one query or one socket: a panic in it is counted and its drop guards do the rest. What a pillar does for one
+//! query it does behind a guard, which is as good as a job.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -125,6 +127,17 @@ impl Tasks {
             }
             BlockingError::Panicked
         })
+    }
+
+    /// Does something for one query on a thread that serves others too: a panic is counted, and ends nothing but what it
+    /// was in. `None`: it panicked.
+    pub(crate) fn guard<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        // What is shared lies behind locks that do not poison, and whatever reads it checks what it reads.
+        let done = catch_unwind(AssertUnwindSafe(work)).ok();
+        if done.is_none() {
+            self.note_panic();
+        }
+        done
     }
 
     /// Notes a panic that was caught elsewhere.

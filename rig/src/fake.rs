@@ -1,10 +1,10 @@
-//! A provider in this process, on loopback or wherever it is put: UDP and TCP on one port, and if it is told so DoT and
-//! DoH on one each.
+//! A provider in this process, on loopback or wherever it is put: UDP and TCP on one port, and if it is told so DoT, DoH,
+//! DoQ and DoH over HTTP/3 on one each.
 //!
 //! Each transport is one task of its own which owns its socket and its schedule of delayed replies; a connection is
 //! another. Replies leave when they are due and not in the order of the queries. What a query is answered with is
 //! decided in `reply`, in one place for all transports; what a connection is (TCP, TLS over it, HTTP/2 over that) in
-//! `streams`. Limits: [`PENDING_MAX`] replies wait per UDP socket, a thousand or so connections are open.
+//! `streams`, and in `quic` for those over QUIC. Limits: [`PENDING_MAX`] replies wait per UDP socket, a thousand or so connections are open.
 //!
 //! Faults and counters are shared by value (`watch`, atomics); no lock is held over an await.
 
@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sockets::{bind, bind_tcp};
+use sockets::{bind, bind_datagrams, bind_tcp};
 use stats::Counters;
 use streams::Speech;
 use tls::Tls;
@@ -37,6 +37,7 @@ mod doh;
 mod framed;
 mod gate;
 mod owner;
+mod quic;
 pub(crate) mod reply;
 mod schedule;
 pub(crate) mod sockets;
@@ -93,21 +94,22 @@ impl Fake {
         fake.tasks.spawn(udp::serve(udp_socket, udp));
         let tcp = fake.side(Transport::Tcp, fake.tcp, &config);
         fake.tasks.spawn(streams::serve(tcp_listener, Speech::Tcp, tcp));
-        for transport in [Transport::Dot, Transport::Doh] {
-            fake.start_encrypted(transport, &config)?;
+        if let Some(encryption) = &config.encryption {
+            fake.start_stream(Transport::Dot, encryption.dot, encryption, &config)?;
+            fake.start_stream(Transport::Doh, encryption.doh, encryption, &config)?;
+            fake.start_quic(Transport::Doq, encryption.doq, encryption, &config)?;
+            fake.start_quic(Transport::Doh3, encryption.doh3, encryption, &config)?;
         }
         Ok(fake)
     }
 
-    fn start_encrypted(&mut self, transport: Transport, config: &FakeConfig) -> Result<(), StartError> {
-        let Some(encryption) = &config.encryption else {
-            return Ok(());
-        };
-        let wanted = if transport == Transport::Dot {
-            encryption.dot
-        } else {
-            encryption.doh
-        };
+    fn start_stream(
+        &mut self,
+        transport: Transport,
+        wanted: SocketAddr,
+        encryption: &Encryption,
+        config: &FakeConfig,
+    ) -> Result<(), StartError> {
         let name = server_name(&self.name);
         let tls = Arc::new(Tls::new(encryption, &name, wanted.ip(), transport)?);
         let register = |source| StartError::Register { source };
@@ -120,6 +122,23 @@ impl Fake {
             Speech::Doh(tls)
         };
         self.tasks.spawn(streams::serve(listener, speech, shared));
+        Ok(())
+    }
+
+    fn start_quic(
+        &mut self,
+        transport: Transport,
+        wanted: SocketAddr,
+        encryption: &Encryption,
+        config: &FakeConfig,
+    ) -> Result<(), StartError> {
+        let register = |source| StartError::Register { source };
+        let socket = bind_datagrams(wanted, transport, false)?;
+        let shared = self.side(transport, socket.local_addr().map_err(register)?, config);
+        let name = server_name(&self.name);
+        let servers = quic::Servers::new(encryption, &name, wanted.ip(), &shared)?;
+        let listener = quic::Listener::new(socket, servers, shared).map_err(register)?;
+        self.tasks.spawn(listener.serve());
         Ok(())
     }
 
@@ -249,10 +268,10 @@ impl Fake {
         self.side_of(transport)?.counters.server_name.borrow().clone()
     }
 
-    /// The authority of the last DoH request.
+    /// The authority of the last request over this version of HTTP.
     #[must_use]
-    pub fn last_authority(&self) -> Option<Box<str>> {
-        self.side_of(Transport::Doh)?.counters.authority.borrow().clone()
+    pub fn last_authority(&self, transport: Transport) -> Option<Box<str>> {
+        self.side_of(transport)?.counters.authority.borrow().clone()
     }
 
     fn side_of(&self, transport: Transport) -> Option<&Side> {

@@ -1,10 +1,11 @@
-//! A second far end, by other people: hickory-server over UDP, TCP, DoT and DoH, with the same names as the fakes.
+//! A second far end, by other people: hickory-server over UDP, TCP, DoT, DoH, DoQ and DoH over HTTP/3, with the same names as the fakes.
 //!
 //! It is honest and quick, and nothing here can be made wrong. What it is for: a client that works against the fakes
-//! may share their mistakes; frames, TLS and HTTP/2 of this one are hickory's, and so are the bytes of its answers. It
+//! may share their mistakes; frames, TLS, QUIC and HTTP of this one are hickory's, and so are the bytes of its answers. It
 //! answers one query at a time per connection and takes DoH by POST only, for its own name and with an `accept` header,
 //! so it is no place for load.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use crate::authority::{Authority, Shown, server_name};
 use crate::fake::StartError;
 use crate::fake::reply::honest;
-use crate::fake::sockets::{bind, bind_tcp};
+use crate::fake::sockets::{bind, bind_datagrams, bind_tcp};
 use crate::message::{EDNS_BYTES, Query, encode_reply};
 use crate::transport::{DOH_PATH, ListedTransports, Transport};
 
@@ -51,11 +52,15 @@ impl FarEnd {
         let tcp = TcpListener::from_std(tcp).map_err(register)?;
         let dot = TcpListener::from_std(bind_tcp(any, Transport::Dot)?).map_err(register)?;
         let doh = TcpListener::from_std(bind_tcp(any, Transport::Doh)?).map_err(register)?;
+        let doq = UdpSocket::from_std(bind_datagrams(any, Transport::Doq, false)?).map_err(register)?;
+        let doh3 = UdpSocket::from_std(bind_datagrams(any, Transport::Doh3, false)?).map_err(register)?;
         let addresses = vec![
             (Transport::Udp, udp.local_addr().map_err(register)?),
             (Transport::Tcp, tcp.local_addr().map_err(register)?),
             (Transport::Dot, dot.local_addr().map_err(register)?),
             (Transport::Doh, doh.local_addr().map_err(register)?),
+            (Transport::Doq, doq.local_addr().map_err(register)?),
+            (Transport::Doh3, doh3.local_addr().map_err(register)?),
         ];
         let tls = |protocol: &[u8]| authority.server(&host, any.ip(), Shown::Right, protocol, true);
         let mut server = Server::new(Zone);
@@ -66,8 +71,17 @@ impl FarEnd {
             .map_err(register)?;
         let https = tls(b"h2")?;
         server
-            .register_https_listener_with_tls_config(doh, IDLE, https, Some(host), DOH_PATH.to_owned())
+            .register_https_listener_with_tls_config(doh, IDLE, https, Some(host.clone()), DOH_PATH.to_owned())
             .map_err(register)?;
+        let foreign = |source| register(io::Error::other(source));
+        let quic = tls(b"doq")?;
+        server
+            .register_quic_listener_and_tls_config(doq, IDLE, quic)
+            .map_err(foreign)?;
+        let h3 = tls(b"h3")?;
+        server
+            .register_h3_listener_with_tls_config(doh3, IDLE, h3, Some(host))
+            .map_err(foreign)?;
         Ok(Self {
             name: name.into(),
             addresses,

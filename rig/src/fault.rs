@@ -37,7 +37,7 @@ pub enum Fault {
     Refused,
     /// Honest answers, this much later.
     Slow(Duration),
-    /// Exchanges fail with this probability: over UDP half the blame lies with each direction, over streams the answer
+    /// Exchanges fail with this probability: over UDP half the blame lies with each direction, over connections the answer
     /// is withheld.
     Loss(f64),
     /// Random bytes; over TCP and TLS in a well-formed frame, over HTTP in a well-formed response.
@@ -54,9 +54,10 @@ pub enum Fault {
     Lie,
     /// Black hole and honest in turn, each for this long, beginning with the black hole.
     Flap(Duration),
-    /// Connections are reset, new ones at once; the UDP port is closed.
+    /// Connections are reset, new ones at once; the UDP port is closed. Over QUIC they are closed and refused.
     Rst,
-    /// TLS handshakes are not answered, and what is open goes silent.
+    /// TLS handshakes are not answered, and what is open goes silent. Over QUIC a client is asked to come again with a
+    /// token, and then not answered.
     TlsStall,
     /// A certificate of 2020. What is open is reset and no session is resumed, so that everybody sees it.
     TlsExpired,
@@ -150,7 +151,7 @@ impl Fault {
     const fn over(self, transport: Transport) -> Self {
         match (self, transport) {
             (Self::TlsStall | Self::TlsExpired | Self::TlsWrongName, Transport::Udp | Transport::Tcp)
-            | (Self::Http500, Transport::Udp | Transport::Tcp | Transport::Dot) => Self::None,
+            | (Self::Http500, Transport::Udp | Transport::Tcp | Transport::Dot | Transport::Doq) => Self::None,
             (fault, _) => fault,
         }
     }

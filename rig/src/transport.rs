@@ -18,16 +18,26 @@ pub enum Transport {
     Dot,
     /// HTTP/2 over TLS (RFC 8484).
     Doh,
+    /// A stream of QUIC per message (RFC 9250).
+    Doq,
+    /// HTTP/3 (RFC 8484 over RFC 9114).
+    Doh3,
 }
 
 impl Transport {
     /// All of them, cleartext first.
-    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Dot, Self::Doh];
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Dot, Self::Doh, Self::Doq, Self::Doh3];
 
     /// Whether TLS is under it.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Dot | Self::Doh)
+        matches!(self, Self::Dot | Self::Doh | Self::Doq | Self::Doh3)
+    }
+
+    /// Whether HTTP is spoken.
+    #[must_use]
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Doh | Self::Doh3)
     }
 
     /// The endpoint as a node's configuration names it. `server_name` is what an encrypted transport is asked for, and
@@ -40,6 +50,8 @@ impl Transport {
             Self::Tcp => format!("tcp://{address}"),
             Self::Dot => format!("tls://{address}{fragment}"),
             Self::Doh => format!("https://{address}{DOH_PATH}{fragment}"),
+            Self::Doq => format!("quic://{address}{fragment}"),
+            Self::Doh3 => format!("h3://{address}{DOH_PATH}{fragment}"),
         }
     }
 }
@@ -51,6 +63,8 @@ impl fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Dot => "dot",
             Self::Doh => "doh",
+            Self::Doq => "doq",
+            Self::Doh3 => "doh3",
         })
     }
 }
@@ -78,7 +92,7 @@ impl TransportSel {
 
 /// Text is no transport, or no list of transports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown transport {given:?}: expected udp, tcp, dot, doh{more}")]
+#[error("unknown transport {given:?}: expected udp, tcp, dot, doh, doq, doh3{more}")]
 pub struct ParseTransportError {
     /// What was given.
     pub given: Box<str>,
@@ -118,11 +132,19 @@ pub enum ListedTransports {
     DohDot,
     /// `https://`, then `tls://`, then `udp://`: what a node lists by itself.
     DohDotUdp,
+    /// `quic://`.
+    Doq,
+    /// `h3://`.
+    Doh3,
+    /// `quic://`, then `tls://`.
+    DoqDot,
+    /// `h3://`, then `https://`.
+    Doh3Doh,
 }
 
 impl ListedTransports {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Udp,
         Self::Tcp,
         Self::UdpTcp,
@@ -131,6 +153,10 @@ impl ListedTransports {
         Self::DotUdp,
         Self::DohDot,
         Self::DohDotUdp,
+        Self::Doq,
+        Self::Doh3,
+        Self::DoqDot,
+        Self::Doh3Doh,
     ];
 
     /// The transports in their order.
@@ -145,6 +171,10 @@ impl ListedTransports {
             Self::DotUdp => &[Transport::Dot, Transport::Udp],
             Self::DohDot => &[Transport::Doh, Transport::Dot],
             Self::DohDotUdp => &[Transport::Doh, Transport::Dot, Transport::Udp],
+            Self::Doq => &[Transport::Doq],
+            Self::Doh3 => &[Transport::Doh3],
+            Self::DoqDot => &[Transport::Doq, Transport::Dot],
+            Self::Doh3Doh => &[Transport::Doh3, Transport::Doh],
         }
     }
 
@@ -171,7 +201,7 @@ impl FromStr for ListedTransports {
         let named = Self::ALL.into_iter().find(|listed| listed.to_string() == text);
         named.ok_or_else(|| ParseTransportError {
             given: given.into(),
-            more: ", both (udp+tcp), dot+udp, doh+dot or doh+dot+udp",
+            more: ", both (udp+tcp), dot+udp, doh+dot, doh+dot+udp, doq+dot or doh3+doh",
         })
     }
 }
@@ -189,6 +219,8 @@ mod tests {
             (Transport::Tcp, "tcp://127.0.0.1:5401"),
             (Transport::Dot, "tls://127.0.0.1:5401#fake1.detour.test"),
             (Transport::Doh, "https://127.0.0.1:5401/dns-query#fake1.detour.test"),
+            (Transport::Doq, "quic://127.0.0.1:5401#fake1.detour.test"),
+            (Transport::Doh3, "h3://127.0.0.1:5401/dns-query#fake1.detour.test"),
         ] {
             assert_eq!(transport.endpoint(address, name), expected);
         }
@@ -201,10 +233,11 @@ mod tests {
             assert_eq!(listed.to_string().parse(), Ok(listed));
         }
         assert_eq!("both".parse(), Ok(ListedTransports::UdpTcp));
-        assert_eq!("doq".parse::<Transport>().unwrap_err().more, "");
+        assert_eq!("quic".parse::<Transport>().unwrap_err().more, "");
         assert_eq!(
             "quic".parse::<ListedTransports>().unwrap_err().to_string(),
-            "unknown transport \"quic\": expected udp, tcp, dot, doh, both (udp+tcp), dot+udp, doh+dot or doh+dot+udp"
+            "unknown transport \"quic\": expected udp, tcp, dot, doh, doq, doh3, both (udp+tcp), dot+udp, \
+             doh+dot, doh+dot+udp, doq+dot or doh3+doh"
         );
         assert!(ListedTransports::DotUdp.is_encrypted() && !ListedTransports::UdpTcp.is_encrypted());
     }

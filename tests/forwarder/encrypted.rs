@@ -17,16 +17,16 @@ use crate::message::{Message, Reply, rcode, rtype};
 use crate::node::{Node, blocks, config, until};
 
 /// Three providers and a node that trusts their authority.
-struct Site {
-    fakes: Vec<Fake>,
-    node: Node,
+pub(crate) struct Site {
+    pub(crate) fakes: Vec<Fake>,
+    pub(crate) node: Node,
     asked: u32,
     _trust: TempDir,
 }
 
 impl Site {
     /// `top`: lines for the top of the configuration; `select`: for its `[select]`.
-    async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+    pub(crate) async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
         let authority = Authority::new().unwrap();
         let trust = tempfile::tempdir().unwrap();
         let pem = authority.write_pem(trust.path()).unwrap();
@@ -48,17 +48,17 @@ impl Site {
         }
     }
 
-    async fn new(listed: ListedTransports) -> Self {
+    pub(crate) async fn new(listed: ListedTransports) -> Self {
         Self::with(listed, "", ConnectionLimits::default(), true).await
     }
 
-    fn next_name(&mut self) -> String {
+    pub(crate) fn next_name(&mut self) -> String {
         self.asked += 1;
         format!("secret{}.cedar-mill.org", self.asked)
     }
 
     /// A new name.
-    async fn ask(&mut self) -> Reply {
+    pub(crate) async fn ask(&mut self) -> Reply {
         let name = self.next_name();
         Udp::to(self.node.dns())
             .await
@@ -67,7 +67,7 @@ impl Site {
     }
 
     /// A new name, and its right answer.
-    async fn ask_well(&mut self) {
+    pub(crate) async fn ask_well(&mut self) {
         let name = self.next_name();
         let reply = Udp::to(self.node.dns())
             .await
@@ -82,7 +82,7 @@ impl Site {
     }
 
     /// Names asked at the same time.
-    async fn ask_many(&mut self, count: usize) {
+    pub(crate) async fn ask_many(&mut self, count: usize) {
         let mut asks = JoinSet::new();
         for _ in 0..count {
             let (name, dns) = (self.next_name(), self.node.dns());
@@ -94,24 +94,24 @@ impl Site {
         asks.join_all().await;
     }
 
-    fn set_fault(&self, transports: TransportSel, fault: Fault) {
+    pub(crate) fn set_fault(&self, transports: TransportSel, fault: Fault) {
         for fake in &self.fakes {
             fake.set_fault(transports, fault);
         }
     }
 
     /// A sum over the fakes.
-    fn sum(&self, transport: Transport, count: fn(&TransportStats) -> u64) -> u64 {
+    pub(crate) fn sum(&self, transport: Transport, count: fn(&TransportStats) -> u64) -> u64 {
         self.fakes.iter().map(|fake| count(fake.stats().of(transport))).sum()
     }
 
     /// Queries that everybody on the path could read.
-    fn in_the_clear(&self) -> u64 {
+    pub(crate) fn in_the_clear(&self) -> u64 {
         self.sum(Transport::Udp, |stats| stats.queries) + self.sum(Transport::Tcp, |stats| stats.queries)
     }
 
     /// `state (reason)` of each endpoint of a provider.
-    async fn states(&self, provider: &str) -> Vec<String> {
+    pub(crate) async fn states(&self, provider: &str) -> Vec<String> {
         let providers: Value = serde_json::from_str(&self.node.text("/api/v1/providers").await).unwrap();
         let all = providers.as_array().unwrap();
         let own = all.iter().find(|entry| entry["name"] == provider).unwrap();
@@ -128,6 +128,8 @@ async fn many_queries_share_a_connection_to_each_provider() {
     for (listed, transport) in [
         (ListedTransports::Dot, Transport::Dot),
         (ListedTransports::Doh, Transport::Doh),
+        (ListedTransports::Doq, Transport::Doq),
+        (ListedTransports::Doh3, Transport::Doh3),
     ] {
         let mut site = Site::new(listed).await;
         for _ in 0..4 {
@@ -159,6 +161,8 @@ async fn a_server_that_closes_after_each_answer_costs_no_query_and_sessions_are_
     for (listed, transport) in [
         (ListedTransports::Dot, Transport::Dot),
         (ListedTransports::Doh, Transport::Doh),
+        (ListedTransports::Doq, Transport::Doq),
+        (ListedTransports::Doh3, Transport::Doh3),
     ] {
         let mut site = Site::with(listed, "", limits, true).await;
         for _ in 0..20 {
@@ -172,7 +176,12 @@ async fn a_server_that_closes_after_each_answer_costs_no_query_and_sessions_are_
 #[tokio::test]
 async fn a_connection_closed_with_queries_in_flight_costs_none_of_them() {
     for closing in [Closing::Polite, Closing::Abrupt] {
-        for listed in [ListedTransports::Dot, ListedTransports::Doh] {
+        for listed in [
+            ListedTransports::Dot,
+            ListedTransports::Doh,
+            ListedTransports::Doq,
+            ListedTransports::Doh3,
+        ] {
             let mut site = Site::new(listed).await;
             site.ask_many(30).await;
             let fakes = std::mem::take(&mut site.fakes);
@@ -197,12 +206,19 @@ async fn each_failure_of_tls_and_http_is_a_cause_of_its_own_and_nobody_is_asked_
         (ListedTransports::DotUdp, Fault::TlsWrongName, "tls-wrong-name"),
         (ListedTransports::DohDotUdp, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::DohDotUdp, Fault::Http500, "http"),
+        (ListedTransports::DoqDot, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::DoqDot, Fault::TlsWrongName, "tls-wrong-name"),
+        (ListedTransports::DoqDot, Fault::TlsStall, "tls-stalled"),
+        (ListedTransports::DoqDot, Fault::Rst, "unreachable"),
+        (ListedTransports::Doh3Doh, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::Doh3Doh, Fault::TlsWrongName, "tls-wrong-name"),
+        (ListedTransports::Doh3Doh, Fault::Http500, "http"),
     ] {
         let mut site = Site::new(listed).await;
         site.ask_many(20).await;
         let broken = site.fakes[0].name().to_owned();
         site.fakes[0].set_fault(TransportSel::All, fault);
-        until("its cause is told", PATIENCE, async || {
+        until(&format!("{cause} is told of {listed}"), PATIENCE, async || {
             site.ask_well().await;
             site.states(&broken).await[0].contains(&format!("({cause})"))
         })
@@ -345,6 +361,8 @@ async fn a_server_by_other_people_is_understood_over_every_transport() {
         ListedTransports::Tcp,
         ListedTransports::Dot,
         ListedTransports::Doh,
+        ListedTransports::Doq,
+        ListedTransports::Doh3,
     ] {
         let far = FarEnd::start("far", &authority).unwrap();
         let block = provider_block(far.name(), &far.endpoints(listed));

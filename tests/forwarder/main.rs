@@ -34,6 +34,7 @@ mod node;
 mod outage;
 mod outcomes;
 mod privacy;
+mod quic;
 mod reload;
 mod routes;
 mod rules;

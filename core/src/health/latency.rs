@@ -13,8 +13,12 @@ use crate::time::MS;
 const SUB_BITS: u32 = 4;
 /// Everything faster than 64 us shares the first bucket: less than a loopback round trip.
 const LOWEST_BIT: u32 = 6;
-/// 18 octaves reach 16.7 s, four times the longest deadline.
-const BUCKETS: usize = 18 * 16;
+/// They reach 16.7 s, four times the longest deadline.
+const OCTAVES: usize = 18;
+/// Buckets of an octave.
+const OCTAVE: usize = 1 << SUB_BITS;
+/// All of them.
+const BUCKETS: usize = OCTAVES * OCTAVE;
 /// At this many answers all counts are halved. Larger: slower to notice that a provider changed; smaller: the
 /// 98th percentile rests on too few answers.
 const HALVE_AT: u32 = 256;
@@ -40,6 +44,8 @@ pub const OVERDUE_US_MIN: u64 = 10 * MS;
 pub struct Latencies {
     /// Answers per bucket.
     counts: [u16; BUCKETS],
+    /// Answers per octave: quantiles are read after every answer, and most octaves are passed as a whole.
+    octaves: [u16; OCTAVES],
     /// Sum of `counts`.
     total: u32,
     /// Answers ever seen by this process.
@@ -54,6 +60,7 @@ impl Default for Latencies {
     fn default() -> Self {
         Self {
             counts: [0; BUCKETS],
+            octaves: [0; OCTAVES],
             total: 0,
             answers: 0,
             remembered: Vec::new(),
@@ -102,10 +109,12 @@ impl Latencies {
 
     /// Adds one to a bucket.
     fn count(&mut self, us: u64) -> bool {
-        let Some(count) = self.counts.get_mut(bucket(us)) else {
+        let bucket = bucket(us);
+        let (Some(count), Some(octave)) = (self.counts.get_mut(bucket), self.octaves.get_mut(bucket / OCTAVE)) else {
             return false;
         };
         *count = count.saturating_add(1);
+        *octave = octave.saturating_add(1);
         self.total = self.total.saturating_add(1);
         true
     }
@@ -132,8 +141,10 @@ impl Latencies {
         let Some(us) = self.remembered.pop() else {
             return false;
         };
-        if let Some(count) = self.counts.get_mut(bucket(us)) {
+        let bucket = bucket(us);
+        if let (Some(count), Some(octave)) = (self.counts.get_mut(bucket), self.octaves.get_mut(bucket / OCTAVE)) {
             *count = count.saturating_sub(1);
+            *octave = octave.saturating_sub(1);
             self.total = self.total.saturating_sub(1);
         }
         true
@@ -173,6 +184,9 @@ impl Latencies {
             carry = sum & 1;
             self.total = self.total.saturating_add(u32::from(*count));
         }
+        for (octave, counts) in self.octaves.iter_mut().zip(self.counts.chunks_exact(OCTAVE)) {
+            *octave = counts.iter().sum();
+        }
     }
 
     /// Answers this process has seen; what it remembers of an earlier one does not count.
@@ -189,11 +203,21 @@ impl Latencies {
 
     /// The time within which this many of the recent answers came, at least one; `None` if there are not as many.
     fn wanted_us(&self, wanted: u32) -> Option<u64> {
+        let wanted = wanted.max(1);
         let mut seen = 0_u32;
-        for (index, count) in self.counts.iter().enumerate() {
-            seen = seen.saturating_add(u32::from(*count));
-            if seen >= wanted.max(1) {
-                return Some(upper_bound(index));
+        let octaves = self.octaves.iter().zip(self.counts.chunks_exact(OCTAVE));
+        for (octave, (in_octave, counts)) in octaves.enumerate() {
+            let before = seen;
+            seen = seen.saturating_add(u32::from(*in_octave));
+            if seen < wanted {
+                continue;
+            }
+            let mut seen = before;
+            for (within, count) in counts.iter().enumerate() {
+                seen = seen.saturating_add(u32::from(*count));
+                if seen >= wanted {
+                    return Some(upper_bound(octave.saturating_mul(OCTAVE).saturating_add(within)));
+                }
             }
         }
         None
@@ -205,21 +229,9 @@ impl Latencies {
         self.timing
     }
 
-    /// Reads them anew, in one pass.
+    /// Reads them anew.
     fn measure(&mut self) {
-        let mut found = [None; 5];
-        let wanted = [500, 750, 920, 950, 980].map(|permille| self.total.saturating_mul(permille).div_ceil(1_000));
-        let mut open = wanted.iter().zip(&mut found).peekable();
-        let mut seen = 0_u32;
-        for (index, count) in self.counts.iter().enumerate() {
-            seen = seen.saturating_add(u32::from(*count));
-            while let Some((_, place)) = open.next_if(|(wanted, _)| seen >= (**wanted).max(1)) {
-                *place = Some(upper_bound(index));
-            }
-            if open.peek().is_none() {
-                break;
-            }
-        }
+        let mut found = [500, 750, 920, 950, 980].map(|permille| self.quantile_us(permille));
         if !self.is_measured() {
             // The median of a few is better than nothing; everything else is assumed.
             let [p50, ..] = found;

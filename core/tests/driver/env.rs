@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use detour_core::time::Time;
-use detour_core::topology::{Transport, TransportClass};
+use detour_core::topology::Transport;
 
 use crate::provider::{Fault, FaultState, mix};
 
@@ -68,7 +68,7 @@ impl Providers {
 
     fn set(&mut self, provider: u16, transports: &[Transport], fault: Fault, now: Time) {
         for transport in transports {
-            let class = usize::from(transport.class() == TransportClass::Stream);
+            let class = usize::from(transport.class().has_connections());
             self.faults[usize::from(provider)][class] = FaultState { fault, since: now };
         }
         self.changed = now;

@@ -44,7 +44,7 @@ pub fn message_id(bytes: &[u8]) -> [u8; 20] {
 
 /// One way to write an endpoint, so that nodes that write it differently mean the same: scheme and address in lower
 /// case, the port always there, IPv6 in brackets and as RFC 5952 has it, a zone left out; `path` as configured and only
-/// of DNS over HTTPS.
+/// of DNS over HTTPS, of either version.
 ///
 /// `#name` is no part of it: it says how the certificate is checked, not who answers. Nodes may check the same address
 /// under different names (some services put a customer's id there), and an outage is the address's.
@@ -55,6 +55,8 @@ pub fn canonical_url(transport: Transport, address: SocketAddr, path: &str) -> S
         Transport::Tcp => ("tcp", ""),
         Transport::Tls => ("tls", ""),
         Transport::Https => ("https", path),
+        Transport::Quic => ("quic", ""),
+        Transport::H3 => ("h3", path),
     };
     let port = address.port();
     let mut url = String::with_capacity(64);

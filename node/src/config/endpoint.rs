@@ -1,7 +1,7 @@
 //! Endpoints as the file writes them: `scheme://host[:port][/path]#name`.
 //!
-//! This version speaks `udp`, `tcp`, `tls` and `https` to IP addresses. The other schemes of the design are known by name, so that
-//! their use is told apart from a typing error. An address nobody can answer from is refused here and not tried
+//! This version speaks `udp`, `tcp`, `tls`, `https`, `quic` and `h3` to IP addresses. The other scheme of the design is known by name,
+//! so that its use is told apart from a typing error. An address nobody can answer from is refused here and not tried
 //! later: unspecified, multicast, broadcast, link-local without its zone, port 0.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,10 +14,10 @@ use super::problem::quoted;
 /// DNS over UDP and TCP (RFC 1035 section 4.2).
 const PORT_DO53: u16 = 53;
 
-/// DNS over TLS (RFC 7858 section 3.1).
+/// DNS over TLS (RFC 7858 section 3.1), and over QUIC (RFC 9250 section 4.1.1).
 const PORT_DOT: u16 = 853;
 
-/// HTTPS.
+/// HTTPS, whatever version of HTTP.
 const PORT_DOH: u16 = 443;
 
 /// Where DNS over HTTPS is asked if the URL has no path: what nearly all providers use.
@@ -27,7 +27,7 @@ const DEFAULT_PATH: &str = "/dns-query";
 const LABEL_BYTES_MAX: usize = 200;
 
 /// Schemes of the design that are not built yet.
-const LATER_SCHEMES: [&str; 3] = ["h3", "quic", "sdns"];
+const LATER_SCHEMES: [&str; 1] = ["sdns"];
 
 /// Why a text is no endpoint. All of them the operator's mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +39,11 @@ pub(super) enum EndpointError {
     #[error("longer than {LABEL_BYTES_MAX} bytes")]
     TooLong,
     /// Known to the design.
-    #[error("this version ({PROGRAM_VERSION}) cannot speak {scheme}: use https, tls, udp or tcp")]
+    #[error("this version ({PROGRAM_VERSION}) cannot speak {scheme}: use h3, https, quic, tls, udp or tcp")]
     LaterScheme { scheme: &'static str },
     /// Known to nobody.
     #[error(
-        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks https, tls, udp and tcp",
+        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks h3, https, quic, tls, udp and tcp",
         quoted(scheme)
     )]
     UnknownScheme { scheme: Box<str> },
@@ -92,7 +92,7 @@ pub(super) struct Parsed {
     pub(super) address: SocketAddr,
     /// SNI, name in the certificate and HTTP authority; without it the address must be in the certificate.
     pub(super) name: Option<Box<str>>,
-    /// Of `https`.
+    /// Of `https` and `h3`.
     pub(super) path: Option<Box<str>>,
 }
 
@@ -107,6 +107,8 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
         "tcp" => (Transport::Tcp, "tcp", PORT_DO53),
         "tls" => (Transport::Tls, "tls", PORT_DOT),
         "https" => (Transport::Https, "https", PORT_DOH),
+        "quic" => (Transport::Quic, "quic", PORT_DOT),
+        "h3" => (Transport::H3, "h3", PORT_DOH),
         other => return Err(unspoken(other)),
     };
     let (rest, name) = rest
@@ -117,7 +119,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
         None => (rest, None),
     };
     let path = match (transport, path) {
-        (Transport::Https, path) => Some(parse_path(path.unwrap_or(DEFAULT_PATH))?),
+        (Transport::Https | Transport::H3, path) => Some(parse_path(path.unwrap_or(DEFAULT_PATH))?),
         (_, Some(_)) => return Err(EndpointError::Path { scheme }),
         (_, None) => None,
     };
@@ -283,6 +285,14 @@ mod tests {
                 "https://9.9.9.10/a/b_c",
                 expected(Transport::Https, "9.9.9.10:443", "", "/a/b_c"),
             ),
+            (
+                "quic://9.9.9.10#dns.quad9.net",
+                expected(Transport::Quic, "9.9.9.10:853", "dns.quad9.net", ""),
+            ),
+            (
+                "h3://[2620:fe::10]#dns.quad9.net",
+                expected(Transport::H3, "[2620:fe::10]:443", "dns.quad9.net", "/dns-query"),
+            ),
         ] {
             assert_eq!(read(text), wanted, "{text}");
         }
@@ -293,8 +303,8 @@ mod tests {
         ("9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
         ("udp:9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
         (
-            "quic://9.9.9.10#dns.quad9.net",
-            "this version (VERSION) cannot speak quic: use https, tls, udp or tcp",
+            "sdns://AgcAAAAAAAAABzkuOS45Ljk",
+            "this version (VERSION) cannot speak sdns: use h3, https, quic, tls, udp or tcp",
         ),
         (
             "tls://9.9.9.10/dns-query",
@@ -314,11 +324,11 @@ mod tests {
         ),
         (
             "ftp://9.9.9.10",
-            "unknown scheme \"ftp\": this version (VERSION) speaks https, tls, udp and tcp",
+            "unknown scheme \"ftp\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp",
         ),
         (
             "UDP://9.9.9.10",
-            "unknown scheme \"UDP\": this version (VERSION) speaks https, tls, udp and tcp",
+            "unknown scheme \"UDP\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp",
         ),
         ("udp://9.9.9.10/", "udp has no path: end the URL after the address"),
         (

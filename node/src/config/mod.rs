@@ -186,13 +186,16 @@ pub(crate) struct EndpointConfig {
     pub(crate) transport: Transport,
     /// A unicast address and a port other than 0.
     pub(crate) address: SocketAddr,
-    /// SNI, name in the certificate and HTTP authority of `tls` and `https`; without it the address must be in the
+    /// SNI, name in the certificate and HTTP authority of encrypted endpoints; without it the address must be in the
     /// certificate.
     pub(crate) name: Option<Box<str>>,
-    /// Of `https`.
+    /// Of `https` and `h3`.
     pub(crate) path: Option<Box<str>>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
+    /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as
+    /// `[select]` has it.
+    pub(crate) early_data: Option<bool>,
 }
 
 /// One `[[route]]`
@@ -228,6 +231,8 @@ pub(crate) struct Select {
     pub(crate) mix_policies: bool,
     /// Where queries over UDP leave from.
     pub(crate) source_ports: SourcePorts,
+    /// Whether queries over QUIC leave with the first packet of a resumed session.
+    pub(crate) early_data: bool,
 }
 
 /// Where queries over UDP leave from.

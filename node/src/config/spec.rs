@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_core::{Encryption, Strategy};
+use detour_core::{Encryption, Strategy, TransportClass};
 use toml::de::DeTable;
 
 use super::mesh::MeshSpec;
@@ -67,8 +67,8 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "trust",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps"];
-pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data"];
+pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
@@ -321,6 +321,7 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     reader.set(table, "source-ports", &mut select.source_ports, |r, item| {
         r.choice(item, &source_ports)
     });
+    reader.set(table, "early-data", &mut select.early_data, Reader::flag);
 }
 
 fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
@@ -403,11 +404,15 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
 
 fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, EndpointConfig)> {
     let mut max_qps = None;
+    let mut early_data = None;
+    let mut early_place = None;
     let url = if item.is_table() {
         let table = reader.table(&item, ENDPOINT_KEYS)?;
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
+        early_place = reader.item(&table, "early-data");
+        reader.set(&table, "early-data", &mut early_data, |r, item| r.flag(item).map(Some));
         match reader.item(&table, "url") {
             Some(url) => url,
             None => return reader.wrong(&item, "has no url"),
@@ -422,6 +427,13 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         name,
         path,
     } = reader.parsed(&url, endpoint::parse)?;
+    let is_over_quic = transport.class() == TransportClass::Quic;
+    if let Some(item) = early_place.filter(|_| !is_over_quic) {
+        return reader.wrong(
+            &item,
+            "is for quic and h3 endpoints: over others nothing is sent before a handshake",
+        );
+    }
     let endpoint = EndpointConfig {
         label: label.to_owned(),
         transport,
@@ -429,6 +441,7 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         name,
         path,
         max_qps,
+        early_data,
     };
     Some((url.place, endpoint))
 }

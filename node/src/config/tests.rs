@@ -140,7 +140,7 @@ level = \"loud\"
         detour.toml:10: listen.allow[1]: "office": not an IP address
         detour.toml:13: provider[0].name: must be 1 to 64 of the characters a-z 0-9 - _ . and not "A"
         detour.toml:14: provider[0].tier: must be an integer, not a string
-        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps here
+        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps, early-data here
         detour.toml:17: provider[0].endpoints[1].max-qps: must be from 1 to 4294967295, not 0
         detour.toml:20: provider[1].name: missing: every provider needs a name
         detour.toml:20: provider[1]: provider[1] (filter "none", does not validate) changes answers otherwise than provider[0] (filter "none", validates): use providers that agree, or say select.mix-policies = true
@@ -362,10 +362,11 @@ fn values_reach_the_configuration() {
         "{GOOD}operator = \"A Inc.\"\nasn = 64_500\njurisdiction = \"AT\"\nfilter = \"ads\"\nvalidates = false\n\
          max-share = \"12.5%\"\nmax-qps = 0x10\n\
          [[provider]]\nname = \"b\"\ntier = 2\nfilter = \"ads\"\nvalidates = false\n\
-         endpoints = [{{ url = \"tcp://[2001:db8::1]:54\", max-qps = 7 }}]\n\
+         endpoints = [{{ url = \"tcp://[2001:db8::1]:54\", max-qps = 7 }}, \
+         {{ url = \"quic://192.0.2.9\", early-data = false }}]\n\
          [[provider]]\nname = \"c\"\nendpoints = [\"udp://192.0.2.3\"]\n\
          [listen]\ndns = [\"0.0.0.0:0\", \"0.0.0.0:0\"]\nadmin = \"off\"\nallow = [\"192.0.2.7\"]\n\
-         [select]\nstrategy = \"shard\"\nmix-policies = true\nsource-ports = \"per-query\"\n\
+         [select]\nstrategy = \"shard\"\nmix-policies = true\nsource-ports = \"per-query\"\nearly-data = true\n\
          [cache]\nsize = \"4GiB\"\nmin-ttl = \"5m\"\nmax-ttl = \"6m\"\nmax-stale = \"0s\"\n\
          [limits]\nin-flight = 64\ntcp-connections = 1\ntcp-idle = \"1500ms\"\n\
          [log]\nlevel = \"trace\"\nformat = \"json\"\n"
@@ -383,6 +384,11 @@ fn values_reach_the_configuration() {
     assert_eq!((config.listen.admin, config.listen.admin_is_named), (Admin::Off, true));
     assert_eq!(config.listen.allow[0].to_string(), "192.0.2.7/32");
     assert_eq!(config.select.source_ports, SourcePorts::PerQuery);
+    assert!(config.select.early_data);
+    assert_eq!(
+        (b.endpoints[0].early_data, b.endpoints[1].early_data),
+        (None, Some(false))
+    );
     assert_eq!(
         (config.cache.size_bytes, config.cache.max_stale),
         (4 << 30, Duration::ZERO)

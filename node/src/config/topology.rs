@@ -233,12 +233,14 @@ pub(crate) fn class_text(provider: &ProviderConfig) -> String {
 fn remotes_of(config: &Config) -> Vec<Remote> {
     let of_provider = |provider: &ProviderConfig| -> Vec<Remote> {
         let endpoints = provider.endpoints.iter();
-        endpoints.map(|endpoint| to_remote(endpoint, &provider.trust)).collect()
+        endpoints
+            .map(|endpoint| to_remote(endpoint, &provider.trust, config.select.early_data))
+            .collect()
     };
     config.providers.iter().flat_map(of_provider).collect()
 }
 
-fn to_remote(endpoint: &EndpointConfig, trust: &Trust) -> Remote {
+fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
     let address = endpoint.address;
     let host = endpoint
         .name
@@ -252,6 +254,7 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust) -> Remote {
             name,
             trust: trust.clone(),
             url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
+            early_data: endpoint.early_data.unwrap_or(early_data),
         }),
     }
 }

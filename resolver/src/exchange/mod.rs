@@ -6,6 +6,7 @@
 mod habits;
 mod line;
 mod pending;
+mod quic;
 mod remote;
 mod stream;
 pub mod tls;
@@ -22,6 +23,7 @@ use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 
 use self::habits::Habits;
 use self::line::Line;
+pub(crate) use self::quic::QuicSockets;
 pub use self::remote::{Remote, RemoteTls};
 use self::stream::StreamLine;
 use self::udp::UdpLine;
@@ -89,7 +91,7 @@ pub struct Attempt {
 #[derive(Debug)]
 struct Speaker {
     line: Arc<Line>,
-    /// Absent for an endpoint that is TCP only.
+    /// Absent for an endpoint that is spoken to over connections only.
     udp: Option<UdpLine>,
     /// Its own transport, or what UDP falls back to.
     stream: StreamLine,
@@ -114,6 +116,8 @@ pub struct ExchangeParts {
     pub source_ports: SourcePorts,
     /// Who reads datagrams.
     pub(crate) readers: Arc<Readers>,
+    /// What QUIC is spoken over.
+    pub(crate) quic: Arc<QuicSockets>,
 }
 
 impl Exchanges {
@@ -141,7 +145,7 @@ impl Exchanges {
                 Speaker {
                     udp: (endpoint.transport == Transport::Udp)
                         .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports, Arc::clone(&parts.readers))),
-                    stream: StreamLine::new(Arc::clone(&line), remote),
+                    stream: StreamLine::new(Arc::clone(&line), remote, &parts.quic),
                     line,
                 }
             })

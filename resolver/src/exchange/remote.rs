@@ -9,7 +9,7 @@ use super::tls::{TlsName, Trust};
 pub struct Remote {
     /// Where packets go.
     pub address: SocketAddr,
-    /// For `tls` and `https`.
+    /// For encrypted endpoints.
     pub tls: Option<RemoteTls>,
 }
 
@@ -20,8 +20,11 @@ pub struct RemoteTls {
     pub name: TlsName,
     /// Whose word is taken for it.
     pub trust: Trust,
-    /// For `https`: the URL that is asked (RFC 8484 section 4.1), `https://authority/path`.
+    /// For `https` and `h3`: the URL that is asked (RFC 8484 section 4.1), `https://authority/path`.
     pub url: Option<http::Uri>,
+    /// Over QUIC: queries leave with the first packet of a resumed session, which anybody who recorded it can send again
+    /// (RFC 9250 section 4.5).
+    pub early_data: bool,
 }
 
 impl From<SocketAddr> for Remote {

@@ -9,15 +9,23 @@ use std::sync::Arc;
 
 use detour_core::Transport;
 use detour_core::outcome::Failure;
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
+
+use super::quic::Witness;
 
 /// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
 const ALPN_DOT: &[u8] = b"dot";
 /// ALPN of HTTP/2.
 const ALPN_H2: &[u8] = b"h2";
+/// ALPN of DNS over QUIC (RFC 9250 section 4.1.1).
+const ALPN_DOQ: &[u8] = b"doq";
+/// ALPN of HTTP/3 (RFC 9114 section 3.1).
+const ALPN_H3: &[u8] = b"h3";
 /// Sessions kept for resumption per configuration: each endpoint's server leaves a few tickets.
 const SESSIONS: usize = 256;
 /// Most certificates of one file: a company has a handful of roots, and all of Mozilla's are some 150.
@@ -55,6 +63,10 @@ pub struct Trust {
     added: Arc<[CertificateDer<'static>]>,
     dot: Arc<ClientConfig>,
     https: Arc<ClientConfig>,
+    doq: Arc<ClientConfig>,
+    h3: Arc<ClientConfig>,
+    /// Of the two above.
+    witness: Arc<Witness>,
 }
 
 impl Trust {
@@ -72,20 +84,43 @@ impl Trust {
             add_file(&mut roots, &mut added, file)?;
         }
         let roots = Arc::new(roots);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .build()
+            .map_err(|error| TrustError::Setup(error.to_string()))?;
+        let witness = Witness::new(Arc::<WebPkiServerVerifier>::clone(&verifier));
         Ok(Self {
             added: added.into(),
-            dot: client_config(&roots, ALPN_DOT)?,
-            https: client_config(&roots, ALPN_H2)?,
+            dot: client_config(&verifier, ALPN_DOT)?,
+            https: client_config(&verifier, ALPN_H2)?,
+            doq: client_config(&witness, ALPN_DOQ)?,
+            h3: client_config(&witness, ALPN_H3)?,
+            witness,
         })
     }
 
-    /// What connections of this transport are made with; `None` for one without TLS.
+    /// What connections of this transport are made with; `None` for one without TLS over a stream.
     pub(super) fn config(&self, transport: Transport) -> Option<Arc<ClientConfig>> {
         match transport {
-            Transport::Udp | Transport::Tcp => None,
+            Transport::Udp | Transport::Tcp | Transport::Quic | Transport::H3 => None,
             Transport::Tls => Some(Arc::clone(&self.dot)),
             Transport::Https => Some(Arc::clone(&self.https)),
         }
+    }
+
+    /// What connections of this transport are made with, and who knows why a certificate was refused; `None` for one
+    /// that is not over QUIC. `early_data`: queries leave with the first packet of a resumed session.
+    pub(super) fn quic(&self, transport: Transport, early_data: bool) -> Option<(Arc<ClientConfig>, Arc<Witness>)> {
+        let config = match transport {
+            Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Https => return None,
+            Transport::Quic => &self.doq,
+            Transport::H3 => &self.h3,
+        };
+        let mut config = Arc::clone(config);
+        if early_data {
+            // Sessions are those of all.
+            Arc::make_mut(&mut config).enable_early_data = true;
+        }
+        Some((config, Arc::clone(&self.witness)))
     }
 }
 
@@ -122,12 +157,20 @@ fn add_file(
     Ok(())
 }
 
-fn client_config(roots: &Arc<RootCertStore>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn client_config<V>(verifier: &Arc<V>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError>
+where
+    V: ServerCertVerifier + 'static,
+{
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.to_string()))?
-        .with_root_certificates(Arc::clone(roots))
+        // The verifier is rustls's own, or one around it.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::<V>::clone(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -155,7 +198,12 @@ pub(super) fn failure_of_handshake(error: &io::Error) -> Failure {
             Some(failure) => failure,
         };
     };
-    let rustls::Error::InvalidCertificate(reason) = tls else {
+    failure_of_tls(tls)
+}
+
+/// What an error of TLS says about the endpoint.
+pub(super) fn failure_of_tls(error: &rustls::Error) -> Failure {
+    let rustls::Error::InvalidCertificate(reason) = error else {
         return Failure::Tls;
     };
     #[expect(

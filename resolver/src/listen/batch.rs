@@ -113,15 +113,16 @@ impl<A: Address> Batch<A> {
         let fd = socket.fd();
         let messages = recvmmsg(fd, &mut self.incoming, &mut parts, MsgFlags::MSG_DONTWAIT, None)?;
         for (place, message) in self.arrived.iter_mut().zip(messages) {
+            // Without a word of it the system chooses where the reply leaves.
             let asked = if socket.is_wildcard() {
-                message.cmsgs()?.find_map(Asked::of).unwrap_or(Asked::Own)
+                message.cmsgs().ok().and_then(|mut parts| parts.find_map(Asked::of))
             } else {
-                Asked::Own
+                None
             };
             *place = message.address.map(|client| Arrived {
                 bytes: message.bytes,
                 client,
-                asked,
+                asked: asked.unwrap_or(Asked::Own),
             });
         }
         Ok(self.arrived.iter().all(Option::is_some))

@@ -1,6 +1,5 @@
 //! A query being resolved and the promise that its client hears back.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use detour_core::Time;
@@ -53,10 +52,6 @@ impl<R: ReplyTo> Job<R> {
             _permit: permit,
             _share: share,
         })
-    }
-
-    pub(super) fn client(&self) -> IpAddr {
-        self.miss.client
     }
 
     /// Answers as if there had been no place.
@@ -129,8 +124,10 @@ impl<R: ReplyTo> Drop for Job<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Entry;
     use crate::serve::Verdict;
     use crate::testing::shared;
+    use crate::wire::tests::accepted_for;
     use crate::wire::{NameBuf, QueryOut, Via, build_query};
     use parking_lot::Mutex;
 
@@ -201,5 +198,23 @@ mod tests {
         let replies = kept.0.lock();
         assert_eq!(replies[0][..2], [0, 9]);
         assert_eq!(replies[0][3] & 0xF, 2);
+    }
+    #[tokio::test]
+    async fn what_another_query_brought_meanwhile_is_not_asked_again() {
+        let (shared, _control) = shared(2);
+        let kept = Kept::default();
+        let Ok(job) = Job::admit(&shared, miss(&shared, 11), kept.clone()) else {
+            panic!("there is room");
+        };
+        // While it waits for its turn.
+        let accepted = accepted_for("panics.example", 1);
+        let (ask, now) = (shared.ask(&"panics.example".parse().unwrap(), 1, 1), shared.clock.now());
+        shared.cache.store(&ask, &Entry::new(accepted.answer, &ask, now), now);
+        job.begin(now);
+        assert_eq!(shared.in_flight(), 0);
+        let replies = kept.0.lock();
+        assert_eq!(replies[0][..2], [0, 11]);
+        // One answer.
+        assert_eq!((replies[0][3] & 0xF, &replies[0][6..8]), (0, &[0, 1][..]));
     }
 }

@@ -6,6 +6,12 @@
 //! and nowhere else; for a hit it allocates nothing and holds no lock beyond a look.
 //!
 //! Misses wait in a queue of the thread's own. Full: the reply is SERVFAIL at once, or what is stale.
+//!
+//! A panic over one query, or over what one provider sent, is counted and costs that query alone. A thread that ends all
+//! the same takes the node down: the system would go on giving it its part of the clients.
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,8 +28,9 @@ use crate::forwarder::Shared;
 use crate::metrics::{Source, Transport};
 use crate::readers::{READY_MAX, Reader, Ready};
 use crate::serve::Verdict;
-use crate::wire::Via;
 
+/// What the threads are called.
+const PILLAR: &str = "udp listener";
 /// Misses that wait in a thread: what it does in some ten milliseconds. One client has half of it at most.
 const QUEUE: usize = 1_024;
 /// Misses begun before clients get their next turn.
@@ -79,6 +86,10 @@ fn send_outbox(batches: &mut Batches) {
 
 /// Starts the threads. `addresses` has the sockets of each listen address, one for each thread.
 pub(super) fn start(shared: &Arc<Shared>, addresses: &[Vec<Arc<Datagrams>>]) {
+    if shared.readers.all().is_empty() {
+        // Falls at once: a node that reads no datagrams is none.
+        shared.tasks.spawn_pillar(PILLAR, async {});
+    }
     for (index, reader) in shared.readers.all().iter().enumerate() {
         let sockets = addresses.iter().filter_map(|sockets| sockets.get(index));
         let worker = Worker {
@@ -87,11 +98,9 @@ pub(super) fn start(shared: &Arc<Shared>, addresses: &[Vec<Arc<Datagrams>>]) {
             sockets: sockets.map(Arc::clone).collect(),
             misses: VecDeque::new(),
         };
-        shared.tasks.spawn_thread("udp listener", move || {
+        shared.tasks.spawn_thread(PILLAR, move || {
             let mut worker = worker;
             worker.run();
-            // What it did not come to is dropped after this, and what that says leaves at once.
-            OUTBOX.set(None);
         });
     }
     let shared = Arc::clone(shared);
@@ -111,7 +120,19 @@ struct Worker {
     reader: Arc<Reader>,
     /// Of clients.
     sockets: Vec<Arc<Datagrams>>,
-    misses: VecDeque<Job<Back>>,
+    misses: Misses,
+}
+
+/// Misses and who asked them.
+type Misses = VecDeque<(IpAddr, Job<Back>)>;
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // What it did not come to is dropped after this, and what that says leaves at once.
+        for (Back { socket, peer }, reply) in OUTBOX.take().unwrap_or_default() {
+            socket.reply(&reply, &peer);
+        }
+    }
 }
 
 /// Room for a batch of each kind of socket.
@@ -146,44 +167,54 @@ impl Worker {
         let (mut batches, mut buffer) = (Batches::default(), Reader::buffer());
         OUTBOX.set(Some(Outbox::new()));
         loop {
-            let ready = match self.reader.wait(!self.misses.is_empty()) {
-                Ok(ready) => ready,
-                Err(error) => {
-                    tracing::error!(%error, "cannot wait for datagrams");
-                    return;
-                }
+            let Some(sources) = self.wait(&mut batches) else {
+                return;
             };
-            let mut sources = [None; READY_MAX];
-            for (ready, place) in ready.zip(&mut sources) {
-                match ready {
-                    Ready::Client(number) => {
-                        if !self.read_clients(number, &mut batches) {
-                            return;
-                        }
-                    }
-                    Ready::Source(key) => *place = Some(key),
-                    Ready::Called => {
-                        self.reader.hear();
-                        if self.shared.tasks.token().is_cancelled() {
-                            return;
-                        }
-                        // What was asked is still answered, but nothing new is taken up.
-                        for socket in &self.sockets {
-                            self.reader.deafen(socket);
-                        }
-                    }
-                }
-            }
             for key in sources.into_iter().flatten() {
-                self.reader.read(key, &mut buffer);
+                // What a panic leaves of a socket is whole, and has one datagram less to read.
+                self.shared.tasks.guard(|| self.reader.read(key, &mut buffer));
             }
             send_outbox(&mut batches);
             let now = self.shared.clock.now();
-            for job in self.misses.drain(..self.misses.len().min(BEGUN_AT_ONCE)) {
-                job.begin(now);
+            for (_, job) in self.misses.drain(..self.misses.len().min(BEGUN_AT_ONCE)) {
+                self.shared.tasks.guard(|| job.begin(now));
             }
             send_outbox(&mut batches);
         }
+    }
+
+    /// Waits for something to do, and reads what clients have sent; what providers have sent is to be read, and nothing if
+    /// it is time to end.
+    fn wait(&mut self, batches: &mut Batches) -> Option<[Option<u64>; READY_MAX]> {
+        let ready = match self.reader.wait(!self.misses.is_empty()) {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::error!(%error, "cannot wait for datagrams");
+                return None;
+            }
+        };
+        // As many as are told of at once need not be all, and clients do not wait for the turns of the others.
+        let is_full = ready.len() == READY_MAX;
+        let mut sources = [None; READY_MAX];
+        for (ready, place) in ready.zip(&mut sources) {
+            match ready {
+                Ready::Client(number) if !is_full && !self.read_clients(number, batches) => return None,
+                Ready::Client(_) => {}
+                Ready::Source(key) => *place = Some(key),
+                Ready::Called => {
+                    self.reader.hear();
+                    if self.shared.tasks.token().is_cancelled() {
+                        return None;
+                    }
+                    // What was asked is still answered, but nothing new is taken up.
+                    for socket in self.sockets.drain(..) {
+                        self.reader.deafen(&*socket);
+                    }
+                }
+            }
+        }
+        let is_well = !is_full || (0..self.sockets.len()).all(|number| self.read_clients(number, batches));
+        is_well.then_some(sources)
     }
 
     /// Reads what clients have sent to one socket; false if it is beyond use.
@@ -223,7 +254,7 @@ fn serve<A: Address>(
     shared: &Arc<Shared>,
     socket: &Arc<Datagrams>,
     batch: &mut Batch<A>,
-    misses: &mut VecDeque<Job<Back>>,
+    misses: &mut Misses,
 ) -> io::Result<bool> {
     let is_full = batch.receive(socket)?;
     let moment = shared.moment();
@@ -231,7 +262,7 @@ fn serve<A: Address>(
     batch.answer(|message, peer, out| {
         queries += 1;
         let client = peer.client.ip();
-        match shared.answer_now(&moment, message, client, Via::Udp, out) {
+        match shared.answer_guarded(&moment, message, client, out) {
             Verdict::Hit => hits += 1,
             Verdict::Replied | Verdict::Silence => {}
             Verdict::Resolve(miss) if !has_room(misses, client) => shared.answer_overload(&miss, out),
@@ -241,7 +272,7 @@ fn serve<A: Address>(
                     peer: *peer,
                 };
                 match Job::admit(shared, miss, back) {
-                    Ok(job) => misses.push_back(job),
+                    Ok(job) => misses.push_back((client, job)),
                     Err((miss, _)) => shared.answer_overload(&miss, out),
                 }
             }
@@ -255,11 +286,11 @@ fn serve<A: Address>(
 }
 
 /// Whether a miss of this client may wait. The second half of the queue is for those who do not fill the first.
-fn has_room(misses: &VecDeque<Job<Back>>, client: IpAddr) -> bool {
+fn has_room(misses: &Misses, client: IpAddr) -> bool {
     if misses.len() < QUEUE / 2 {
         return true;
     }
-    let own = misses.iter().filter(|job| job.client() == client);
+    let own = misses.iter().filter(|(asked, _)| *asked == client);
     misses.len() < QUEUE && own.count() < QUEUE / 2
 }
 

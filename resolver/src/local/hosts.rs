@@ -12,6 +12,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::str;
 
+use foldhash::quality::RandomState;
+
 use super::zones::{Shape, Zones};
 use crate::wire::NameBuf;
 
@@ -44,7 +46,7 @@ pub(super) enum Said<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hosts {
     /// By name in wire form.
-    entries: HashMap<Box<[u8]>, Entry>,
+    entries: HashMap<Box<[u8]>, Entry, RandomState>,
     /// Each list of addresses once: block lists have one for all their names.
     address_sets: Vec<Box<[IpAddr]>>,
     /// Addresses and names of hosts in wire form, a quarter of what a [`NameBuf`] takes.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use detour_rig::binary::build_node;
-use detour_rig::{Fault, Law, ListedTransports, Transport};
+use detour_rig::{Fault, Law, ListedTransports};
 
 use crate::experiment::{Setup, run};
 use crate::report::Row;
@@ -64,8 +64,8 @@ struct Args {
     /// How long queries are sent [default: 20]. The fault comes after 5 seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Which endpoints of each provider the node is given, in order: udp, tcp, both, dot, doh, dot+udp, doh+dot or
-    /// doh+dot+udp.
+    /// Which endpoints of each provider the node is given, in order: udp, tcp, both, dot, doh, doq, doh3, dot+udp,
+    /// doh+dot, doh+dot+udp, doq+dot or doh3+doh.
     #[arg(long, default_value_t = ListedTransports::Udp)]
     transport: ListedTransports,
     /// The detour binary; otherwise it is built.
@@ -189,7 +189,7 @@ fn default_faults(listed: ListedTransports) -> Vec<&'static str> {
     if !listed.is_encrypted() {
         return DEFAULT_FAULTS.to_vec();
     }
-    let is_http = listed.transports().contains(&Transport::Doh);
+    let is_http = listed.transports().iter().any(|transport| transport.is_http());
     let http = is_http.then_some(DEFAULT_FAULT_HTTP);
     DEFAULT_FAULTS_ENCRYPTED.into_iter().chain(http).collect()
 }

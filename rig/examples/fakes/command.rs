@@ -76,7 +76,7 @@ pub(crate) fn parse(line: &str) -> Result<Command, ParseCommandError> {
 /// The text of `help`.
 pub(crate) fn help() -> String {
     format!(
-        "PROVIDER|all [udp|tcp|dot|doh] FAULT   set a fault, for example: fake1 blackhole, fake2 udp slow 1500, all none\n\
+        "PROVIDER|all [udp|tcp|dot|doh|doq|doh3] FAULT   set a fault, for example: fake1 blackhole, fake2 udp slow 1500, all none\n\
          stats                                  what each provider counted\n\
          quit                                   end\n\
          faults: {FAULT_WORDS}"

@@ -1,7 +1,7 @@
 //! Standing fake providers, with faults set by typing.
 //!
 //! `cargo run -p detour-rig --example fakes -- --print-config > detour.toml` serves three providers on 127.0.0.1:5401
-//! to 5403 (DoT on 5411 to 5413, DoH on 5421 to 5423) and writes a config for a node that uses them. Then each line on
+//! to 5403 (DoT on 5411 to 5413, DoH on 5421 to 5423, DoQ on 5431 to 5433, DoH over HTTP/3 on 5441 to 5443) and writes a config for a node that uses them. Then each line on
 //! standard input is a command (`help` lists them). Standard output carries the config or the addresses, and `stats`;
 //! everything else goes to standard error. After the end of standard input the fakes serve until SIGINT or SIGTERM. The
 //! authority of their certificates lasts as long as they do.
@@ -41,6 +41,12 @@ struct Args {
     /// Likewise for DoH.
     #[arg(long, default_value = "127.0.0.1:5421")]
     listen_doh: SocketAddr,
+    /// Likewise for DoQ.
+    #[arg(long, default_value = "127.0.0.1:5431")]
+    listen_doq: SocketAddr,
+    /// Likewise for DoH over HTTP/3.
+    #[arg(long, default_value = "127.0.0.1:5441")]
+    listen_doh3: SocketAddr,
     /// How many providers.
     #[arg(long, default_value_t = 3)]
     count: u16,
@@ -50,13 +56,14 @@ struct Args {
     /// Write a config for a node that uses them.
     #[arg(long)]
     print_config: bool,
-    /// What that config lists for each provider, in order: udp, tcp, both, dot, doh, dot+udp, doh+dot or doh+dot+udp.
+    /// What that config lists for each provider, in order: udp, tcp, both, dot, doh, doq, doh3, dot+udp, doh+dot,
+    /// doh+dot+udp, doq+dot or doh3+doh.
     #[arg(long, default_value_t = ListedTransports::UdpTcp)]
     transport: ListedTransports,
     /// Close connections on which nothing was asked for so many seconds.
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
-    /// Where ca.pem is written, which a node must trust for DoT and DoH. Default: a directory that goes with the fakes.
+    /// Where ca.pem is written, which a node must trust for what is encrypted. Default: a directory that goes with the fakes.
     #[arg(long, value_name = "DIRECTORY")]
     ca_directory: Option<PathBuf>,
 }
@@ -120,6 +127,8 @@ fn start(args: &Args, authority: &Authority) -> Result<Vec<Fake>, Box<dyn Error>
                 authority: authority.clone(),
                 dot: nth(args.listen_dot, index)?,
                 doh: nth(args.listen_doh, index)?,
+                doq: nth(args.listen_doq, index)?,
+                doh3: nth(args.listen_doh3, index)?,
                 tickets: true,
             }),
             ..FakeConfig::new(&format!("fake{}", index + 1)).at(nth(args.listen, index)?)
@@ -155,6 +164,12 @@ fn introduce(args: &Args, fakes: &[Fake], ca: &Path) -> io::Result<()> {
         writeln!(out, "trust = [\"{}\"]", ca.display())?;
         for fake in fakes {
             write!(out, "\n{}", block(fake, ListedTransports::DohDotUdp))?;
+            for endpoint in [ListedTransports::Doq, ListedTransports::Doh3]
+                .map(|listed| fake.endpoints(listed))
+                .concat()
+            {
+                writeln!(out, "# {endpoint}")?;
+            }
         }
     }
     out.flush()

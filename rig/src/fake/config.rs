@@ -17,7 +17,7 @@ pub struct FakeConfig {
     pub udp: SocketAddr,
     /// Where it listens for TCP; with a port 0 both cleartext transports share one port.
     pub tcp: SocketAddr,
-    /// `None`: neither DoT nor DoH.
+    /// `None`: cleartext only.
     pub encryption: Option<Encryption>,
     /// What honest answers take.
     pub law: Law,
@@ -27,15 +27,19 @@ pub struct FakeConfig {
     pub seed: u64,
 }
 
-/// What a fake that speaks DoT and DoH needs besides.
+/// What a fake that speaks the encrypted transports needs besides.
 #[derive(Debug, Clone)]
 pub struct Encryption {
     /// Where its certificates come from.
     pub authority: Authority,
     /// Where it listens for DoT; port 0 is any port.
     pub dot: SocketAddr,
-    /// Where it listens for DoH; port 0 is any port.
+    /// Where it listens for DoH over HTTP/2; port 0 is any port.
     pub doh: SocketAddr,
+    /// Where it listens for DoQ; port 0 is any port.
+    pub doq: SocketAddr,
+    /// Where it listens for DoH over HTTP/3; port 0 is any port.
+    pub doh3: SocketAddr,
     /// Whether it gives clients tickets with which they resume their session.
     pub tickets: bool,
 }
@@ -47,7 +51,8 @@ pub struct ConnectionLimits {
     pub idle: Option<Duration>,
     /// A connection is closed when it has answered so many.
     pub queries_max: Option<u64>,
-    /// Requests that may be open on one HTTP/2 connection; the client is told (RFC 9113 section 5.1.2).
+    /// Queries that may be open on one connection of HTTP/2 or QUIC; the client is told (RFC 9113 section 5.1.2, RFC 9000
+    /// section 4.6).
     pub streams_max: u32,
 }
 
@@ -86,7 +91,7 @@ impl FakeConfig {
         self
     }
 
-    /// The same with DoT and DoH, on any ports of the address it has; clients that trust `authority` trust it.
+    /// The same with the encrypted transports, on any ports of the address it has; clients that trust `authority` trust it.
     #[must_use]
     pub fn encrypted(mut self, authority: &Authority) -> Self {
         let any = SocketAddr::new(self.tcp.ip(), 0);
@@ -94,6 +99,8 @@ impl FakeConfig {
             authority: authority.clone(),
             dot: any,
             doh: any,
+            doq: any,
+            doh3: any,
             tickets: true,
         });
         self

@@ -25,7 +25,7 @@ use crate::message::parse_reply;
 use crate::random::{Random, mix};
 use request::{MEDIA_TYPE, read_message};
 
-mod request;
+pub(super) mod request;
 
 /// Header bytes of one request; a DoH client's are a few hundred.
 const HEADER_BYTES_MAX: u32 = 16_384;
@@ -190,22 +190,33 @@ async fn withhold(respond: &mut SendResponse<Bytes>, shared: &mut Shared) {
 /// A response with a DNS message, fresh for as long as its shortest record (RFC 8484 section 5.1). `None` when the
 /// client no longer wants it.
 fn send_message(respond: &mut SendResponse<Bytes>, message: Vec<u8>) -> Option<()> {
-    let seconds = parse_reply(&message).and_then(|reply| reply.ttl_seconds_min);
-    let mut response = Response::new(());
-    set(&mut response, CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    set(&mut response, CONTENT_LENGTH, message.len().into());
-    let age = HeaderValue::try_from(format!("max-age={}", seconds.unwrap_or(0))).ok()?;
-    set(&mut response, CACHE_CONTROL, age);
+    let response = head_of_message(&message)?;
     let mut body = respond.send_response(response, false).ok()?;
     body.send_data(message.into(), true).ok()
 }
 
 /// A response without a body. One that the client no longer wants is nobody's loss.
 fn send_status(respond: &mut SendResponse<Bytes>, status: StatusCode) {
+    respond.send_response(head_of_status(status), true).ok();
+}
+
+/// The head of a response with this message.
+pub(super) fn head_of_message(message: &[u8]) -> Option<Response<()>> {
+    let seconds = parse_reply(message).and_then(|reply| reply.ttl_seconds_min);
+    let mut response = Response::new(());
+    set(&mut response, CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    set(&mut response, CONTENT_LENGTH, message.len().into());
+    let age = HeaderValue::try_from(format!("max-age={}", seconds.unwrap_or(0))).ok()?;
+    set(&mut response, CACHE_CONTROL, age);
+    Some(response)
+}
+
+/// A response without a body.
+pub(super) fn head_of_status(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     set(&mut response, CONTENT_LENGTH, 0.into());
-    respond.send_response(response, true).ok();
+    response
 }
 
 fn set(response: &mut Response<()>, name: HeaderName, value: HeaderValue) {

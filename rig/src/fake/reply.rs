@@ -42,7 +42,7 @@ pub(super) fn reply(
     };
     let limit_bytes = match transport {
         Transport::Udp => query.payload_bytes(),
-        Transport::Tcp | Transport::Dot | Transport::Doh => MESSAGE_BYTES_MAX,
+        Transport::Tcp | Transport::Dot | Transport::Doh | Transport::Doq | Transport::Doh3 => MESSAGE_BYTES_MAX,
     };
     let name = query.name.text.as_str();
     let latency = law.latency(name);

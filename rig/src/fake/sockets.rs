@@ -41,6 +41,11 @@ pub(crate) fn bind(mut udp: SocketAddr, mut tcp: SocketAddr) -> Result<(UdpSocke
 
 /// `shared` allows a second socket on a port whose first one allows it too.
 pub(super) fn bind_udp(address: SocketAddr, shared: bool) -> Result<UdpSocket, StartError> {
+    bind_datagrams(address, Transport::Udp, shared)
+}
+
+/// A socket for datagrams of this transport.
+pub(crate) fn bind_datagrams(address: SocketAddr, transport: Transport, shared: bool) -> Result<UdpSocket, StartError> {
     let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -50,7 +55,7 @@ pub(super) fn bind_udp(address: SocketAddr, shared: bool) -> Result<UdpSocket, S
         Ok(socket.into())
     };
     bind().map_err(|source| StartError::Bind {
-        transport: Transport::Udp,
+        transport,
         address,
         source,
     })

@@ -18,8 +18,12 @@ pub struct Stats {
     pub tcp: TransportStats,
     /// Over TLS.
     pub dot: TransportStats,
-    /// Over HTTP.
+    /// Over HTTP/2.
     pub doh: TransportStats,
+    /// Over QUIC.
+    pub doq: TransportStats,
+    /// Over HTTP/3.
+    pub doh3: TransportStats,
 }
 
 /// Counters of one transport.
@@ -56,6 +60,8 @@ impl Stats {
             Transport::Tcp => &self.tcp,
             Transport::Dot => &self.dot,
             Transport::Doh => &self.doh,
+            Transport::Doq => &self.doq,
+            Transport::Doh3 => &self.doh3,
         }
     }
 
@@ -71,6 +77,8 @@ impl Stats {
             Transport::Tcp => self.tcp = stats,
             Transport::Dot => self.dot = stats,
             Transport::Doh => self.doh = stats,
+            Transport::Doq => self.doq = stats,
+            Transport::Doh3 => self.doh3 = stats,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::zone;
 pub(crate) mod client;
 mod doh;
 mod dot;
+mod quic;
 
 /// How long a test waits for what must happen.
 const DEADLINE: Duration = Duration::from_secs(10);

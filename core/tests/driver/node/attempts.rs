@@ -4,7 +4,7 @@ use detour_core::health::{Begun, Finish, Purpose};
 use detour_core::lookup::{Slot, Via};
 use detour_core::outcome::{Failure, Signal};
 use detour_core::time::SEC;
-use detour_core::topology::{EndpointId, TransportClass};
+use detour_core::topology::EndpointId;
 
 use super::{Node, Sent};
 use crate::env::{Env, Event};
@@ -32,8 +32,14 @@ impl Node {
             latency_us,
             waits,
         } = wanted;
-        let over_tcp =
-            via == Via::Stream || self.topology.endpoint(endpoint).unwrap().transport.class() == TransportClass::Stream;
+        let over_tcp = via == Via::Stream
+            || self
+                .topology
+                .endpoint(endpoint)
+                .unwrap()
+                .transport
+                .class()
+                .has_connections();
         let fault = self.fault(endpoint, over_tcp, env);
         let transport = self.topology.endpoint(endpoint).unwrap().transport;
         self.in_the_clear += u64::from(!transport.is_encrypted());

@@ -296,7 +296,7 @@ fn names_are_these_keys() {
         assert_eq!(found, files::bytes(key), "{line}");
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
 }
 
 #[test]
@@ -316,6 +316,13 @@ fn an_endpoint_has_one_url() {
             "[2001:db8:0:0:1:0:0:1]:8443",
             "/Q",
             "https://[2001:db8::1:0:0:1]:8443/Q",
+        ),
+        (Transport::Quic, "9.9.9.10:853", "/ignored", "quic://9.9.9.10:853"),
+        (
+            Transport::H3,
+            "[2001:DB8::1]:443",
+            "/dns-query",
+            "h3://[2001:db8::1]:443/dns-query",
         ),
         (Transport::Udp, "[fe80::1%3]:53", "", "udp://[fe80::1]:53"),
         (

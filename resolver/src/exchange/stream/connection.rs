@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use detour_core::Time;
@@ -36,6 +37,10 @@ const SLEPT_US: u64 = 2 * SEC;
 /// A connection that the server closed sooner is not opened again before somebody asks.
 const SHORT_US: u64 = SEC;
 
+/// Connections to one endpoint that carry queries at once: a server that allows few queries on each is not given any
+/// number of them. At that many, queries wait for an answer to make room, or fail.
+const CONNECTIONS_MAX: usize = 4;
+
 /// The queries to come; `None` once another connection has them or nobody can send any more.
 type Queue = Option<mpsc::Receiver<Attempt>>;
 
@@ -50,6 +55,8 @@ pub(super) struct Connection {
     last_read: Time,
     last_used: Time,
     last_answer: Time,
+    /// It takes no more queries.
+    is_leaving: bool,
     /// Queries that the connection takes with it may be written again: it has answered, or stood idle.
     may_retry: bool,
 }
@@ -96,6 +103,7 @@ impl Connection {
             last_read: now,
             last_used: now,
             last_answer: now,
+            is_leaving: false,
             may_retry: false,
         }
     }
@@ -222,6 +230,9 @@ impl Connection {
                     if !self.handle(arrival) {
                         break End::Broken;
                     }
+                    if std::mem::take(&mut self.is_leaving) {
+                        self.hand_over(queue);
+                    }
                 }
                 Action::Tick => {
                     if slept {
@@ -289,6 +300,9 @@ impl Connection {
         if self.pending.is_empty() {
             return now.since(self.last_used) < self.known.close_after_us(now);
         }
+        if link.has_news() {
+            self.last_read = now;
+        }
         let quiet_us = now.since(self.last_read);
         // Pings that are answered are no answers.
         let is_deaf = self.pending.has_older_than(now, DEAF_US) && now.since(self.last_answer) >= DEAF_US;
@@ -303,15 +317,14 @@ impl Connection {
 
     /// Another connection takes the queries to come and those that wait to be written; this one waits for what it carries.
     fn hand_over(&mut self, queue: &mut Queue) {
-        if let Some(queue) = queue.take() {
+        let queue = queue.take();
+        if queue.is_some() || !self.waiting.is_empty() {
             let successor = Self::with(
                 Arc::clone(&self.line),
                 Arc::clone(&self.known),
                 std::mem::take(&mut self.waiting),
             );
-            self.line
-                .tasks
-                .spawn_job(async move { successor.run(Some(queue)).await });
+            self.line.tasks.spawn_job(async move { successor.run(queue).await });
         }
     }
 
@@ -377,6 +390,13 @@ impl Connection {
                 if let Some(query) = self.pending.take(key) {
                     self.write_again(query);
                 }
+                true
+            }
+            Arrival::Declined { key } => {
+                if let Some(query) = self.pending.take(key) {
+                    self.write_again(query);
+                }
+                self.is_leaving = self.known.open.load(Ordering::Relaxed) < CONNECTIONS_MAX;
                 true
             }
             Arrival::Alive | Arrival::Closed => true,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use detour_core::outcome::Failure;
 use detour_core::time::SEC;
-use detour_core::{Clock, Transport};
+use detour_core::{Clock, Time, Transport};
 use http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::h2::H2Link;
 use super::link::{ARRIVALS, Arrival, Link, LinkParts};
 use crate::exchange::line::failure_of;
+use crate::exchange::quic::{QuicDialer, QuicSockets};
 use crate::exchange::remote::Remote;
 use crate::exchange::tls::failure_of_handshake;
 use crate::tasks::Tasks;
@@ -32,13 +33,15 @@ pub(super) struct Dialer {
     inside: Inside,
 }
 
-/// What is spoken inside TCP.
+/// What is spoken inside TCP, or in its place.
 #[derive(Debug, Clone)]
 enum Inside {
     /// DNS itself.
     Dns,
     /// TLS, and in it DNS or HTTP/2.
     Tls(Security),
+    /// All of it inside UDP.
+    Quic(QuicDialer),
     /// Nothing: what is encrypted must not be spoken in the clear for want of a name.
     Nothing,
 }
@@ -59,7 +62,7 @@ pub(super) struct Dialled {
 
 impl Dialer {
     /// How `remote` is connected to over `transport`; UDP's streams are plain TCP.
-    pub(super) fn new(transport: Transport, remote: &Remote) -> Self {
+    pub(super) fn new(transport: Transport, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
         let security = remote.tls.as_ref().and_then(|tls| {
             Some(Security {
                 config: tls.trust.config(transport)?,
@@ -67,10 +70,13 @@ impl Dialer {
                 url: tls.url.clone(),
             })
         });
+        let over_quic = remote.tls.as_ref();
+        let over_quic = over_quic.and_then(|tls| QuicDialer::new(quic, transport, remote.address, tls));
         let inside = match (transport, security) {
             (Transport::Udp | Transport::Tcp, _) => Inside::Dns,
             (Transport::Tls, Some(security)) => Inside::Tls(Security { url: None, ..security }),
             (Transport::Https, Some(security)) if security.url.is_some() => Inside::Tls(security),
+            (Transport::Quic | Transport::H3, _) => over_quic.map_or(Inside::Nothing, Inside::Quic),
             (Transport::Tls | Transport::Https, _) => Inside::Nothing,
         };
         Self {
@@ -86,16 +92,20 @@ impl Dialer {
         tasks: &Tasks,
         token: CancellationToken,
     ) -> Result<Dialled, Failure> {
-        let started = clock.now();
-        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), self.connect())
-            .await
-            .map_err(|_elapsed| Failure::ConnectTimeout)??;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let parts = LinkParts {
             arrivals: sender,
             tasks: tasks.clone(),
             token,
         };
+        if let Inside::Quic(quic) = &self.inside {
+            let link = Link::Quic(quic.dial(parts).await?);
+            return Ok(Dialled { link, arrivals });
+        }
+        let started = clock.now();
+        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), self.connect())
+            .await
+            .map_err(|_elapsed| Failure::ConnectTimeout)??;
         let link = match &self.inside {
             Inside::Dns => {
                 let (read, write) = tcp.into_split();
@@ -107,9 +117,16 @@ impl Dialer {
                     .await
                     .map_err(|_elapsed| Failure::TlsStalled)??
             }
-            Inside::Nothing => return Err(Failure::Tls),
+            Inside::Quic(_) | Inside::Nothing => return Err(Failure::Tls),
         };
         Ok(Dialled { link, arrivals })
+    }
+
+    /// The way to the endpoint is another one: connections that can move do.
+    pub(super) fn renew(&self, now: Time) {
+        if let Inside::Quic(quic) = &self.inside {
+            quic.renew(now);
+        }
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {

@@ -11,17 +11,15 @@ use bytes::{Bytes, BytesMut};
 use detour_core::outcome::Failure;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason};
-use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use super::http::{HEADER_BYTES_MAX, read_head, request};
 use super::link::{Arrival, LinkParts};
 use crate::wire::MESSAGE_BYTES_MAX;
 
-/// The one media type.
-const DNS_MESSAGE: &str = "application/dns-message";
 /// Requests in flight on one connection, unless the server allows less. Servers allow 100 and more.
 const REQUESTS_MAX: usize = 256;
 /// A request is taken back after this long: a second after its lookup's last moment.
@@ -30,15 +28,13 @@ const REQUEST: Duration = Duration::from_secs(5);
 const WINDOW_BYTES: u32 = 128 * 1024;
 /// Flow control of all answers together.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// Header bytes of one answer.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Streams reset from here whose late frames are still tolerated.
 const RESETS_KEPT: usize = 64;
 /// Streams the server opened or reset without need before the connection is given up (CVE-2023-44487 and its kin).
 const ODD_RESETS_MAX: usize = 128;
 
 /// The way requests go out.
-pub(super) struct H2Link {
+pub(in crate::exchange) struct H2Link {
     send: SendRequest<Bytes>,
     url: Uri,
     parts: LinkParts,
@@ -118,14 +114,7 @@ impl H2Link {
     /// The connection is broken or takes no more requests.
     pub(super) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
         let mut send = self.send.clone().ready().await.map_err(io::Error::other)?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.clone();
-        let headers = request.headers_mut();
-        let dns_message = http::HeaderValue::from_static(DNS_MESSAGE);
-        headers.insert(ACCEPT, dns_message.clone());
-        headers.insert(CONTENT_TYPE, dns_message);
-        headers.insert(CONTENT_LENGTH, message.len().into());
+        let request = request(self.url.clone(), message.len());
         let (response, mut body) = send.send_request(request, false).map_err(io::Error::other)?;
         body.send_data(Bytes::from(message), true).map_err(io::Error::other)?;
         let parts = self.parts.clone();
@@ -187,10 +176,7 @@ impl From<h2::Error> for Refused {
 
 async fn read_response(response: ResponseFuture) -> Result<(Vec<u8>, u32), Refused> {
     let response = response.await?;
-    if response.status() != StatusCode::OK || !is_dns_message(response.headers()) {
-        return Err(Refused::Answer(Failure::Http));
-    }
-    let age_s = age_s(response.headers());
+    let age_s = read_head(&response).map_err(Refused::Answer)?;
     let mut body = response.into_body();
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.data().await {
@@ -202,21 +188,6 @@ async fn read_response(response: ResponseFuture) -> Result<(Vec<u8>, u32), Refus
         body.flow_control().release_capacity(chunk.len())?;
     }
     Ok((bytes.into(), age_s))
-}
-
-/// Whether the body is what was asked for; a portal's login page is not.
-fn is_dns_message(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    media_type.is_some_and(|text| {
-        let bare = text.split(';').next().unwrap_or_default().trim();
-        bare.eq_ignore_ascii_case(DNS_MESSAGE)
-    })
-}
-
-/// How long caches on the way have held the answer.
-fn age_s(headers: &HeaderMap) -> u32 {
-    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
-    age.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Sends a ping whenever one is wanted, one at a time, and tells of the answer.

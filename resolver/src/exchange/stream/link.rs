@@ -7,16 +7,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::h2::H2Link;
+use crate::exchange::quic::QuicLink;
 use crate::tasks::Tasks;
 use crate::wire::MESSAGE_BYTES_MAX;
 use detour_core::outcome::Failure;
 
 /// What may wait for the connection's task; a reader beyond it waits.
-pub(super) const ARRIVALS: usize = 64;
+pub(in crate::exchange) const ARRIVALS: usize = 64;
 
 /// What comes.
 #[derive(Debug)]
-pub(super) enum Arrival {
+pub(in crate::exchange) enum Arrival {
     /// A whole message.
     Message {
         /// The query it answers, where the link knows; else the message's id tells.
@@ -38,6 +39,11 @@ pub(super) enum Arrival {
         /// Which.
         key: u16,
     },
+    /// One query was not looked at, and the connection takes no more: it and those to come are for another one.
+    Declined {
+        /// Which.
+        key: u16,
+    },
     /// A sign of life that is no message.
     Alive,
     /// The connection is over.
@@ -46,26 +52,28 @@ pub(super) enum Arrival {
 
 /// What is needed to run the tasks of a link.
 #[derive(Debug, Clone)]
-pub(super) struct LinkParts {
+pub(in crate::exchange) struct LinkParts {
     /// Where arrivals go.
-    pub(super) arrivals: mpsc::Sender<Arrival>,
+    pub(in crate::exchange) arrivals: mpsc::Sender<Arrival>,
     /// Where tasks live.
-    pub(super) tasks: Tasks,
+    pub(in crate::exchange) tasks: Tasks,
     /// Ends them.
-    pub(super) token: CancellationToken,
+    pub(in crate::exchange) token: CancellationToken,
 }
 
 /// A connection.
-pub(super) enum Link {
+pub(in crate::exchange) enum Link {
     /// Messages with their length before them (RFC 7766 section 8, RFC 7858 section 3.3).
     Framed(Box<dyn AsyncWrite + Send + Unpin>),
     /// HTTP/2 requests (RFC 8484).
     H2(H2Link),
+    /// A stream of QUIC each (RFC 9250, RFC 9114).
+    Quic(QuicLink),
 }
 
 impl Link {
     /// A framed link over two halves; a task reads.
-    pub(super) fn framed<R, W>(read: R, write: W, parts: LinkParts) -> Self
+    pub(in crate::exchange) fn framed<R, W>(read: R, write: W, parts: LinkParts) -> Self
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -76,15 +84,16 @@ impl Link {
     }
 
     /// Whether the link itself tells which query an answer is for, so that queries have id 0 (RFC 8484 section 4.1).
-    pub(super) fn has_streams(&self) -> bool {
-        matches!(self, Self::H2(_))
+    pub(in crate::exchange) fn has_streams(&self) -> bool {
+        matches!(self, Self::H2(_) | Self::Quic(_))
     }
 
     /// Queries it carries at once.
-    pub(super) fn capacity(&self) -> usize {
+    pub(in crate::exchange) fn capacity(&self) -> usize {
         match self {
             Self::Framed(_) => 4_096,
             Self::H2(link) => link.capacity(),
+            Self::Quic(link) => link.capacity(),
         }
     }
 
@@ -93,7 +102,7 @@ impl Link {
     /// # Errors
     ///
     /// The connection is broken, or takes no more requests: all that it carries is to be asked elsewhere.
-    pub(super) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
+    pub(in crate::exchange) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
         match self {
             Self::Framed(write) => {
                 let length = u16::try_from(message.len()).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
@@ -105,14 +114,24 @@ impl Link {
                 write.flush().await
             }
             Self::H2(link) => link.send(key, message).await,
+            Self::Quic(link) => link.send(key, message),
         }
     }
 
     /// Asks for a sign of life, where the protocol has one.
-    pub(super) fn ping(&self) {
+    pub(in crate::exchange) fn ping(&self) {
         match self {
             Self::Framed(_) => {}
             Self::H2(link) => link.ping(),
+            Self::Quic(link) => link.ping(),
+        }
+    }
+
+    /// Whether signs of life came that nobody was told of, since the last time this was asked.
+    pub(in crate::exchange) fn has_news(&self) -> bool {
+        match self {
+            Self::Framed(_) | Self::H2(_) => false,
+            Self::Quic(link) => link.has_news(),
         }
     }
 }

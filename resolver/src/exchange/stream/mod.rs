@@ -1,5 +1,5 @@
-//! DNS over a stream to one endpoint: TCP (RFC 7766), TLS (RFC 7858), HTTPS (RFC 8484). One connection for many
-//! queries, answered in any order.
+//! DNS over a connection to one endpoint: TCP (RFC 7766), TLS (RFC 7858), HTTPS (RFC 8484), QUIC (RFC 9250). One
+//! connection for many queries, answered in any order.
 //!
 //! Connecting happens once for all who wait. A query whose connection dies, after that had carried others, is written
 //! once more to a new one, because servers close idle connections at moments of their own choosing (RFC 7766 section
@@ -9,7 +9,8 @@
 mod connection;
 mod dial;
 mod h2;
-mod link;
+pub(super) mod http;
+pub(super) mod link;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use self::connection::Connection;
 use self::dial::Dialer;
 use super::line::Line;
+use super::quic::QuicSockets;
 use super::{Attempt, Remote};
 
 /// Queries waiting to be written. Full: the query fails here and is asked elsewhere.
@@ -75,9 +77,9 @@ impl Known {
 }
 
 impl StreamLine {
-    pub(super) fn new(line: Arc<Line>, remote: &Remote) -> Self {
+    pub(super) fn new(line: Arc<Line>, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
         let known = Known {
-            dialer: Dialer::new(line.transport, remote),
+            dialer: Dialer::new(line.transport, remote, quic),
             idle: Mutex::default(),
             open: AtomicUsize::new(0),
             connect_us: AtomicU64::new(CONNECT_ASSUMED_US),
@@ -111,6 +113,7 @@ impl StreamLine {
     /// Takes a new connection from here on; the current one ends when what it carries is answered.
     pub(super) fn renew(&self) {
         drop(self.current.lock().take());
+        self.known.dialer.renew(self.line.clock.now());
     }
 
     /// Asks on a connection of its own.

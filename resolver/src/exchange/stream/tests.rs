@@ -15,7 +15,7 @@ use detour_core::{Clock, EndpointId, Time, Transport};
 use tokio::sync::mpsc;
 
 use crate::ask::{Ask, GroupKey};
-use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, SourcePorts};
+use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, QuicSockets, SourcePorts};
 use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
@@ -92,6 +92,7 @@ impl Bench {
             reporter: Arc::new(Reporter::new().0),
             readers: Readers::new(&tasks, &own),
             clock: own,
+            quic: QuicSockets::new(&tasks),
             tasks,
             source_ports: SourcePorts::Pool,
         };

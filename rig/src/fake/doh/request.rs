@@ -8,27 +8,42 @@ use http::{Method, Request, StatusCode};
 use crate::transport::DOH_PATH;
 
 /// What carries a DNS message (RFC 8484 section 6).
-pub(super) const MEDIA_TYPE: &str = "application/dns-message";
+pub(in crate::fake) const MEDIA_TYPE: &str = "application/dns-message";
 /// The longest DNS message.
-const MESSAGE_BYTES_MAX: usize = 65_535;
+pub(in crate::fake) const MESSAGE_BYTES_MAX: usize = 65_535;
 
 /// Reads the message of a GET or a POST.
 pub(super) async fn read_message(request: Request<RecvStream>) -> Result<Vec<u8>, StatusCode> {
+    let message = match in_head(&request)? {
+        Some(message) => message,
+        None => read_body(request.into_body()).await?,
+    };
+    checked(message)
+}
+
+/// The message of a GET; `None` where it is in the body, as it is in a POST.
+pub(in crate::fake) fn in_head<B>(request: &Request<B>) -> Result<Option<Vec<u8>>, StatusCode> {
     if request.uri().path() != DOH_PATH {
         return Err(StatusCode::NOT_FOUND);
     }
-    let message = match *request.method() {
-        Method::GET => from_query(request.uri().query().unwrap_or_default()).ok_or(StatusCode::BAD_REQUEST)?,
+    match *request.method() {
+        Method::GET => {
+            let message = from_query(request.uri().query().unwrap_or_default());
+            message.map(Some).ok_or(StatusCode::BAD_REQUEST)
+        }
         Method::POST => {
             let media_type = request.headers().get(CONTENT_TYPE);
             if media_type.is_none_or(|value| value.as_bytes() != MEDIA_TYPE.as_bytes()) {
                 return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
             }
-            read_body(request.into_body()).await?
+            Ok(None)
         }
-        _ => return Err(StatusCode::METHOD_NOT_ALLOWED),
-    };
-    // A header and no response, or answering it would answer nobody.
+        _ => Err(StatusCode::METHOD_NOT_ALLOWED),
+    }
+}
+
+/// The message, if it is a query: a header and no response, or answering it would answer nobody.
+pub(in crate::fake) fn checked(message: Vec<u8>) -> Result<Vec<u8>, StatusCode> {
     if message.len() < 12 || message.get(2).is_some_and(|flags| flags & 0x80 != 0) {
         return Err(StatusCode::BAD_REQUEST);
     }

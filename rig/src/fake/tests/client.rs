@@ -30,7 +30,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(authority: &Authority, transport: Transport) -> Self {
-        let protocol: &[u8] = if transport == Transport::Doh { b"h2" } else { b"dot" };
+        let protocol: &[u8] = match transport {
+            Transport::Doh => b"h2",
+            Transport::Doh3 => b"h3",
+            Transport::Doq => b"doq",
+            Transport::Udp | Transport::Tcp | Transport::Dot => b"dot",
+        };
         Self::speaking(authority, &[protocol])
     }
 
@@ -57,6 +62,11 @@ impl Client {
         Self {
             config: Arc::new(config),
         }
+    }
+
+    /// What it speaks TLS with.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
     }
 
     /// Connects and shakes hands, for as long as it takes.

@@ -82,7 +82,10 @@ async fn get_and_post_are_answered_and_say_how_long_they_are_fresh() {
         (stats.connections, stats.open, stats.handshakes_full, stats.dropped),
         (1, 1, 1, 0)
     );
-    assert_eq!(fake.last_authority().as_deref(), Some("fake1.detour.test"));
+    assert_eq!(
+        fake.last_authority(Transport::Doh).as_deref(),
+        Some("fake1.detour.test")
+    );
     assert_eq!(
         fake.last_server_name(Transport::Doh).as_deref(),
         Some("fake1.detour.test")

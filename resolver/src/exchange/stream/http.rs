@@ -1,0 +1,49 @@
+//! DNS in HTTP (RFC 8484), whatever version of it: the request, and what the head of a response says.
+
+use detour_core::outcome::Failure;
+use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+/// The one media type.
+const DNS_MESSAGE: &str = "application/dns-message";
+/// Header bytes of one answer.
+pub(in crate::exchange) const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// The request for a query of this length.
+pub(in crate::exchange) fn request(url: Uri, message_bytes: usize) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url;
+    let headers = request.headers_mut();
+    let dns_message = HeaderValue::from_static(DNS_MESSAGE);
+    headers.insert(ACCEPT, dns_message.clone());
+    headers.insert(CONTENT_TYPE, dns_message);
+    headers.insert(CONTENT_LENGTH, message_bytes.into());
+    request
+}
+
+/// How long caches on the way have held the answer, seconds.
+///
+/// # Errors
+///
+/// It is no answer: another status, or no DNS message by its type.
+pub(in crate::exchange) fn read_head<B>(response: &Response<B>) -> Result<u32, Failure> {
+    if response.status() != StatusCode::OK || !is_dns_message(response.headers()) {
+        return Err(Failure::Http);
+    }
+    Ok(age_s(response.headers()))
+}
+
+/// Whether the body is what was asked for; a portal's login page is not.
+fn is_dns_message(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|text| {
+        let bare = text.split(';').next().unwrap_or_default().trim();
+        bare.eq_ignore_ascii_case(DNS_MESSAGE)
+    })
+}
+
+fn age_s(headers: &HeaderMap) -> u32 {
+    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
+    age.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
