@@ -21,6 +21,7 @@
 
 pub mod control;
 pub mod dice;
+pub mod dns64;
 pub mod given;
 pub mod health;
 pub mod idle;

@@ -28,6 +28,7 @@ use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::dns64;
 use crate::given;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
@@ -146,6 +147,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         bound: reached.dns.clone(),
         directory: state.directory().cloned(),
         successions,
+        discovery: dns64::start(&shared),
         mesh: setups,
         configuration,
         notes: Arc::clone(&notes),

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use detour_core::dns64::Prefix;
 use detour_core::given::{self, Source};
 use detour_resolver::tasks::Tasks;
 use detour_resolver::wire::NameBuf;
@@ -41,6 +42,8 @@ pub(crate) struct Given {
     pub(crate) resolvers: Vec<SocketAddr>,
     /// In wire form.
     pub(crate) search: Vec<Box<[u8]>>,
+    /// Its translator's, if it has told one ([`crate::dns64`]); no file says so.
+    pub(crate) prefix: Option<Prefix>,
 }
 
 impl Given {
@@ -81,6 +84,7 @@ pub(crate) fn read(places: &[PathBuf], listening: &[SocketAddr]) -> Given {
         source: chosen.source.and_then(|index| files.get(index).cloned()),
         resolvers: chosen.resolvers,
         search: chosen.search,
+        prefix: None,
     }
 }
 

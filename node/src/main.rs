@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod control_task;
 mod demo;
+mod dns64;
 mod durable;
 mod explain;
 mod given;

@@ -12,10 +12,8 @@ use std::time::Duration;
 use detour_core::control::Control;
 use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
-use detour_core::zones::Zones;
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
-use detour_resolver::ask::GroupKey;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
 use detour_resolver::listen::TcpLimits;
@@ -50,6 +48,7 @@ impl Plan {
             remotes,
             zones,
             groups,
+            translation,
         } = config::assemble(config, given);
         let Select {
             strategy,
@@ -63,13 +62,18 @@ impl Plan {
             remotes,
             routes: RouteSettings { strategy, encryption },
             mesh: mesh::of_control(config),
-            settings: settings_of(config, zones, groups),
+            settings: Settings {
+                zones: Arc::new(zones),
+                groups,
+                translation,
+                ..settings_of(config)
+            },
         }
     }
 }
 
-/// What the data plane takes from a configuration, beside providers and routes.
-fn settings_of(config: &Config, zones: Zones, groups: Vec<GroupKey>) -> Settings {
+/// What the data plane takes from a configuration, but for providers and routes.
+fn settings_of(config: &Config) -> Settings {
     // No `..` here: whoever adds a key has to say where it goes.
     let Config {
         source: _,
@@ -87,6 +91,7 @@ fn settings_of(config: &Config, zones: Zones, groups: Vec<GroupKey>) -> Settings
         providers: _,
         routes: _,
         network: _,
+        dns64: _,
         select,
         cache:
             CacheConfig {
@@ -114,8 +119,9 @@ fn settings_of(config: &Config, zones: Zones, groups: Vec<GroupKey>) -> Settings
             idle: *tcp_idle,
         },
         classes: classes(config),
-        zones: Arc::new(zones),
-        groups,
+        zones: Arc::default(),
+        groups: Vec::new(),
+        translation: None,
         source_ports: match select.source_ports {
             config::SourcePorts::Pool => SourcePorts::Pool,
             config::SourcePorts::PerQuery => SourcePorts::PerQuery,

@@ -24,8 +24,9 @@ use tokio::time::timeout;
 use self::watch::{GivenWatch, Watch};
 use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{Config, Dns64, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
+use crate::dns64::{Asking, Discovered};
 use crate::given::{self, Given, Looks};
 use crate::last_good;
 use crate::mesh::Setup;
@@ -85,6 +86,8 @@ enum Action {
     Look,
     /// Time to look at what the network gives.
     Network,
+    /// The network has told its translator's prefix.
+    Translate(Discovered),
     /// The configuration has served its minute.
     Keep,
     /// Shutdown.
@@ -116,6 +119,8 @@ pub(crate) struct ReloaderParts {
     /// Where copies are kept, if anywhere.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) successions: mpsc::Sender<Succession>,
+    /// Where resolvers are asked for a translator's prefix.
+    pub(crate) discovery: Asking,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
     pub(crate) configuration: Arc<Configuration>,
@@ -157,11 +162,13 @@ impl Reloader {
 
     /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
+        self.tell_discovery();
         loop {
             match self.select().await {
                 Action::Asked => self.reload().await,
                 Action::Look => self.look().await,
                 Action::Network => self.look_at_network().await,
+                Action::Translate(discovered) => self.translate(discovered).await,
                 Action::Keep => self.keep().await,
                 Action::Stop => return,
             }
@@ -194,6 +201,8 @@ impl Reloader {
             () = self.parts.tasks.draining().cancelled() => Action::Stop,
             // Cancel safe: a signal stays noted; several that wait are one.
             Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
+            Some(discovered) = self.parts.discovery.discovered.recv() => Action::Translate(discovered),
             // Cancel safe: a timer.
             action = timer => action,
         }
@@ -219,6 +228,39 @@ impl Reloader {
         }
     }
 
+    /// The network has told its translator's prefix, or that it has none.
+    async fn translate(&mut self, Discovered { resolvers, prefix }: Discovered) {
+        // Of another network it says nothing.
+        if resolvers != self.parts.given.resolvers || prefix == self.parts.given.prefix {
+            return;
+        }
+        self.parts.given.prefix = prefix;
+        let config = self.parts.running.clone();
+        if self.succeed(Plan::of(&config, &self.parts.given)).await {
+            match prefix {
+                Some(prefix) => tracing::info!(%prefix, "the network translates addresses: names get such (DNS64)"),
+                None => tracing::info!("the network translates addresses no more"),
+            }
+            self.parts.configuration.note_given(&config, &self.parts.given);
+        }
+    }
+
+    /// Whose word on a translator's prefix counts: that of the resolvers in force, where the prefix is looked for.
+    fn tell_discovery(&self) {
+        let config = &self.parts.running;
+        let is_wanted = config.network.enabled && config.dns64 == Dns64::Auto;
+        let resolvers = if is_wanted {
+            self.parts.given.resolvers.clone()
+        } else {
+            Vec::new()
+        };
+        self.parts.discovery.resolvers.send_if_modified(|known| {
+            let is_other = *known != resolvers;
+            *known = resolvers;
+            is_other
+        });
+    }
+
     /// Looks at what the network gives, and puts it in force if it is something else.
     async fn look_at_network(&mut self) {
         self.next_network = self.parts.clock.now().plus(u64_micros(watch::INTERVAL));
@@ -226,12 +268,16 @@ impl Reloader {
         if let Some(given) = self.given(&config, &self.network.seen).await
             && self.network.has_changed(given, &self.parts.given)
         {
-            let given = std::mem::take(&mut self.network.found);
+            let mut given = std::mem::take(&mut self.network.found);
+            if given.resolvers == self.parts.given.resolvers {
+                given.prefix = self.parts.given.prefix;
+            }
             let (resolvers, search) = (given.resolvers.len(), given.search.len());
             self.parts.given = given;
             if self.succeed(Plan::of(&config, &self.parts.given)).await {
                 tracing::info!(resolvers, search, "the network gives other resolvers");
                 self.parts.configuration.note_given(&config, &self.parts.given);
+                self.tell_discovery();
             }
         }
     }
@@ -325,6 +371,7 @@ impl Reloader {
         self.parts.configuration.note_applied(&config, restart, now);
         self.parts.configuration.note_given(&config, &self.parts.given);
         self.parts.running = config;
+        self.tell_discovery();
     }
 
     /// Hands what queries are to be served by to the control task; whether they are.

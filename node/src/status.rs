@@ -13,7 +13,7 @@ use crate::admin::claims::short;
 use crate::admin::client::{Answer, GetError, get};
 use crate::admin::peers::MeshView;
 use crate::admin::providers::{EndpointView, ProviderView};
-use crate::admin::status::{ConfigurationView, GroupView, NetworkView, ReloadView, Status};
+use crate::admin::status::{ConfigurationView, Dns64View, GroupView, NetworkView, ReloadView, Status};
 use crate::admin::words::age_text_s;
 use crate::cli::{StatusArgs, exit_code};
 
@@ -94,6 +94,14 @@ fn render(status: &Status, providers: &[ProviderView], mesh: &MeshView) -> Strin
     text.push_str(&table(providers));
     text.push_str(&groups(&status.groups));
     text.push_str(&network(status.network.as_ref()));
+    if let Some(Dns64View { prefix, is_discovered }) = &status.dns64 {
+        let by = if *is_discovered {
+            "the network"
+        } else {
+            "the configuration"
+        };
+        text.push_str(&format!("DNS64: {prefix}, as {by} says\n"));
+    }
     text.push_str(&mesh::words(mesh));
     text.push_str(&format!("\nconfiguration: {}\n", configuration(status)));
     let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
@@ -291,6 +299,10 @@ mod tests {
                 nothing_up: true,
                 in_the_clear: false,
             }],
+            dns64: Some(Dns64View {
+                prefix: "64:ff9b::/96".to_owned(),
+                is_discovered: true,
+            }),
             network: Some(NetworkView {
                 source: Some("/etc/resolv.conf".to_owned()),
                 resolvers: vec!["192.0.2.1:53".parse().unwrap()],
@@ -341,6 +353,7 @@ mod tests {
 
             route to two: nothing answers
             network: 192.0.2.1:53, search domains lan. (/etc/resolv.conf)
+            DNS64: 64:ff9b::/96, as the network says
 
             configuration: /etc/detour.toml, in force for 0 s
             listening: 127.0.0.1:53, [::1]:53

@@ -40,10 +40,11 @@ impl GroupKey {
         Self(bits)
     }
 
-    /// Whether it is that of the public group.
+    /// That of answers of the same group which may be translated behind a prefix, of which `mark` is a hash that is not
+    /// zero.
     #[must_use]
-    pub fn is_public(self) -> bool {
-        self == Self::PUBLIC
+    pub(crate) fn marked(self, mark: u32) -> Self {
+        Self(self.0 ^ mark)
     }
 }
 

@@ -130,6 +130,9 @@ impl Shared {
             return;
         };
         tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
+        if self.ask_for_pointer(&running, now) {
+            return;
+        }
         if self.tasks.token().is_cancelled() {
             // Nobody looks after timers any more.
             running.give_up();
@@ -244,8 +247,19 @@ impl Running {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Keeps what it came to, and tells all who wait.
+    pub(crate) fn end(&self, outcome: Outcome, now: Time) {
+        let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
+        let place = (self.place, self.number);
+        self.shared.inflight.finish(place, Some((&resolved, now)));
+    }
+
     /// Ends without an answer: who waits for one helps itself.
-    fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.shared.inflight.finish((self.place, self.number), None);
     }
@@ -279,9 +293,7 @@ impl Running {
                 *driver = None;
                 drop(driver);
                 self.is_over.store(true, Ordering::Relaxed);
-                let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
-                let place = (self.place, self.number);
-                self.shared.inflight.finish(place, Some((&resolved, now)));
+                self.shared.conclude(self, outcome, now);
                 return;
             }
             drop(driver);

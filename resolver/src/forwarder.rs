@@ -27,6 +27,7 @@ use crate::places::Places;
 use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
+use crate::translate::Translation;
 use crate::wire::NameBuf;
 use crate::wire::code::{class, rtype};
 
@@ -61,6 +62,8 @@ pub struct Settings {
     pub zones: Arc<Zones>,
     /// What these groups are called in the cache, by `GroupId` from 1 on.
     pub groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub translation: Option<Translation>,
     /// Text of `version.bind`.
     pub version: String,
     /// Text of `id.server`.
@@ -274,7 +277,7 @@ impl Shared {
     #[must_use]
     pub fn ask(&self, name: &NameBuf, qtype: u16, qclass: u16) -> Ask {
         let generation = self.generation();
-        let group = generation.asked(name).group.key;
+        let group = generation.keyed(generation.asked(name), qtype);
         Ask::new(name, qtype, qclass, (false, false), group, generation.key_seed)
     }
 

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use detour_core::dns64;
 use detour_core::lookup::Heard;
 use detour_core::routes::Routes;
 use detour_core::usage::Usage;
@@ -24,7 +25,9 @@ use crate::listen::TcpLimits;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::readers::Readers;
 use crate::report::Reporter;
+use crate::translate::Translation;
 use crate::wire::NameBuf;
+use crate::wire::code::rtype;
 
 /// What queries are served by.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub struct Generation {
     zones: Arc<Zones>,
     /// Of routes' groups, by [`GroupId`] from 1 on.
     groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub(crate) translation: Option<Translation>,
+    /// Marks what may be; zero without.
+    mark: u32,
     /// Keys the cache: answers of another class of providers are not found.
     pub(crate) key_seed: u64,
     /// What the seed stands for.
@@ -100,6 +107,8 @@ impl Generation {
             acl: settings.acl.clone(),
             zones: Arc::clone(&settings.zones),
             groups: settings.groups.clone(),
+            translation: settings.translation,
+            mark: settings.translation.map_or(0, mark_of),
             key_seed: same_classes.map_or_else(rand::random, |older| older.key_seed),
             classes: settings.classes.clone(),
             lines,
@@ -127,8 +136,29 @@ impl Generation {
         }
     }
 
+    /// Before how many octets of a name the zones give way that are answered here; `None`: they answer. To the route that
+    /// has it for its zone, and to the translator whose address it is the name of.
+    #[must_use]
+    pub fn yields(&self, asked: Asked, name: &NameBuf, qtype: u16) -> Option<usize> {
+        let is_pointer = |own: Translation| dns64::pointer(own.prefix, name.as_wire()).is_some();
+        if qtype == rtype::PTR && self.translation.is_some_and(is_pointer) {
+            return Some(name.as_wire().len());
+        }
+        asked.zone_bytes
+    }
+
+    /// By what answers to this type of question are kept, for a name that is asked so.
+    #[must_use]
+    pub fn keyed(&self, asked: Asked, qtype: u16) -> GroupKey {
+        match qtype {
+            // Translated or not: with another prefix, or none, it is another answer.
+            rtype::AAAA | rtype::PTR => asked.group.key.marked(self.mark),
+            _ => asked.group.key,
+        }
+    }
+
     /// What a group is called under all configurations. One that has no key is nobody's, and never the public one.
-    fn key_of(&self, id: GroupId) -> GroupKey {
+    pub(crate) fn key_of(&self, id: GroupId) -> GroupKey {
         match usize::from(id.0).checked_sub(1) {
             None => GroupKey::PUBLIC,
             Some(index) => self.groups.get(index).copied().unwrap_or(NOBODY),
@@ -139,7 +169,17 @@ impl Generation {
     #[must_use]
     pub fn group(&self, key: GroupKey) -> Option<GroupId> {
         let mut ids = self.topology.group_ids();
-        ids.find(|id| self.key_of(*id) == key)
+        let is_own = |id: &GroupId| {
+            let own = self.key_of(*id);
+            own == key || own.marked(self.mark) == key
+        };
+        ids.find(is_own)
+    }
+
+    /// What is translated for a network without IPv4.
+    #[must_use]
+    pub fn translation(&self) -> Option<Translation> {
+        self.translation
     }
 
     /// Whether answers of `older` are answers of this one too.
@@ -177,6 +217,11 @@ impl Generation {
     pub fn has_heard(&self, endpoint: EndpointId) -> bool {
         self.exchanges.last_heard(endpoint) > Time::ZERO
     }
+}
+
+/// A number for a prefix, the same in every process.
+fn mark_of(translation: Translation) -> u32 {
+    GroupKey::of(&translation.prefix.to_string()).to_bits()
 }
 
 /// The key of a group that does not exist.

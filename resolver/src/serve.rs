@@ -25,8 +25,8 @@ use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
 use crate::wire::code::{class, ede, rcode};
 use crate::wire::{
-    Chaos, Ede, Freshness, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write, write_error,
-    write_hinfo_any, write_txt,
+    Chaos, Ede, Freshness, NameBuf, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write,
+    write_error, write_hinfo_any, write_txt,
 };
 
 /// How long a client waits for a refresh before it gets the stale answer (RFC 8767 section 5).
@@ -156,7 +156,8 @@ impl Shared {
         }
         self.local.look_if_due(now, &self.tasks);
         let asked = moment.generation.asked(&query.name);
-        if let Some(found) = self.local.find_unrouted(&query.name, client, asked.zone_bytes) {
+        let routed = moment.generation.yields(asked, &query.name, query.qtype);
+        if let Some(found) = self.local.find_unrouted(&query.name, client, routed) {
             // What comes from a file that is being read waits for its end, as a miss does.
             if found.is_from_hosts() && query.echo.rd && self.local.is_being_read(now) {
                 return resolve(query, via, client, None);
@@ -165,7 +166,13 @@ impl Shared {
             return Verdict::Replied;
         }
         self.reporter.note_client(now);
-        let stale = match self.look(&query, via, (asked.group.key, key_seed), now, out) {
+        let stale = match self.look(
+            &query,
+            via,
+            (moment.generation.keyed(asked, query.qtype), key_seed),
+            now,
+            out,
+        ) {
             Found::Fresh(()) => return Verdict::Hit,
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
@@ -182,7 +189,7 @@ impl Shared {
     /// What a query asks, and of whom at this moment.
     fn ask_of(&self, query: &Query) -> Ask {
         let generation = self.generation();
-        let group = generation.asked(&query.name).group.key;
+        let group = generation.keyed(generation.asked(&query.name), query.qtype);
         Ask::of(query, group, generation.key_seed)
     }
 
@@ -216,7 +223,8 @@ impl Shared {
     /// Writes the answer of a miss that is known by now, because another query for it was faster; true if it is.
     fn answer_if_known(&self, miss: &Miss, now: Time, out: &mut Vec<u8>) -> bool {
         let generation = self.generation();
-        let keyed = (generation.asked(&miss.query.name).group.key, generation.key_seed);
+        let asked = generation.asked(&miss.query.name);
+        let keyed = (generation.keyed(asked, miss.query.qtype), generation.key_seed);
         let is_known = matches!(self.look(&miss.query, miss.via, keyed, now, out), Found::Fresh(()));
         self.metrics.count_replies(Source::cache, u64::from(is_known));
         is_known
@@ -253,10 +261,9 @@ impl Shared {
 
     /// A name that is answered here; true if it was one.
     fn answer_locally(&self, miss: &Miss, out: &mut Vec<u8>) -> bool {
-        let asked = self.generation().asked(&miss.query.name);
-        let found = self
-            .local
-            .find_unrouted(&miss.query.name, miss.client, asked.zone_bytes);
+        let (generation, query) = (self.generation(), &miss.query);
+        let routed = generation.yields(generation.asked(&query.name), &query.name, query.qtype);
+        let found = self.local.find_unrouted(&query.name, miss.client, routed);
         if let Some(found) = &found {
             self.write_local(found, &miss.query, miss.via, out);
         }
@@ -418,6 +425,22 @@ impl Shared {
         let ask = Arc::new(self.ask_of(query));
         if own.refresh(&ask, entry).is_some() {
             self.metrics.prefetches.inc();
+        }
+    }
+
+    /// Has a question of this node's own answered by providers, whatever the cache knows; `None` where they did not.
+    pub async fn look_up(self: &Arc<Self>, name: &NameBuf, qtype: u16) -> Option<Arc<Entry>> {
+        let permit = self.permits.take()?;
+        let (sender, resolved) = oneshot::channel();
+        let waiter = Box::new(Refresh {
+            sender,
+            _permit: permit,
+        });
+        let ask = Arc::new(self.ask(name, qtype, class::IN));
+        self.ask_providers(&ask, None, waiter, self.clock.now());
+        match resolved.await.ok()? {
+            Resolved::Answer(entry) => Some(entry),
+            Resolved::Agreed(_) | Resolved::Unreached(_) => None,
         }
     }
 

@@ -75,6 +75,7 @@ pub(crate) fn settings(in_flight: usize) -> Settings {
         classes: String::new(),
         zones: Arc::default(),
         groups: Vec::new(),
+        translation: None,
         source_ports: SourcePorts::Pool,
         local: local::Settings::default(),
         version: String::new(),

@@ -20,6 +20,7 @@ mod client;
 mod command;
 mod demo;
 mod differential;
+mod dns64;
 mod encrypted;
 mod faults;
 mod forgery;

@@ -84,6 +84,8 @@ impl Machine {
 
     fn config(&self, public: &Scripted, more: &str) -> String {
         let base = without_network_switch(&config(&[public.block("somebody")]));
+        // Its own name is asked for otherwise.
+        let base = base.replacen("version = 1\n", "version = 1\ndns64 = \"off\"\n", 1);
         format!("{base}\n[network]\nfiles = [\"{}\"]\n{more}", self.file().display())
     }
 }

@@ -175,7 +175,12 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     let policy = policy_of(name, qtype);
     let local = Some(name)
         .filter(|_| policy == Policy::Forward)
-        .and_then(|name| state.shared.local().explain(name, qtype, asked))
+        .and_then(|name| {
+            state
+                .shared
+                .local()
+                .explain(name, qtype, generation.yields(asked, name, qtype))
+        })
         .map(|(by, answer)| local_view(by, &answer));
     let is_forwarded = policy == Policy::Forward && local.is_none();
     let (plan, skipped) = if is_forwarded {

@@ -37,6 +37,9 @@ pub(crate) struct Status {
     /// What the network gave this machine; null if nobody looks.
     #[serde(default)]
     pub(crate) network: Option<NetworkView>,
+    /// Behind which prefix IPv4 addresses are translated; null where they are not.
+    #[serde(default)]
+    pub(crate) dns64: Option<Dns64View>,
     #[serde(default)]
     pub(crate) mesh: MeshCount,
     pub(crate) cache: CacheSize,
@@ -112,6 +115,14 @@ impl NetworkView {
     }
 }
 
+/// What is translated for a network without IPv4.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dns64View {
+    pub(crate) prefix: String,
+    /// Whether the network told it; else the configuration did.
+    pub(crate) is_discovered: bool,
+}
+
 /// How many of all that serve names of no route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProviderCount {
@@ -178,6 +189,10 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
             total: routes.topology.members(GroupId::PUBLIC).count(),
         },
         network: told.network.as_ref().map(NetworkView::of),
+        dns64: generation.translation().map(|translation| Dns64View {
+            prefix: translation.prefix.to_string(),
+            is_discovered: translation.is_discovered,
+        }),
         groups: routes.routed.iter().map(|table| GroupView::of(table)).collect(),
         mesh: MeshCount {
             connected: mesh.connected(),

@@ -104,6 +104,7 @@ impl Node {
             classes: String::new(),
             zones: Arc::default(),
             groups: Vec::new(),
+            translation: None,
             source_ports: SourcePorts::Pool,
             local: LocalSettings {
                 off: Vec::new(),
@@ -365,6 +366,7 @@ async fn status_begins_with_what_is_wrong() {
             "uplink_suspect": [],
             "groups": [],
             "network": null,
+            "dns64": null,
             "providers": {"up": 0, "total": 3},
             "cache": {"entries": 0, "bytes": 0},
             "in_flight": 0,

@@ -24,6 +24,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         providers: _,
         routes: _,
         network: _,
+        dns64: _,
         select: _,
         local_zones,
         mesh,

@@ -63,6 +63,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         listen: spec.listen,
         providers,
         routes,
+        dns64: spec.dns64,
         network: Network {
             files: spec.network.files.into_iter().map(|file| against(path, file)).collect(),
             ..spec.network

@@ -32,9 +32,11 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use detour_core::control::claims::Influence;
+use detour_core::dns64::{Prefix, PrefixError};
 use detour_core::report::NodeId;
 use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
@@ -102,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<RouteConfig>,
     /// The resolvers this machine was given.
     pub(crate) network: Network,
+    /// Whether IPv4 addresses are translated for a network without IPv4.
+    pub(crate) dns64: Dns64,
     /// How providers are chosen.
     pub(crate) select: Select,
     /// What is answered here.
@@ -196,6 +200,30 @@ pub(crate) struct EndpointConfig {
     /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as
     /// `[select]` has it.
     pub(crate) early_data: Option<bool>,
+}
+
+/// `dns64`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Dns64 {
+    /// If the network tells a prefix.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Behind this prefix.
+    Behind(Prefix),
+}
+
+impl FromStr for Dns64 {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            prefix => prefix.parse().map(Self::Behind),
+        }
+    }
 }
 
 /// One `[[route]]`

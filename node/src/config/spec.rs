@@ -15,8 +15,8 @@ use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::route::{self, RouteSpec};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION, Persist,
-    Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
+    Admin, CacheConfig, Dns64, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION,
+    Persist, Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -41,6 +41,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "state-dir",
     "trust",
     "reload",
+    "dns64",
     "listen",
     "provider",
     "route",
@@ -90,6 +91,7 @@ pub(super) struct Spec {
     pub(super) providers: Vec<ProviderSpec>,
     pub(super) routes: Vec<RouteSpec>,
     pub(super) network: Network,
+    pub(super) dns64: Dns64,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
     pub(super) mesh: Option<MeshSpec>,
@@ -187,6 +189,7 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     spec.trust = read_trust(reader, &root);
     let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
     reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
+    reader.set(&root, "dns64", &mut spec.dns64, |r, item| r.parsed(item, str::parse));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
@@ -210,36 +213,7 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         spec.mesh = mesh::read(reader, &item);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
-        let CacheConfig {
-            size_bytes,
-            min_ttl,
-            max_ttl,
-            max_stale,
-            persist,
-        } = &mut spec.cache;
-        let places = [
-            ("runtime", Persist::Runtime),
-            ("disk", Persist::Disk),
-            ("off", Persist::Off),
-        ];
-        reader.set(&table, "persist", persist, |r, item| r.choice(item, &places));
-        // Below the least a page load does not fit; above the most 32 bits of offsets end.
-        reader.set(&table, "size", size_bytes, |r, item| {
-            r.size_bytes(item, (1 << 20)..=(4 << 30))
-        });
-        // RFC 8767 section 5: a week is the longest any zone can mean.
-        let week = Duration::from_secs(7 * 24 * 60 * 60);
-        reader.set(&table, "max-stale", max_stale, |r, item| {
-            r.duration(item, Duration::ZERO..=week)
-        });
-        reader.set(&table, "max-ttl", max_ttl, |r, item| {
-            r.duration(item, Duration::from_secs(1)..=week)
-        });
-        // More than an hour would keep what moved long ago.
-        let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
-        reader.set(&table, "min-ttl", min_ttl, |r, item| {
-            r.duration(item, Duration::ZERO..=least_at_most)
-        });
+        read_cache(reader, &table, &mut spec.cache);
     }
     if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {
         read_limits(reader, &table, &mut spec.limits);
@@ -322,6 +296,39 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
         r.choice(item, &source_ports)
     });
     reader.set(table, "early-data", &mut select.early_data, Reader::flag);
+}
+
+fn read_cache(reader: &mut Reader, table: &Table<'_>, cache: &mut CacheConfig) {
+    let CacheConfig {
+        size_bytes,
+        min_ttl,
+        max_ttl,
+        max_stale,
+        persist,
+    } = cache;
+    let places = [
+        ("runtime", Persist::Runtime),
+        ("disk", Persist::Disk),
+        ("off", Persist::Off),
+    ];
+    reader.set(table, "persist", persist, |r, item| r.choice(item, &places));
+    // Below the least a page load does not fit; above the most 32 bits of offsets end.
+    reader.set(table, "size", size_bytes, |r, item| {
+        r.size_bytes(item, (1 << 20)..=(4 << 30))
+    });
+    // RFC 8767 section 5: a week is the longest any zone can mean.
+    let week = Duration::from_secs(7 * 24 * 60 * 60);
+    reader.set(table, "max-stale", max_stale, |r, item| {
+        r.duration(item, Duration::ZERO..=week)
+    });
+    reader.set(table, "max-ttl", max_ttl, |r, item| {
+        r.duration(item, Duration::from_secs(1)..=week)
+    });
+    // More than an hour would keep what moved long ago.
+    let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
+    reader.set(table, "min-ttl", min_ttl, |r, item| {
+        r.duration(item, Duration::ZERO..=least_at_most)
+    });
 }
 
 fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {

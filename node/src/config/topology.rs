@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use detour_core::dns64::WELL_KNOWN_NAME;
 use detour_core::zones::{Route, Zones, reverse_zones};
 use detour_core::{
     ClassId, Endpoint, EndpointId, Family, Group, GroupId, OperatorId, Provider, ProviderId, Topology, Transport,
@@ -13,10 +14,11 @@ use detour_core::{
 use detour_resolver::ask::GroupKey;
 use detour_resolver::exchange::tls::{TlsName, Trust};
 use detour_resolver::exchange::{Remote, RemoteTls};
+use detour_resolver::translate::Translation;
 use http::Uri;
 
 use super::route::NETWORK;
-use super::{Config, EndpointConfig, ProviderConfig, RouteTo};
+use super::{Config, Dns64, EndpointConfig, ProviderConfig, RouteTo};
 use crate::given::Given;
 
 /// What both planes take from providers and routes.
@@ -30,6 +32,8 @@ pub(crate) struct Assembly {
     pub(crate) zones: Zones,
     /// What these groups are called in the cache, by [`GroupId`] from 1 on.
     pub(crate) groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub(crate) translation: Option<Translation>,
 }
 
 /// Puts together a configuration and what the network gave.
@@ -42,6 +46,7 @@ pub(crate) fn assemble(config: &Config, given: &Given) -> Assembly {
         remotes: remotes_of(config),
         zones: Zones::default(),
         groups: Vec::new(),
+        translation: None,
     };
     let mut routes = Vec::with_capacity(config.routes.len().saturating_add(1));
     for route in &config.routes {
@@ -65,6 +70,25 @@ pub(crate) fn assemble(config: &Config, given: &Given) -> Assembly {
             to: network_of(given, &mut assembly),
         });
     }
+    if config.dns64 == Dns64::Auto && !given.resolvers.is_empty() {
+        // What the network says of its translator only the network's resolvers say (RFC 8880 section 7.1).
+        routes.push(Route {
+            zones: vec![WELL_KNOWN_NAME.into()],
+            except: Vec::new(),
+            to: network_of(given, &mut assembly),
+        });
+    }
+    assembly.translation = match (config.dns64, given.prefix) {
+        (Dns64::Auto, Some(prefix)) => Some(Translation {
+            prefix,
+            is_discovered: true,
+        }),
+        (Dns64::Behind(prefix), _) => Some(Translation {
+            prefix,
+            is_discovered: false,
+        }),
+        (Dns64::Auto, None) | (Dns64::Off, _) => None,
+    };
     assembly.zones = Zones::new(&routes);
     assembly
 }

@@ -66,7 +66,9 @@ impl GivenWatch {
             return false;
         }
         self.seen = looks;
-        let has_changed = given != *in_force;
+        // What the network told otherwise is in no file.
+        let has_changed = (&given.source, &given.resolvers, &given.search)
+            != (&in_force.source, &in_force.resolvers, &in_force.search);
         self.found = given;
         has_changed
     }

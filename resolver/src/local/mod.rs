@@ -30,7 +30,6 @@ use self::hosts_file::HostsFile;
 use self::zone::Zone;
 use self::zones::Zones;
 pub use self::zones::{BuiltIn, zone_names};
-use crate::ask::Asked;
 use crate::tasks::Tasks;
 use crate::wire::{Answer, NameBuf};
 
@@ -138,11 +137,11 @@ impl Local {
         catalog::ask(&catalog::of_one(zone?), name, qtype)
     }
 
-    /// Who answers this question of class IN here and how, for a client on this machine, where it is asked of `asked`
-    /// otherwise.
+    /// Who answers this question of class IN here and how, for a client on this machine, where zones give way as in
+    /// [`Generation::yields`](crate::generation::Generation::yields).
     #[must_use]
-    pub fn explain(&self, name: &NameBuf, qtype: u16, asked: Asked) -> Option<(By<'_>, Answer)> {
-        let found = self.find_unrouted(name, IpAddr::from([127, 0, 0, 1]), asked.zone_bytes)?;
+    pub fn explain(&self, name: &NameBuf, qtype: u16, routed: Option<usize>) -> Option<(By<'_>, Answer)> {
+        let found = self.find_unrouted(name, IpAddr::from([127, 0, 0, 1]), routed)?;
         let by = match (&found, self.hosts_path()) {
             (Found::Zone(zone), _) => By::Zone(*zone),
             (Found::Parent(_) | Found::Host(_) | Found::Pointer(_), path) => By::Hosts(path?),

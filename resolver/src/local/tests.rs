@@ -346,7 +346,7 @@ async fn explain_names_who_answers() {
     let by = |name: &str| {
         node.shared
             .local
-            .explain(&name.parse().unwrap(), 1, crate::ask::Asked::default())
+            .explain(&name.parse().unwrap(), 1, None)
             .map(|(by, _)| by)
     };
     assert!(matches!(by("x.local"), Some(By::Zone(zone)) if zone.basis() == "RFC 6762 section 22.1"));

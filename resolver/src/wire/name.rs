@@ -57,6 +57,15 @@ pub fn read_name_folded(msg: &[u8], offset: usize, name: &mut NameBuf) -> Option
     end
 }
 
+/// Appends the name at `offset`, decompressed, its letters as they are, to `out` and says where it ends; what was appended
+/// by then stays there on `None`.
+#[must_use]
+pub(super) fn push_name(msg: &[u8], offset: usize, out: &mut Vec<u8>) -> Option<usize> {
+    let end = walk(msg, offset, Pointers::Allowed, |label| out.extend_from_slice(label))?;
+    out.push(0);
+    Some(end)
+}
+
 /// Calls `label` with each label (length octet included, root left out) and returns where the name ends in place.
 fn walk<'a>(msg: &'a [u8], offset: usize, pointers: Pointers, mut label: impl FnMut(&'a [u8])) -> Option<usize> {
     let mut at = offset;
