@@ -184,4 +184,9 @@ impl Hasher for AsItIs {
     fn write_u64(&mut self, number: u64) {
         self.0 = number;
     }
+
+    fn write_u32(&mut self, number: u32) {
+        // A table looks at both ends.
+        self.0 = u64::from(number) << 32 | u64::from(number);
+    }
 }

@@ -35,6 +35,8 @@ const SEGMENTS_MIN: usize = 5;
 const INDEX_ONE_IN: u64 = 6;
 /// Failures remembered; each lives seconds.
 const FAILURES: usize = 8_192;
+/// Bytes of an answer that is remembered as a failure: what a datagram brings. All of them together take 10 MiB at most.
+const FAILURE_BYTES: usize = 1_232;
 /// How long a failure is remembered that providers agree on (RFC 9520 section 3.2: at least 1 s, at most 5 min).
 const AGREED_US: u64 = 5 * SEC;
 /// How long a failure to reach anybody is remembered.
@@ -391,8 +393,13 @@ impl Cache {
         }
     }
 
-    /// Remembers that a question failed.
+    /// Remembers that a question failed, unless what was said of it is long.
     pub fn store_failure(&self, ask: &Ask, failure: Failure, now: Time) {
+        if let Failure::Agreed(entry) = &failure
+            && entry.answer.wire().len() > FAILURE_BYTES
+        {
+            return;
+        }
         let lasts_us = match failure {
             Failure::Agreed(_) => AGREED_US,
             Failure::Unreached(_) => UNREACHED_US,

@@ -20,7 +20,7 @@ use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
-use crate::listen::TcpLimits;
+use crate::listen::{Backlogs, TcpLimits};
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -110,6 +110,8 @@ pub struct Shared {
     pub(crate) connections: Places,
     /// What each client may have of the connections.
     pub(crate) connection_shares: Arc<PerClient>,
+    /// Of the bytes that wait to be read by those connections.
+    pub(crate) backlogs: Backlogs,
     pub(crate) version: String,
     pub(crate) identity: String,
     /// Questions so far.
@@ -144,6 +146,7 @@ impl Shared {
             shares: PerClient::half_of(settings.in_flight),
             connections: Places::new(settings.tcp.connections),
             connection_shares: PerClient::half_of(settings.tcp.connections),
+            backlogs: Backlogs::default(),
             number: AtomicU64::new(0),
             attempts: AtomicU64::new(1),
             cache,

@@ -111,6 +111,8 @@ pub struct Metrics {
     pub translated: Counter,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
+    /// Connections closed because their clients did not read.
+    connections_cut: Counter,
 }
 
 impl Metrics {
@@ -147,6 +149,12 @@ impl Metrics {
             "Client connections closed at once because too many were open",
             connections_refused.clone(),
         );
+        let connections_cut = Counter::default();
+        registry.register(
+            "tcp_connections_cut",
+            "Client connections closed because too many replies waited to be read",
+            connections_cut.clone(),
+        );
         Self {
             queries: [Transport::udp, Transport::tcp]
                 .map(|transport| queries.get_or_create(&QueryLabels { transport }).clone()),
@@ -159,6 +167,7 @@ impl Metrics {
             prefetches,
             translated,
             connections_refused,
+            connections_cut,
         }
     }
 
@@ -193,6 +202,11 @@ impl Metrics {
                 self.signals.remove(&event_labels(label, event));
             }
         }
+    }
+
+    /// A connection ends because its client does not read.
+    pub(crate) fn note_cut(&self) {
+        self.connections_cut.inc();
     }
 
     /// So many queries came.

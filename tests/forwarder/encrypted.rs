@@ -208,7 +208,6 @@ async fn each_failure_of_tls_and_http_is_a_cause_of_its_own_and_nobody_is_asked_
         (ListedTransports::DohDotUdp, Fault::Http500, "http"),
         (ListedTransports::DoqDot, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::DoqDot, Fault::TlsWrongName, "tls-wrong-name"),
-        (ListedTransports::DoqDot, Fault::TlsStall, "tls-stalled"),
         (ListedTransports::DoqDot, Fault::Rst, "unreachable"),
         (ListedTransports::Doh3Doh, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::Doh3Doh, Fault::TlsWrongName, "tls-wrong-name"),

@@ -1,5 +1,6 @@
 //! A node under test: the real binary with a config of the test's own, and what it says about itself.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,33 @@ impl Node {
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// What it has in memory, without what is of its own file: in a debug build that is most, and it comes as it is used.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many connections of clients it has open, by the system's word.
+    pub(crate) fn connections(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let sockets: BTreeSet<_> = files
+            .filter_map(|file| {
+                let target = fs::read_link(file.unwrap().path()).ok()?;
+                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                Some(inode.to_owned())
+            })
+            .collect();
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.id())).unwrap();
+        let own = format!(":{:04X}", self.dns().port());
+        let is_connection = |line: &&str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let listens = words[3] == "0A";
+            words[1].ends_with(&own) && !listens && sockets.contains(words[9])
+        };
+        table.lines().skip(1).filter(is_connection).count()
     }
 
     /// Its state directory.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use detour_rig::fake::Encryption;
 use detour_rig::process::provider_block;
 use detour_rig::{
-    Authority, ConnectionLimits, Fake, FakeConfig, Fault, ListedTransports, Transport, TransportSel, zone,
+    Authority, Closing, ConnectionLimits, Fake, FakeConfig, Fault, ListedTransports, Transport, TransportSel, zone,
 };
 
 use crate::client::{PATIENCE, Udp};
@@ -124,7 +124,15 @@ async fn a_server_that_restarts_is_found_again_and_a_closed_port_is_known_at_onc
             let reply = Udp::to(node.dns()).await.ask(&Message::query(&name, rtype::A)).await;
             reply.addresses() == [zone::expected_a(&name).unwrap()]
         };
-        assert!(ask(&node).await, "{}", node.log());
+        for _ in 0..5 {
+            assert!(ask(&node).await, "{}", node.log());
+        }
+        // What is in flight when it stops would be lost to that.
+        until("nothing is in flight", PATIENCE, async || {
+            let stats = *fake.stats().of(transport);
+            stats.queries == stats.answered
+        })
+        .await;
         let ports = [
             fake.address(),
             fake.address_of(Transport::Doq).unwrap(),
@@ -140,6 +148,50 @@ async fn a_server_that_restarts_is_found_again_and_a_closed_port_is_known_at_onc
         until("names are answered again", PATIENCE, async || ask(&node).await).await;
         assert!(fake.stats().of(transport).answered > 0);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_handshakes_is_told_from_one_that_is_silent() {
+    for (listed, quic, _) in BESIDE {
+        let mut site = Site::new(listed).await;
+        site.ask_many(20).await;
+        site.fakes[0].close_connections(TransportSel::Only(quic), Closing::Abrupt);
+        until("its connections are closed", PATIENCE, async || {
+            site.fakes[0].stats().of(quic).open == 0
+        })
+        .await;
+        site.fakes[0].set_fault(TransportSel::Only(quic), Fault::TlsStall);
+        let stalled = site.fakes[0].name().to_owned();
+        until(&format!("the cause is told of {listed}"), PATIENCE, async || {
+            site.ask_well().await;
+            site.states(&stalled).await[0].contains("(tls-stalled)")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_limit_is_learned_and_kept() {
+    let limits = ConnectionLimits {
+        idle: Some(Duration::from_millis(1_500)),
+        ..ConnectionLimits::default()
+    };
+    let learn = async |(listed, transport): (ListedTransports, Transport)| {
+        let mut site = Site::with(listed, "strategy = \"shard\"", limits, true).await;
+        // Warm connections are opened anew for as long as clients ask: enough to learn from.
+        site.ask_many(10).await;
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        let closed = site.sum(transport, |stats| stats.closed_idle);
+        assert!(
+            (1..=3).contains(&closed),
+            "{listed}: each server closes one connection at most: {closed}"
+        );
+        site.ask_well().await;
+    };
+    tokio::join!(
+        learn((ListedTransports::Doq, Transport::Doq)),
+        learn((ListedTransports::Doh3, Transport::Doh3))
+    );
 }
 
 #[tokio::test]

@@ -17,9 +17,9 @@ use super::Stamp;
 use crate::ask::{AsItIs, GroupKey};
 use crate::wire::answer::{AnswerRef, Kind, Shape};
 
-/// Bytes of a piece; the largest record has half of that.
+/// Bytes of a piece; the largest record, a whole message and where its TTLs stand, has two thirds of that.
 pub(super) const SEGMENT_BYTES: usize = 128 * 1024;
-/// What a record takes in the index: key, place, and the room that a hash table leaves.
+/// What a record takes in the index: half a key, its place, and the room that a hash table leaves.
 const INDEX_BYTES: u64 = 24;
 /// One in so many segments is the first log's when all are in use.
 const FIRST_ONE_IN: usize = 10;
@@ -64,8 +64,9 @@ const ASKED: u8 = 4;
 /// A part of the cache.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Places by key.
-    index: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
+    /// Places by half of the key, which is what the index is half as large for: two keys that share it take each other's
+    /// place, one in some hundred thousand times.
+    index: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
     segments: Vec<Vec<u8>>,
     /// Numbers of the segments of the first and the second log, oldest in front, and of those that are empty.
     first: VecDeque<usize>,
@@ -101,12 +102,20 @@ impl Log {
         self.bytes
     }
 
-    pub(super) fn keys(&self) -> Vec<u64> {
-        self.index.keys().copied().collect()
+    pub(super) fn keys(&mut self) -> Vec<u64> {
+        let (places, segments) = (self.index.values(), &mut self.segments);
+        let keys = places.filter_map(|place| Some(u64_at(record_mut(segments, *place)?, KEY)));
+        keys.collect()
     }
 
-    pub(super) fn contains(&self, key: u64) -> bool {
-        self.index.contains_key(&key)
+    pub(super) fn contains(&mut self, key: u64) -> bool {
+        self.record_mut(key).is_some()
+    }
+
+    /// The record of this key.
+    fn record_mut(&mut self, key: u64) -> Option<&mut [u8]> {
+        let place = *self.index.get(&half(key))?;
+        record_mut(&mut self.segments, place).filter(|record| u64_at(record, KEY) == key)
     }
 
     pub(super) fn clear(&mut self) {
@@ -115,8 +124,7 @@ impl Log {
 
     /// Shows the entry of this key, which is no sign that anybody asks for it.
     pub(super) fn read<R>(&mut self, key: u64, look: impl FnOnce(&Stamp, AnswerRef<'_>) -> Option<R>) -> Option<R> {
-        let place = *self.index.get(&key)?;
-        let (stamp, answer) = read(record_mut(&mut self.segments, place)?)?;
+        let (stamp, answer) = read(self.record_mut(key)?)?;
         look(&stamp, answer)
     }
 
@@ -126,8 +134,7 @@ impl Log {
         key: u64,
         look: impl FnOnce(&Stamp, AnswerRef<'_>, &mut u8) -> Option<R>,
     ) -> Option<R> {
-        let place = *self.index.get(&key)?;
-        let record = record_mut(&mut self.segments, place)?;
+        let record = self.record_mut(key)?;
         let (stamp, answer) = read(record)?;
         let before = u8_at(record, HITS);
         let mut hits = before;
@@ -146,17 +153,15 @@ impl Log {
     pub(super) fn insert(&mut self, key: u64, stamp: &Stamp, answer: AnswerRef<'_>) {
         let size = (HEAD_BYTES + answer.packed().len()).next_multiple_of(ALIGN);
         let mut is_asked = false;
-        if let Some(place) = self.index.get(&key).copied() {
-            if let Some(record) = record_mut(&mut self.segments, place) {
-                is_asked = u8_at(record, FLAGS) & ASKED != 0;
-                // Written over where it fits: what is refreshed again and again is mostly of one size.
-                if (size..=2 * size).contains(&record.len()) {
-                    write(record, key, stamp, answer, is_asked);
-                    return;
-                }
+        if let Some(record) = self.record_mut(key) {
+            is_asked = u8_at(record, FLAGS) & ASKED != 0;
+            // Written over where it fits: what is refreshed again and again is mostly of one size.
+            if (size..=2 * size).contains(&record.len()) {
+                write(record, key, stamp, answer, is_asked);
+                return;
             }
-            self.remove(key);
         }
+        self.free_place(key);
         if size > SEGMENT_BYTES {
             return;
         }
@@ -166,25 +171,31 @@ impl Log {
         if let Some(record) = room_mut(&mut self.segments, place, size) {
             put(record, SIZE, &u32::try_from(size).unwrap_or(0).to_le_bytes());
             write(record, key, stamp, answer, false);
-            self.index.insert(key, place);
+            self.index.insert(half(key), place);
             self.bytes = self.bytes.saturating_add(weight(size));
         }
     }
 
     /// Removes an entry, whose bytes stay until their segment's end; whether there was one.
     pub(super) fn remove(&mut self, key: u64) -> bool {
-        let Some(place) = self.index.remove(&key) else {
-            return false;
-        };
-        let size = record_mut(&mut self.segments, place).map_or(0, |record| record.len());
-        self.bytes = self.bytes.saturating_sub(weight(size));
-        true
+        let is_there = self.contains(key);
+        if is_there {
+            self.free_place(key);
+        }
+        is_there
+    }
+
+    /// Removes the entry that has the place of this key in the index.
+    fn free_place(&mut self, key: u64) {
+        if let Some(place) = self.index.remove(&half(key)) {
+            let size = record_mut(&mut self.segments, place).map_or(0, |record| record.len());
+            self.bytes = self.bytes.saturating_sub(weight(size));
+        }
     }
 
     /// Notes when a refresh failed.
     pub(super) fn note_refresh_failed(&mut self, key: u64, at: Time) {
-        let place = self.index.get(&key).copied();
-        if let Some(record) = place.and_then(|place| record_mut(&mut self.segments, place)) {
+        if let Some(record) = self.record_mut(key) {
             put(record, REFRESH_FAILED, &at.as_micros().to_le_bytes());
         }
     }
@@ -257,12 +268,12 @@ impl Log {
             };
             let key = u64_at(record, KEY);
             // Of an entry that was written anew only the last record is in the index; within a segment it comes last.
-            if self.index.get(&key).copied() == place(number, offset) {
+            if self.index.get(&half(key)).copied() == place(number, offset) {
                 let is_asked = u8_at(record, FLAGS) & ASKED != 0;
                 if is_asked && kept_bytes + size <= KEPT_BYTES && self.keep(key, record) {
                     kept_bytes += size;
                 } else {
-                    self.index.remove(&key);
+                    self.index.remove(&half(key));
                     self.bytes = self.bytes.saturating_sub(weight(size));
                 }
             }
@@ -282,9 +293,23 @@ impl Log {
         };
         copy.copy_from_slice(record);
         put(copy, FLAGS, &[u8_at(record, FLAGS) & !ASKED]);
-        self.index.insert(key, place);
+        self.index.insert(half(key), place);
         true
     }
+
+    /// What all of it takes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let segments = self.segments.iter().chain([&self.spare]).map(Vec::capacity);
+        // A table has a power of two of places, one in eight free, and an octet for each beside key and value.
+        segments.sum::<usize>() + (self.index.capacity() * 8 / 7).next_power_of_two() * 9
+    }
+}
+
+/// What a key is found by. Neither half alone tells the types of a name apart from those of others.
+fn half(key: u64) -> u32 {
+    let [a, b, c, d, e, f, g, h] = key.to_le_bytes();
+    u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h])
 }
 
 /// What a record of this size weighs.

@@ -113,6 +113,32 @@ fn an_entry_weighs_at_most_a_hundred_bytes_beyond_its_answer() {
 }
 
 #[test]
+fn the_smallest_answers_take_no_more_memory_than_there_is_for_them() {
+    for size in [1 << 20, 3 << 20] {
+        let cache = Cache::new(size, 0);
+        for n in 0..size / 96 {
+            let name = format!("{n:x}");
+            store(&cache, &name, 1);
+        }
+        let logs = cache.logs.iter().map(|log| log.lock().memory_bytes());
+        let memory = logs.sum::<usize>();
+        assert!(memory <= usize::try_from(size).unwrap(), "{memory} of {size}");
+    }
+}
+
+#[test]
+fn the_types_of_a_name_do_not_take_each_others_place() {
+    let cache = Cache::new(1 << 20, 0);
+    let now = Time::at_ms(1_000);
+    for n in 0..1_000 {
+        let (ask, answer) = answer(&format!("n{}.example", n / 10), 1, 300);
+        let ask = Ask::new(&ask.name, 1 + n % 10, 1, (false, false), 7);
+        cache.store(&ask, &Entry::new(answer, &ask, now), now);
+    }
+    assert_eq!(cache.len(), 1_000);
+}
+
+#[test]
 fn large_answers_come_and_go_like_small_ones() {
     let cache = Cache::new(1 << 20, 0);
     for round in 0..100 {
@@ -192,4 +218,17 @@ fn a_failed_refresh_stays_with_its_entry_until_an_endpoint_returns() {
     assert!(!cache.refresh_failed_lately(&stale(), now.plus(REFRESH_FAILED_US)));
     cache.forget_failures(now);
     assert!(!cache.refresh_failed_lately(&stale(), now));
+}
+
+#[test]
+fn a_failure_is_remembered_if_it_is_short() {
+    let cache = Cache::new(1 << 20, 0);
+    let now = Time::at_ms(1_000);
+    for (name, addresses, is_short) in [("short.example", 60, true), ("long.example", 90, false)] {
+        let (ask, answer) = answer(name, addresses, 300);
+        assert_eq!(answer.wire().len() <= FAILURE_BYTES, is_short);
+        let failure = Failure::Agreed(Arc::new(Entry::new(answer, &ask, now)));
+        cache.replace_by_failure(&ask, failure, now);
+        assert_eq!(cache.find_failure(&ask, now).is_some(), is_short, "{name}");
+    }
 }

@@ -4,6 +4,7 @@
 //! bound first and without sharing, because that is how a busy port is noticed; so is the first UDP socket, and only
 //! then it shares its port (SO_REUSEPORT) with the others of this process, one for each thread that reads.
 
+mod backlog;
 mod batch;
 mod datagrams;
 mod job;
@@ -17,12 +18,16 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+pub(crate) use self::backlog::Backlogs;
 use self::datagrams::Datagrams;
 use crate::forwarder::Shared;
 use crate::readers;
 
 /// Connections the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 1_024;
+/// Bytes of replies that the system takes of a connection and does not send yet, because its client does not read: else
+/// it would take megabytes of each.
+const UNSENT_BYTES: u32 = 16 * 1024;
 /// Receive buffer of a UDP socket: half a second of a busy node's queries.
 const UDP_BUFFER_BYTES: usize = 1 << 20;
 /// Tries to find one free port for both transports when the system chooses it.
@@ -132,6 +137,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = socket(address, socket2::Type::STREAM)?;
     // Only against the leftovers of own connections: without SO_REUSEPORT a listener elsewhere still shows.
     socket.set_reuse_address(true)?;
+    // Connections take it over. Without it they cost more where a client does not read, and nothing else.
+    #[cfg(target_os = "linux")]
+    drop(socket.set_tcp_notsent_lowat(UNSENT_BYTES));
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;

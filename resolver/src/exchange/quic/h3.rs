@@ -7,11 +7,12 @@ use bytes::{Buf as _, Bytes};
 use detour_core::outcome::Failure;
 use h3::client::{Connection as Driver, RequestStream, SendRequest};
 use h3::error::{Code, StreamError};
-use h3_quinn::{BidiStream, OpenStreams};
+use h3_quinn::BidiStream;
 use http::Uri;
 use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
+use super::bounded::{self, Bounded, Opener};
 use super::link::{ANSWER, Room, Teller};
 use crate::exchange::stream::http::{HEADER_BYTES_MAX, read_head, request};
 use crate::wire::MESSAGE_BYTES_MAX;
@@ -19,12 +20,12 @@ use crate::wire::MESSAGE_BYTES_MAX;
 /// No error (RFC 9114 section 8.1).
 pub(super) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
-type Stream = RequestStream<BidiStream<Bytes>, Bytes>;
+type Stream = RequestStream<bounded::Stream<BidiStream<Bytes>>, Bytes>;
 
 /// The way requests go out.
 #[derive(Clone)]
 pub(super) struct H3Requests {
-    send: SendRequest<OpenStreams, Bytes>,
+    send: SendRequest<Opener, Bytes>,
     url: Uri,
 }
 
@@ -48,11 +49,10 @@ impl H3Requests {
         connection: Connection,
         url: Uri,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Failure> {
-        let connection = h3_quinn::Connection::new(connection);
-        let (mut driver, send): (Driver<h3_quinn::Connection, Bytes>, _) = h3::client::builder()
+        let (mut driver, send): (Driver<Bounded, Bytes>, _) = h3::client::builder()
             .max_field_section_size(u64::from(HEADER_BYTES_MAX))
             .send_grease(false)
-            .build(connection)
+            .build(Bounded::new(connection))
             .await
             .map_err(|_ended| Failure::Http)?;
         let drive = async move {
@@ -94,6 +94,10 @@ async fn tell(teller: &Teller, refused: Refused) {
             code: Code::H3_REQUEST_REJECTED,
             ..
         } => teller.unprocessed().await,
+        StreamError::RemoteTerminate {
+            code: bounded::TOO_MUCH,
+            ..
+        } => teller.failed(Failure::Garbage).await,
         StreamError::RemoteTerminate { .. } => teller.failed(Failure::Reset).await,
         StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. } => teller.failed(Failure::Http).await,
         // The connection's end is told elsewhere.

@@ -1,5 +1,9 @@
 //! What is known of a server that does not shake hands, by the socket alone.
 
+mod doq;
+mod h3;
+mod server;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread;

@@ -1,0 +1,193 @@
+//! Replies that wait for a client to read them: how many bytes of one connection, and of all together.
+//!
+//! A connection holds little of its own. One that holds more needs one of a few places, of which one client address gets
+//! half (`fair`), so that all that wait together are bounded whoever they are, and a client that fetches a page's worth
+//! of large answers at once is not taken for one that does not read. A reply for which there is no room ends its
+//! connection: its client does not read, or asks for more than it can.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use crate::fair::{PerClient, Place};
+use crate::places::Places;
+
+/// Bytes that may wait while further queries are read.
+const READ_ON_BYTES: usize = 16 * 1024;
+/// Bytes that may wait on any connection: 64 ordinary replies several times over.
+const ANY_BYTES: usize = 32 * 1024;
+/// Bytes that may wait on a connection with a place: 64 replies of 8 KiB.
+const PLACE_BYTES: usize = 512 * 1024;
+/// Such places: 32 MiB when all of them are full.
+const PLACES: usize = 64;
+
+/// The places of all connections.
+#[derive(Debug)]
+pub(crate) struct Backlogs {
+    places: Places,
+    shares: Arc<PerClient>,
+}
+
+impl Default for Backlogs {
+    fn default() -> Self {
+        Self {
+            places: Places::new(PLACES),
+            shares: PerClient::half_of(PLACES),
+        }
+    }
+}
+
+impl Backlogs {
+    fn take(&self, client: IpAddr) -> Option<(OwnedSemaphorePermit, Place)> {
+        let share = self.shares.take(client)?;
+        Some((self.places.take()?, share))
+    }
+}
+
+/// What waits on one connection.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    client: IpAddr,
+    bytes: AtomicUsize,
+    shrunk: Notify,
+    has_place: AtomicBool,
+    /// Held to take or return it.
+    place: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
+    cut: Notify,
+}
+
+impl Backlog {
+    pub(super) fn new(client: IpAddr) -> Self {
+        Self {
+            client,
+            bytes: AtomicUsize::new(0),
+            shrunk: Notify::new(),
+            has_place: AtomicBool::new(false),
+            place: Mutex::default(),
+            cut: Notify::new(),
+        }
+    }
+
+    /// A reply of so many bytes waits from here on. False: there is no room for it, and the connection is to end.
+    pub(super) fn add(&self, bytes: usize, all: &Backlogs) -> bool {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let after = before.saturating_add(bytes);
+        // One reply has room whatever its size: it is what the client asked for.
+        if before == 0 || after <= ANY_BYTES || (after <= PLACE_BYTES && self.take_place(all)) {
+            return true;
+        }
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.cut.notify_one();
+        false
+    }
+
+    fn take_place(&self, all: &Backlogs) -> bool {
+        if self.has_place.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut place = self.place.lock();
+        if place.is_none() {
+            *place = all.take(self.client);
+        }
+        let has_place = place.is_some();
+        self.has_place.store(has_place, Ordering::Relaxed);
+        has_place
+    }
+
+    /// So many bytes were written.
+    pub(super) fn remove(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before.saturating_sub(bytes) <= ANY_BYTES && self.has_place.load(Ordering::Relaxed) {
+            let mut place = self.place.lock();
+            self.has_place.store(false, Ordering::Relaxed);
+            drop(place.take());
+        }
+        self.shrunk.notify_one();
+    }
+
+    /// Waits until so little is left to be written that more may be asked. Cancel safe.
+    pub(super) async fn wait(&self) {
+        while self.bytes.load(Ordering::Relaxed) > READ_ON_BYTES {
+            self.shrunk.notified().await;
+        }
+    }
+
+    /// Ends when there was no room for a reply. Cancel safe.
+    pub(super) async fn cut(&self) {
+        self.cut.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(last: u8) -> Backlog {
+        Backlog::new([127, 0, 0, last].into())
+    }
+
+    /// Fills a backlog with replies of 1 KiB; how many found room.
+    fn fill(backlog: &Backlog, all: &Backlogs) -> usize {
+        (0..10_000).take_while(|_| backlog.add(1_024, all)).count()
+    }
+
+    #[test]
+    fn one_client_s_connections_hold_half_of_the_places_and_little_more_than_nothing_each() {
+        let all = Backlogs::default();
+        let held: Vec<_> = (0..100).map(|_| of(2)).collect();
+        let rooms: Vec<_> = held.iter().map(|backlog| fill(backlog, &all)).collect();
+        let (large, small) = (PLACE_BYTES / 1_024, ANY_BYTES / 1_024);
+        assert_eq!(rooms.iter().filter(|room| **room == large).count(), PLACES / 2);
+        assert_eq!(rooms.iter().filter(|room| **room == small).count(), 100 - PLACES / 2);
+        assert_eq!(fill(&of(3), &all), large, "another client's");
+    }
+
+    #[test]
+    fn what_is_written_makes_room_and_returns_the_place() {
+        let all = Backlogs::default();
+        let (first, second) = (of(2), of(2));
+        let _others: Vec<_> = (0..PLACES / 2 - 1)
+            .map(|_| {
+                let other = of(2);
+                fill(&other, &all);
+                other
+            })
+            .collect();
+        let filled = fill(&first, &all);
+        assert!(fill(&second, &all) < filled, "none is left");
+        first.remove(filled * 1_024 - ANY_BYTES);
+        assert!(second.add(1_024, &all), "the first one's");
+        assert!(!first.add(1_024, &all), "which has none any more");
+    }
+
+    #[test]
+    fn a_reply_of_any_size_has_room_where_nothing_waits() {
+        let all = Backlogs {
+            places: Places::new(0),
+            ..Backlogs::default()
+        };
+        let backlog = of(2);
+        assert!(backlog.add(65_535, &all));
+        assert!(!backlog.add(1, &all));
+        backlog.remove(65_535);
+        assert!(backlog.add(1, &all));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_woken_and_a_reply_without_room_ends_the_connection() {
+        let all = Backlogs::default();
+        let backlog = of(2);
+        assert!(backlog.add(READ_ON_BYTES + 1, &all));
+        let woken = async {
+            tokio::task::yield_now().await;
+            backlog.remove(1);
+        };
+        tokio::join!(backlog.wait(), woken);
+        assert!(!backlog.add(PLACE_BYTES, &all));
+        backlog.cut().await;
+        backlog.wait().await;
+    }
+}
