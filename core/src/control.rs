@@ -540,7 +540,11 @@ impl Control {
     fn take_table(&mut self, routes: Routes, now: Time) {
         self.stale_stats = false;
         self.built = now;
-        for new in routes.all() {
+        let is_quiet = |table: &&Routes| {
+            let group = routes.topology.routed(table.group);
+            group.is_some_and(|group| group.is_quiet)
+        };
+        for new in routes.all().filter(|table| !is_quiet(table)) {
             let name = routes.topology.group_name(new.group);
             let older = &self.routes.topology;
             let mut before = self.routes.all();

@@ -44,6 +44,8 @@ pub struct Group {
     pub name: String,
     /// In the order of the configuration, each once. None: nobody may be asked, and nobody is.
     pub providers: Vec<ProviderId>,
+    /// No client's names are asked of it: its trouble is nobody's, and nobody is told.
+    pub is_quiet: bool,
 }
 
 /// How an endpoint is spoken to.
@@ -253,6 +255,14 @@ impl Topology {
     pub fn group_name(&self, group: GroupId) -> &str {
         let routed = self.routed(group);
         routed.map_or("public", |group| group.name.as_str())
+    }
+
+    /// Whether all groups that a provider is of are quiet ones.
+    #[must_use]
+    pub fn is_quiet(&self, provider: ProviderId) -> bool {
+        let is_own = |group: &GroupId| self.is_member(*group, provider);
+        let is_quiet = |group| self.routed(group).is_some_and(|group| group.is_quiet);
+        self.group_ids().filter(is_own).all(is_quiet)
     }
 
     /// Whether a provider is of a group.

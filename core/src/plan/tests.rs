@@ -525,6 +525,7 @@ fn with_a_route(transports: &[Transport]) -> Topology {
     topology.routed.push(Group {
         name: "office".to_owned(),
         providers: vec![ProviderId(2), ProviderId(3)],
+        is_quiet: false,
     });
     topology
 }

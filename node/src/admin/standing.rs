@@ -249,7 +249,11 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         };
         paths.push(format!("queries travel in the clear{why}"));
     }
-    for table in &routes.routed {
+    let loud = |table: &&std::sync::Arc<Routes>| {
+        let group = routes.topology.routed(table.group);
+        group.is_some_and(|group| !group.is_quiet)
+    };
+    for table in routes.routed.iter().filter(loud) {
         let group = routes.topology.group_name(table.group);
         if table.nothing_up {
             paths.push(format!("nothing answers for the names of {group}"));
@@ -261,7 +265,8 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         }
     }
     let (mut down, mut suspect, mut single) = (Vec::new(), Vec::new(), Vec::new());
-    for provider in &routes.topology.providers {
+    let providers = routes.topology.provider_ids().zip(&routes.topology.providers);
+    for (_, provider) in providers.filter(|(id, _)| !routes.topology.is_quiet(*id)) {
         suspect.extend(hearsay(routes, provider));
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}

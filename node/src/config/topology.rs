@@ -72,11 +72,17 @@ pub(crate) fn assemble(config: &Config, given: &Given) -> Assembly {
     }
     if config.dns64 == Dns64::Auto && !given.resolvers.is_empty() {
         // What the network says of its translator only the network's resolvers say (RFC 8880 section 7.1).
+        let is_used = assembly.topology.routed.iter().any(|group| group.name == NETWORK);
+        let to = network_of(given, &mut assembly);
         routes.push(Route {
             zones: vec![WELL_KNOWN_NAME.into()],
             except: Vec::new(),
-            to: network_of(given, &mut assembly),
+            to,
         });
+        let index = usize::from(to.0).checked_sub(1);
+        if let Some(group) = index.and_then(|index| assembly.topology.routed.get_mut(index)) {
+            group.is_quiet = !is_used;
+        }
     }
     assembly.translation = match (config.dns64, given.prefix) {
         (Dns64::Auto, Some(prefix)) => Some(Translation {
@@ -122,6 +128,7 @@ fn network_of(given: &Given, assembly: &mut Assembly) -> GroupId {
     let mut group = Group {
         name: NETWORK.to_owned(),
         providers: Vec::new(),
+        is_quiet: false,
     };
     if !given.resolvers.is_empty() {
         group.providers.push(id);
@@ -182,6 +189,7 @@ fn group_of(config: &Config, names: &[String], topology: &mut Topology, keys: &m
             .filter(|(_, provider)| is_named(provider))
             .map(|(id, _)| id)
             .collect(),
+        is_quiet: false,
     };
     if let Some(index) = topology.routed.iter().position(|known| *known == group) {
         return GroupId(as_id(index.saturating_add(1)));

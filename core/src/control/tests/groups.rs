@@ -14,6 +14,7 @@ fn with_a_route(transports: &[Transport]) -> Topology {
     topology.routed.push(Group {
         name: "office".to_owned(),
         providers: vec![ProviderId(3), ProviderId(4)],
+        is_quiet: false,
     });
     topology
 }
@@ -133,6 +134,7 @@ fn a_route_without_encryption_is_asked_in_the_clear_and_others_are_not() {
     topology.routed.push(Group {
         name: "printer".to_owned(),
         providers: vec![ProviderId(3)],
+        is_quiet: false,
     });
     for (policy, public, printer, office) in [
         (
@@ -215,6 +217,7 @@ fn what_is_known_of_a_route_goes_with_its_name() {
     let first = Group {
         name: "lab".to_owned(),
         providers: Vec::new(),
+        is_quiet: false,
     };
     topology.routed.insert(0, first);
     bench
@@ -227,4 +230,19 @@ fn what_is_known_of_a_route_goes_with_its_name() {
     assert!(lab.nothing_up && lab.choices.is_empty(), "nobody is to be asked");
     assert!(!routes.of(GroupId(2)).unwrap().nothing_up);
     assert_eq!(bench.events, [Event::NothingUp(GroupId(1))]);
+}
+
+#[test]
+fn the_trouble_of_a_quiet_group_is_nobodys() {
+    let mut topology = with_a_route(&[Transport::Udp]);
+    topology.routed[0].is_quiet = true;
+    assert!(topology.is_quiet(ProviderId(3)) && !topology.is_quiet(ProviderId(0)));
+    let mut bench = Bench::warm(topology);
+    bench.events.clear();
+    for endpoint in [3, 4] {
+        bench.begin(endpoint, 10_000);
+    }
+    bench.wait(15_000, |endpoint| (endpoint < 3).then_some(Reply::Positive));
+    assert!(bench.office().nothing_up);
+    assert!(!bench.events.contains(&Event::NothingUp(GroupId(1))));
 }
