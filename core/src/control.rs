@@ -7,6 +7,7 @@
 
 pub mod claims;
 mod cleartext;
+pub mod clock;
 mod configuration;
 mod learned;
 mod network;
@@ -21,6 +22,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::claims::Peers;
+use self::clock::ClockWatch;
+pub use self::clock::{CertificateTime, ClockError, ClockWitness, ClockWrong};
 pub use self::learned::{Memory, Remembered};
 use self::paths::{Paths, Way};
 use self::probes::Reference;
@@ -152,6 +155,10 @@ pub enum Event {
     InTheClear(GroupId),
     /// Something encrypted may answer again: they do not any more.
     EncryptedAgain(GroupId),
+    /// This machine's clock is wrong: certificates cannot be judged by it.
+    ClockWrong(ClockWrong),
+    /// It is not any more.
+    ClockRight,
 }
 
 /// The control plane of one node.
@@ -197,6 +204,8 @@ pub struct Control {
     peers: Peers,
     /// When a timer was last found to be late by a quarter of a second.
     stalled: Option<Time>,
+    /// What certificates say of this machine's clock.
+    clock: ClockWatch,
 }
 
 impl Control {
@@ -214,6 +223,7 @@ impl Control {
             paths: &paths,
             peers: &peers,
             settled: now,
+            clock_wrong: None,
         };
         let routes = ingredients.build(0, now);
         Self {
@@ -237,6 +247,7 @@ impl Control {
             start: Start::default(),
             peers,
             stalled: None,
+            clock: ClockWatch::default(),
         }
     }
 
@@ -263,6 +274,7 @@ impl Control {
         let mut bad_rcode = None;
         if let Finish::Answered { reply, .. } = finish {
             self.paths.answered(way, operator, begun.at);
+            self.note_encrypted_answer(endpoint, begun.at, now);
             if let Some(back) = self.paths.end_trouble(way, begun.at) {
                 self.uplink_returned(way, endpoint, begun.at, back.was_suspect, now);
             }
@@ -363,7 +375,9 @@ impl Control {
             let route = self.routes.endpoint(endpoint);
             health.has_changes()
                 || route.is_some_and(|r| {
-                    (r.why == PlaceWhy::NoRoute) != health.has_no_route() || (!r.strained && health.is_strained())
+                    (r.why == PlaceWhy::NoRoute) != health.has_no_route()
+                        || r.paused_until != health.paused_until()
+                        || (!r.strained && health.is_strained())
                 })
         });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
@@ -410,7 +424,8 @@ impl Control {
             .zip(&self.routes.endpoints)
             .zip(&self.health);
         routes.any(|((id, route), own)| {
-            self.peers.is_hinted(id) != route.hinted
+            own.paused_until() != route.paused_until
+                || self.peers.is_hinted(id) != route.hinted
                 || self.peers.said(id) != self.routes.said(id)
                 || (!route.strained && own.is_strained())
         }) || self.routes.all().any(has_moved)
@@ -426,6 +441,7 @@ impl Control {
             paths: &self.paths,
             peers: &self.peers,
             settled: self.settled,
+            clock_wrong: self.clock.told(),
         }
     }
 
@@ -583,7 +599,7 @@ impl Control {
         if !self.outputs.is_empty() {
             return Some((now, "output"));
         }
-        let clients = self.has_clients(now);
+        let (clients, routes) = (self.has_clients(now), &self.routes);
         let groups = self.topology.group_ids();
         let cleartext = groups.filter_map(|group| self.cleartext_from(group).filter(|from| *from > now));
         let cleartext = cleartext.min();
@@ -596,7 +612,9 @@ impl Control {
         }
         for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
             let is_sent = clients || self.peers.is_checking(id, now);
-            let probe = health.probes.due().filter(|_| is_sent).map(|at| (at, "probe"));
+            let alone = health.pause().is_some() && routes.is_alone(id);
+            let probe = health.probe_due(alone);
+            let probe = probe.filter(|_| is_sent).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {
                 next = Some(next.map_or(due, |n| n.min(due)));
             }

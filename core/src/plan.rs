@@ -363,7 +363,7 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             .iter()
             .filter(|endpoint| **endpoint != step.endpoint)
             .filter_map(|endpoint| Some((routes.endpoint(*endpoint)?.why, *endpoint)))
-            .filter(|(why, _)| *why != PlaceWhy::NoRoute)
+            .filter(|(why, _)| !matches!(why, PlaceWhy::NoRoute | PlaceWhy::Throttled))
             .min_by_key(|(why, _)| *why);
         if let Some((_, endpoint)) = other {
             plan.steps.push(Step {

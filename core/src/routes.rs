@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use crate::control::ClockWrong;
 use crate::dice::Dice;
 use crate::health::domains::DomainKey;
 use crate::health::latency::Timing;
 use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::time::Time;
-use crate::topology::{EndpointId, GroupId, Path, ProviderId, Topology};
+use crate::topology::{Endpoint, EndpointId, GroupId, Path, ProviderId, Topology};
 use crate::verdict::Said;
 use crate::{Encryption, Strategy};
 
@@ -57,6 +58,8 @@ pub enum PlaceWhy {
     Loss,
     /// It is down.
     Down,
+    /// It asked to be left alone for a while.
+    Throttled,
     /// Anybody on the path could read it, and encrypted endpoints may still answer.
     Cleartext,
     /// The network here has no route to its address family.
@@ -76,6 +79,7 @@ impl PlaceWhy {
             Self::Suspect => "suspect",
             Self::Loss => "loss",
             Self::Down => "down",
+            Self::Throttled => "throttled",
             Self::Cleartext => "cleartext",
             Self::NoRoute => "no-route",
         }
@@ -93,7 +97,7 @@ impl PlaceWhy {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
             Self::ReportedSibling | Self::Sibling | Self::Reported | Self::Suspect => Place::Last,
-            Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute => Place::Out,
+            Self::Loss | Self::Down | Self::Throttled | Self::Cleartext | Self::NoRoute => Place::Out,
         }
     }
 
@@ -103,10 +107,11 @@ impl PlaceWhy {
         matches!(self, Self::ReportedSibling | Self::Reported)
     }
 
-    /// Whether an endpoint that stands like this may be asked at all; the network or the operator says no to others.
+    /// Whether an endpoint that stands like this may be asked at all; the network, the operator or the endpoint itself
+    /// says no to others.
     #[must_use]
     pub fn may_be_asked(self) -> bool {
-        !matches!(self, Self::Cleartext | Self::NoRoute)
+        !matches!(self, Self::Throttled | Self::Cleartext | Self::NoRoute)
     }
 }
 
@@ -129,6 +134,8 @@ pub struct EndpointRoute {
     pub strained: bool,
     /// What peers say of it is undecided: attempts there are hedged early, paid by the budget.
     pub hinted: bool,
+    /// Until when it asked to be left alone.
+    pub paused_until: Option<Time>,
 }
 
 impl EndpointRoute {
@@ -185,7 +192,8 @@ pub struct Routes {
     /// One per provider of the group that has an endpoint with a route, in the order of the configuration; all of the
     /// group if none has.
     pub choices: Vec<Choice>,
-    /// No endpoint of the group is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
+    /// No endpoint of the group is usable: queries go to two at a time, deadlines are short, stale answers are served at
+    /// once.
     pub nothing_up: bool,
     /// Queries travel in the clear, though encryption is preferred and listed: nothing encrypted answers.
     pub in_the_clear: bool,
@@ -193,6 +201,8 @@ pub struct Routes {
     pub warm: [Option<EndpointId>; 2],
     /// Paths whose failures are this machine's own.
     pub uplink_suspect: Vec<Path>,
+    /// What is wrong with this machine's clock.
+    pub clock_wrong: Option<ClockWrong>,
     /// Domains to avoid at an endpoint, and until when; sorted.
     pub avoided: Vec<(DomainKey, EndpointId, Time)>,
 }
@@ -216,6 +226,22 @@ impl Routes {
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointRoute> {
         self.endpoints.get(usize::from(id.0))
+    }
+
+    /// Whether nothing of the group that may be asked is usable; what may not be, as things stand, is no hope here.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        let is_usable = |route: &EndpointRoute| route.why.may_be_asked() && route.state.is_usable();
+        let is_member = |endpoint: &Endpoint| self.topology.is_member(self.group, endpoint.provider);
+        let mut endpoints = self.endpoints.iter().zip(&self.topology.endpoints);
+        !endpoints.any(|(route, endpoint)| is_usable(route) && is_member(endpoint))
+    }
+
+    /// Whether nothing else is left for those who would ask this endpoint.
+    #[must_use]
+    pub fn is_alone(self: &Arc<Self>, id: EndpointId) -> bool {
+        let scope = self.topology.scope_of_endpoint(id);
+        self.of(scope).is_none_or(|table| table.is_exhausted())
     }
 
     /// What peers say of an endpoint.
@@ -261,7 +287,7 @@ impl Routes {
         }
         // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
         // shows that the network is back.
-        choices.retain(|choice| choice.why != PlaceWhy::Cleartext);
+        choices.retain(|choice| !matches!(choice.why, PlaceWhy::Cleartext | PlaceWhy::Throttled));
         if choices.iter().any(|choice| choice.why != PlaceWhy::NoRoute) {
             choices.retain(|choice| choice.why != PlaceWhy::NoRoute);
         }

@@ -240,7 +240,7 @@ impl ControlMetrics {
                 self.resumes.inc();
             }
             Event::UplinkReturned(_) | Event::NothingUp(_) | Event::SomethingUp(_) => {}
-            Event::InTheClear(_) | Event::EncryptedAgain(_) => {}
+            Event::InTheClear(_) | Event::EncryptedAgain(_) | Event::ClockWrong(_) | Event::ClockRight => {}
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Assembly, CacheConfig, Config, Limits, Listen, LocalZones, Select};
 use crate::given::Given;
-use crate::mesh;
+use crate::{descriptors, mesh};
 
 /// What both planes take from a configuration.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ fn settings_of(config: &Config) -> Settings {
         source: _,
         state_dir: _,
         reload: _,
+        // In the trust of each provider.
+        tls_groups: _,
         local_zones: LocalZones { off, hosts },
         mesh: _,
         listen:
@@ -115,7 +117,7 @@ fn settings_of(config: &Config) -> Settings {
         ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
         in_flight: *in_flight,
         tcp: TcpLimits {
-            connections: *tcp_connections,
+            connections: descriptors::for_connections(*tcp_connections),
             idle: *tcp_idle,
         },
         classes: classes(config),

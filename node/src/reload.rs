@@ -26,6 +26,7 @@ use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
 use crate::config::{Config, Dns64, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
+use crate::descriptors;
 use crate::dns64::{Asking, Discovered};
 use crate::given::{self, Given, Looks};
 use crate::last_good;
@@ -344,6 +345,9 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
+        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+            tracing::warn!("{shortage}");
+        }
         if config.network.enabled && config.network != self.parts.running.network {
             // From the first query on, or names of this network would go elsewhere until the next look.
             if let Some((given, looks)) = self.given(&config, &Looks::default()).await {

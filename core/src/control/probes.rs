@@ -1,5 +1,7 @@
 //! Own probes: which are due, whom else to ask beside them, and what their answers say.
 
+use std::sync::Arc;
+
 use super::paths::Way;
 use super::{Control, Output, PROBE_IDS, ProbeWhy};
 use crate::dice::Purpose as DicePurpose;
@@ -60,7 +62,7 @@ impl Control {
 
     /// Sends the probes that are due, if anybody is there to profit, or a peer's word is being checked.
     pub(super) fn send_probes(&mut self, now: Time) {
-        let clients = self.has_clients(now);
+        let (clients, routes) = (self.has_clients(now), Arc::clone(&self.routes));
         let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
         for id in ids {
             if !clients && !self.peers.is_checking(id, now) {
@@ -70,10 +72,17 @@ impl Control {
                 continue;
             };
             // A private network that one has left may be gone for weeks: its own schedule is enough.
-            if self.routes.nothing_up && self.topology.scope_of_endpoint(id).is_public() {
+            if routes.nothing_up && self.topology.scope_of_endpoint(id).is_public() {
                 health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
             }
-            if health.probes.due().is_none_or(|at| at > now) {
+            let alone = health.pause().is_some() && routes.is_alone(id);
+            if health.probe_due(alone).is_none_or(|at| at > now) {
+                continue;
+            }
+            if health.pause().is_some() {
+                // Nothing else is left, and it may have changed its mind.
+                health.note_tried(now);
+                self.probe_anyway(id, ProbeWhy::Schedule, now);
                 continue;
             }
             let jitter = self
@@ -151,7 +160,17 @@ impl Control {
                 || groups
                     .any(|group| self.topology.is_member(group, own.provider) && self.is_cleartext_allowed(group, now))
         };
-        if !self.topology.endpoint(endpoint).is_some_and(may_be_asked) || self.probes.len() >= PROBES_MAX {
+        let barred = !self.topology.endpoint(endpoint).is_some_and(may_be_asked);
+        let is_paused = |health: &Health| health.pause().is_some();
+        if barred || self.health.get(usize::from(endpoint.0)).is_some_and(is_paused) {
+            return None;
+        }
+        self.probe_anyway(endpoint, why, now)
+    }
+
+    /// The same, though it asked to be left alone.
+    fn probe_anyway(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) -> Option<u64> {
+        if self.probes.len() >= PROBES_MAX {
             return None;
         }
         let id = self.next_probe;

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use detour_core::Encryption;
-use detour_resolver::exchange::tls::Trust;
+use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
-use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, LocalZones, Network, ProviderConfig, Source, mesh, route};
+use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
+use super::{Config, LocalZones, Network, ProviderConfig, Source, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -41,7 +41,9 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     let routes = route::check(problems, &spec);
     listen(problems, &spec);
     let mesh = mesh::check(problems, &spec);
-    let trust = load_trust(problems, path, &[], &spec.trust);
+    pins(problems, &spec.providers);
+    let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
+    let trust = load_trust(problems, path, &groups, &[], &spec.trust);
     let common: Vec<PathBuf> = match &trust {
         Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
         None => Vec::new(),
@@ -52,14 +54,19 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         let own = if given.trust.is_empty() {
             trust.clone()
         } else {
-            load_trust(problems, path, &common, &given.trust)
+            load_trust(problems, path, &groups, &common, &given.trust)
         };
-        providers.extend(own.and_then(|trust| provider(given, is_public, trust)));
+        let Some(own) = own else { continue };
+        match provider(given, is_public, &own) {
+            Ok(provider) => providers.extend(provider),
+            Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
+        }
     }
     (!providers.is_empty()).then(|| Config {
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
+        tls_groups: groups,
         listen: spec.listen,
         providers,
         routes,
@@ -125,12 +132,18 @@ pub(super) fn against(file: &Path, path: PathBuf) -> PathBuf {
 
 /// The roots of `listed`, of `common`, which are known to be good, and the built-in ones. `None` if a file cannot be
 /// used; it has been reported then.
-fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: &[(Place, PathBuf)]) -> Option<Trust> {
+fn load_trust(
+    problems: &mut Problems,
+    path: &Path,
+    groups: &[Group],
+    common: &[PathBuf],
+    listed: &[(Place, PathBuf)],
+) -> Option<Trust> {
     let mut files = common.to_vec();
     for (place, written) in listed {
         let file = against(path, written.clone());
         // One by one, so that each mistake is told where it stands.
-        match Trust::load(std::slice::from_ref(&file)) {
+        match Trust::load(std::slice::from_ref(&file), groups) {
             Ok(_) => files.push(file),
             Err(error) => problems.add(place, format!("{} {error}", quoted(&written.to_string_lossy()))),
         }
@@ -142,7 +155,7 @@ fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: 
         key: "trust".to_owned(),
         line: 1,
     };
-    Trust::load(&files)
+    Trust::load(&files, groups)
         .map_err(|error| problems.add(&top, error.to_string()))
         .ok()
 }
@@ -161,11 +174,51 @@ pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     }
 }
 
-fn provider(spec: ProviderSpec, is_public: bool, trust: Trust) -> Option<ProviderConfig> {
-    let (Required::Present(name), Required::Present(endpoints)) = (spec.name, spec.endpoints) else {
-        return None;
+fn is_encrypted(endpoint: &EndpointSpec) -> bool {
+    endpoint.config.transport.is_encrypted()
+}
+
+/// A pin where there is no certificate would be one that is never looked at.
+fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        let of_endpoints = endpoints.iter().filter(|endpoint| !is_encrypted(endpoint));
+        for place in of_endpoints.filter_map(|endpoint| endpoint.pins.place.as_ref()) {
+            problems.add(
+                place,
+                "there is no certificate without TLS: only tls and https can be pinned",
+            );
+        }
+        if let Some(place) = &provider.pins.place
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(is_encrypted)
+        {
+            problems.add(
+                place,
+                "no endpoint of this provider has a certificate: only tls and https can be pinned",
+            );
+        }
+    }
+}
+
+/// `trust` with these pins, if there are any.
+fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
+    let has_pins = !pins.list.is_empty();
+    has_pins.then(|| trust.pinned(&pins.list)).transpose()
+}
+
+fn provider(spec: ProviderSpec, is_public: bool, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+    let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
+        return Ok(None);
     };
-    Some(ProviderConfig {
+    let mut endpoints = Vec::with_capacity(written.len());
+    for endpoint in written {
+        let mut config = endpoint.config;
+        config.trust = pinned(trust, &endpoint.pins)?;
+        endpoints.push(config);
+    }
+    let trust = pinned(trust, &spec.pins)?.unwrap_or_else(|| trust.clone());
+    Ok(Some(ProviderConfig {
         operator: spec.operator.unwrap_or_else(|| name.clone()),
         name,
         asn: spec.asn,
@@ -177,8 +230,8 @@ fn provider(spec: ProviderSpec, is_public: bool, trust: Trust) -> Option<Provide
         max_qps: spec.max_qps,
         is_public,
         trust,
-        endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
-    })
+        endpoints,
+    }))
 }
 
 fn required(problems: &mut Problems, provider: &ProviderSpec) {
@@ -214,7 +267,7 @@ fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
 
 /// No endpoint twice, not too many, and none that is this node.
 fn endpoints(problems: &mut Problems, spec: &Spec) {
-    let all: Vec<&(Place, EndpointConfig)> = spec
+    let all: Vec<&EndpointSpec> = spec
         .providers
         .iter()
         .filter_map(|provider| provider.endpoints.present())
@@ -231,18 +284,17 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
             format!("{count} endpoints in all: at most {ENDPOINTS_MAX} are possible"),
         );
     }
-    for (index, (place, endpoint)) in all.iter().enumerate() {
-        let is_same = |other: &&&(Place, EndpointConfig)| {
-            let (one, other) = (endpoint, &other.1);
+    for (index, EndpointSpec { place, config, .. }) in all.iter().enumerate() {
+        let is_same = |other: &&&EndpointSpec| {
+            let (one, other) = (config, &other.config);
             (other.transport, other.address) == (one.transport, one.address)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
-        if let Some((other, _)) = all.iter().take(index).find(is_same) {
-            let label = quoted(&endpoint.label);
+        let label = quoted(&config.label);
+        if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        if answers_to_itself(&spec.listen.dns, endpoint.address) {
-            let label = quoted(&endpoint.label);
+        if answers_to_itself(&spec.listen.dns, config.address) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
             problems.add(place, message);
         }

@@ -13,6 +13,8 @@ mod change;
 mod check;
 mod copy;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod exercise;
 mod file;
 mod listen;
 mod local_zones;
@@ -40,7 +42,7 @@ use detour_core::dns64::{Prefix, PrefixError};
 use detour_core::report::NodeId;
 use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
-use detour_resolver::exchange::tls::Trust;
+use detour_resolver::exchange::tls::{Group, Trust};
 use toml::de::DeTable;
 
 pub(crate) use change::{RESTART_KEYS, keep_running};
@@ -84,6 +86,15 @@ pub(crate) const DEFAULT_MESH_LISTEN: [SocketAddr; 2] = [
 /// What is compiled in for a start without a file.
 const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
 
+/// What stands before the date of the data in it.
+const EMBEDDED_DATE: &str = "Data of ";
+
+/// When the data of this version were written, such as `2026-11-22`: it was made no earlier.
+pub(crate) fn data_date() -> Option<&'static str> {
+    let (_, rest) = EMBEDDED.split_once(EMBEDDED_DATE)?;
+    rest.split_once('.').map(|(date, _)| date)
+}
+
 /// How the embedded configuration is named in messages.
 const EMBEDDED_NAME: &str = "(embedded default)";
 
@@ -96,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: Option<PathBuf>,
     /// When the file is read again.
     pub(crate) reload: Reload,
+    /// How keys of TLS sessions with providers are agreed, best first; at least one, none twice.
+    pub(crate) tls_groups: Vec<Group>,
     /// Sockets and who may use them.
     pub(crate) listen: Listen,
     /// At least one for all names, in the order of the file.
@@ -175,7 +188,7 @@ pub(crate) struct ProviderConfig {
     pub(crate) max_qps: Option<u32>,
     /// Whether it serves the names that no route speaks of.
     pub(crate) is_public: bool,
-    /// Whose certificates are believed.
+    /// Whose certificates are believed, and which keys.
     pub(crate) trust: Trust,
     /// At least one; the first usable one is used.
     pub(crate) endpoints: Vec<EndpointConfig>,
@@ -195,6 +208,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) name: Option<Box<str>>,
     /// Of `https` and `h3`.
     pub(crate) path: Option<Box<str>>,
+    /// Whom to believe here, where it has pins of its own; else as its provider.
+    pub(crate) trust: Option<Trust>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
     /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as

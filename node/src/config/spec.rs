@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use detour_core::{Encryption, Strategy, TransportClass};
+use detour_resolver::exchange::tls::{GROUPS_MAX, Group, PINS_MAX, Pin};
 use toml::de::DeTable;
 
 use super::mesh::MeshSpec;
@@ -40,6 +41,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
     "trust",
+    "tls-groups",
     "reload",
     "dns64",
     "listen",
@@ -66,9 +68,10 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "max-qps",
     "default",
     "trust",
+    "pins",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-data"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
@@ -81,6 +84,8 @@ pub(super) struct Spec {
     pub(super) state_dir: Option<PathBuf>,
     /// More roots for all providers.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    /// How keys are agreed, if that is said.
+    pub(super) tls_groups: Option<Vec<Group>>,
     pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
@@ -116,7 +121,25 @@ pub(super) struct ProviderSpec {
     pub(super) default: Option<bool>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
-    pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
+    /// One of these is its key, if there are any.
+    pub(super) pins: Pins,
+    pub(super) endpoints: Required<Vec<EndpointSpec>>,
+}
+
+/// An endpoint as it was written.
+pub(super) struct EndpointSpec {
+    pub(super) place: Place,
+    /// Without what its pins make of it.
+    pub(super) config: EndpointConfig,
+    /// In the place of its provider's.
+    pub(super) pins: Pins,
+}
+
+/// Pins, and where they stand.
+#[derive(Default)]
+pub(super) struct Pins {
+    pub(super) place: Option<Place>,
+    pub(super) list: Vec<Pin>,
 }
 
 /// A value that must be there.
@@ -152,6 +175,7 @@ impl ProviderSpec {
             max_qps: None,
             default: None,
             trust: Vec::new(),
+            pins: Pins::default(),
             endpoints: Required::Absent,
         }
     }
@@ -159,7 +183,7 @@ impl ProviderSpec {
     /// Whether it has an encrypted endpoint.
     pub(super) fn is_encrypted(&self) -> bool {
         let mut endpoints = self.endpoints.present().into_iter().flatten();
-        endpoints.any(|(_, endpoint)| endpoint.transport.is_encrypted())
+        endpoints.any(|endpoint| endpoint.config.transport.is_encrypted())
     }
 }
 
@@ -187,6 +211,9 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.path(item, "must be the path of a directory").map(Some)
     });
     spec.trust = read_trust(reader, &root);
+    spec.tls_groups = reader
+        .item(&root, "tls-groups")
+        .and_then(|item| read_groups(reader, &item));
     let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
     reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
     reader.set(&root, "dns64", &mut spec.dns64, |r, item| r.parsed(item, str::parse));
@@ -271,6 +298,36 @@ fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
         }
     }
     paths
+}
+
+/// Names of key exchange groups.
+fn read_groups(reader: &mut Reader, item: &Item<'_>) -> Option<Vec<Group>> {
+    let choices = Group::ALL.map(|group| (group.name(), group));
+    let elements = reader.elements(item, "names of groups", GROUPS_MAX)?;
+    let mut groups = Vec::with_capacity(elements.len());
+    for element in elements {
+        match reader.choice(&element, &choices) {
+            Some(group) if groups.contains(&group) => {
+                reader.wrong::<()>(&element, format!("{} is listed twice", group.name()));
+            }
+            group => groups.extend(group),
+        }
+    }
+    Some(groups).filter(|groups| !groups.is_empty())
+}
+
+fn read_pins(reader: &mut Reader, table: &Table<'_>) -> Pins {
+    let Some(item) = reader.item(table, "pins") else {
+        return Pins::default();
+    };
+    let elements = reader.elements(&item, "pins", PINS_MAX).unwrap_or_default();
+    let list = elements
+        .iter()
+        .filter_map(|element| reader.parsed(element, str::parse::<Pin>));
+    Pins {
+        list: list.collect(),
+        place: Some(item.place),
+    }
 }
 
 fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
@@ -397,6 +454,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     });
     reader.set(table, "default", &mut spec.default, |r, item| r.flag(item).map(Some));
     spec.trust = read_trust(reader, table);
+    spec.pins = read_pins(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
@@ -409,8 +467,8 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     spec
 }
 
-fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, EndpointConfig)> {
-    let mut max_qps = None;
+fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointSpec> {
+    let (mut max_qps, mut pins) = (None, Pins::default());
     let mut early_data = None;
     let mut early_place = None;
     let url = if item.is_table() {
@@ -418,6 +476,7 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
+        pins = read_pins(reader, &table);
         early_place = reader.item(&table, "early-data");
         reader.set(&table, "early-data", &mut early_data, |r, item| r.flag(item).map(Some));
         match reader.item(&table, "url") {
@@ -441,14 +500,19 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
             "is for quic and h3 endpoints: over others nothing is sent before a handshake",
         );
     }
-    let endpoint = EndpointConfig {
+    let config = EndpointConfig {
         label: label.to_owned(),
         transport,
         address,
         name,
         path,
+        trust: None,
         max_qps,
         early_data,
     };
-    Some((url.place, endpoint))
+    Some(EndpointSpec {
+        place: url.place,
+        config,
+        pins,
+    })
 }

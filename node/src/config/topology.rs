@@ -284,7 +284,7 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remo
         address,
         tls: name.map(|name| RemoteTls {
             name,
-            trust: trust.clone(),
+            trust: endpoint.trust.as_ref().unwrap_or(trust).clone(),
             url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
             early_data: endpoint.early_data.unwrap_or(early_data),
         }),
