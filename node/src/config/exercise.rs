@@ -90,7 +90,8 @@ fn valid(text: &str, path: &Path, config: &Config) {
         let tls = remote.tls.as_ref();
         assert_eq!(tls.is_some(), endpoint.transport.is_encrypted(), "{}", endpoint.label);
         let has_url = tls.is_some_and(|tls| tls.url.is_some());
-        assert_eq!(has_url, endpoint.transport == Transport::Https, "{}", endpoint.label);
+        let is_http = matches!(endpoint.transport, Transport::Https | Transport::H3);
+        assert_eq!(has_url, is_http, "{}", endpoint.label);
     }
 
     let mut same = config.clone();
@@ -142,7 +143,9 @@ pub(crate) fn endpoint(bytes: &[u8]) {
                 address,
                 name,
                 path,
+                trust: None,
                 max_qps: None,
+                early_data: None,
             };
             let found: Vec<_> = config.providers.iter().flat_map(|p| &p.endpoints).collect();
             assert_eq!(found, [&wanted]);
@@ -172,7 +175,7 @@ fn sound(parsed: &Parsed) {
     } = parsed;
     let ip = address.ip();
     assert!(address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip == ip.to_canonical());
-    assert_eq!(path.is_some(), *transport == Transport::Https);
+    assert_eq!(path.is_some(), matches!(transport, Transport::Https | Transport::H3));
     assert!(path.as_ref().is_none_or(|path| path.starts_with('/')));
     assert!(name.is_none() || transport.is_encrypted());
     assert!(name.as_ref().is_none_or(|name| name.parse::<IpAddr>().is_err()));
@@ -189,6 +192,8 @@ fn canonical(parsed: &Parsed) -> String {
         Transport::Tcp => "tcp",
         Transport::Tls => "tls",
         Transport::Https => "https",
+        Transport::Quic => "quic",
+        Transport::H3 => "h3",
     };
     let mut text = format!("{scheme}://{}", parsed.address);
     text.push_str(parsed.path.as_deref().unwrap_or_default());

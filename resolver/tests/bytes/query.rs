@@ -144,6 +144,7 @@ fn asked_on(query: &Query) {
             do_bit: edns.do_bit,
             is_padded,
             cookie,
+            asks_keepalive: is_padded,
         });
         let built = QueryOut {
             id: 0x1234,
