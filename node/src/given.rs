@@ -21,7 +21,7 @@ use detour_resolver::wire::NameBuf;
 use tokio::time::timeout;
 
 use self::read::Said;
-use crate::clock::Date;
+use crate::clock::{Date, wall_s};
 use crate::config::{Config, Look, Network};
 
 /// Most bytes of one file; leases of a year fit.
@@ -73,7 +73,7 @@ pub(crate) fn look(places: &[PathBuf]) -> Looks {
 /// What the network gave, for a node that listens at these addresses. Blocks.
 #[must_use]
 pub(crate) fn read(places: &[PathBuf], listening: &[SocketAddr]) -> Given {
-    let today = Date::today().to_string();
+    let today = Date::of_day(wall_s() / 86_400).to_string();
     let files: Vec<PathBuf> = places.iter().flat_map(|place| files_at(place)).collect();
     let sources: Vec<Source> = files
         .iter()

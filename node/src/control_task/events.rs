@@ -45,19 +45,7 @@ pub(super) fn log(event: &Event, at: Time, topology: &Topology) {
                 tracing::info!(at_us, %endpoint, from, to, cause, "endpoint state changed");
             }
         }
-        Event::PlaceChanged { endpoint, from, to } => {
-            let endpoint = label(endpoint);
-            let is_company =
-                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
-            let quiet = is_company(from) || is_company(to);
-            let (place, from, why) = (to.place().word(), from.word(), to.word());
-            if quiet {
-                // Nothing happened to it: it follows others, of which there was a line.
-                tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
-            } else {
-                tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
-            }
-        }
+        Event::PlaceChanged { endpoint, from, to } => log_place(at_us, label(endpoint), from, to),
         Event::Claimed { endpoint, claim } => {
             let (endpoint, peer) = (label(endpoint), name_of(claim.by));
             let (cause, claim) = (claim.cause.word(), claim.state.word());
@@ -103,6 +91,19 @@ pub(super) fn log(event: &Event, at: Time, topology: &Topology) {
             );
         }
         Event::ClockRight => tracing::info!(at_us, "this machine's clock is right, as far as certificates tell"),
+    }
+}
+
+/// An endpoint serves in another place, or for another reason.
+fn log_place(at_us: u64, endpoint: &str, from: PlaceWhy, to: PlaceWhy) {
+    let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
+    let quiet = is_company(from) || is_company(to);
+    let (place, from, why) = (to.place().word(), from.word(), to.word());
+    if quiet {
+        // Nothing happened to it: it follows others, of which there was a line.
+        tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
+    } else {
+        tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
     }
 }
 

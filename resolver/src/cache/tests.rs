@@ -132,7 +132,7 @@ fn the_types_of_a_name_do_not_take_each_others_place() {
     let now = Time::at_ms(1_000);
     for n in 0..1_000 {
         let (ask, answer) = answer(&format!("n{}.example", n / 10), 1, 300);
-        let ask = Ask::new(&ask.name, 1 + n % 10, 1, (false, false), 7);
+        let ask = Ask::new(&ask.name, 1 + n % 10, 1, (false, false), GroupKey::PUBLIC, 7);
         cache.store(&ask, &Entry::new(answer, &ask, now), now);
     }
     assert_eq!(cache.len(), 1_000);
