@@ -17,7 +17,6 @@ use detour_resolver::listen::secure::{SecureBound, SetupError, Tls, bind_secure}
 use detour_resolver::listen::{self, BindError, Bound};
 use detour_resolver::tasks::Tasks;
 use detour_resolver::wire::Via;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +30,9 @@ use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Encrypted, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::descriptors;
+use crate::dns64;
+use crate::given;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::leash;
@@ -55,8 +57,6 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long the start waits for the hosts file. Read within it, its names are there from the first query on; a disk
 /// that takes longer must not keep the others from being answered.
 const HOSTS_PATIENCE: Duration = Duration::from_millis(50);
-/// Descriptors wanted: 256 sockets for each of 16 endpoints, and as many client connections.
-const DESCRIPTORS: u64 = 16_384;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,20 +101,21 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         pair,
     } = start;
     let level = telemetry::install(&config.log);
-    raise_descriptor_limit();
+    descriptors::raise();
     let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
     let (mut stop, hang_up) = signals(args).map_err(StartError::System)?;
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
-    let planes = Planes::build(Plan::of(&config), &clock, &tasks, &mut registry);
+    let given = given::at_start(&config, &tasks).await;
+    let planes = Planes::build(Plan::of(&config, &given), &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
     let board = Board::default();
     let kept = Kept::start(&state, config.cache.persist, &shared, &board, &mut registry);
 
     let certificate = CertificateKeeper::new(pair, config.listen.encrypted.is_used(), board.clone());
-    let (sockets, notes) = bind(&config.listen, &certificate, Notes::of(board), &state).await?;
+    let (sockets, notes) = bind(&config.listen, &certificate, first_notes(board, &config), &state).await?;
     announce(&notes, degraded.as_ref()).map_err(StartError::System)?;
     shared.read_hosts(HOSTS_PATIENCE).await;
     let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
@@ -134,23 +135,22 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         mesh.as_ref().map(MeshPart::notes),
     );
     let state_of_admin = state_of_admin.with_token_in(state.directory().cloned());
-    serve_admin(
-        sockets.admin,
-        state_of_admin.with_certificate(&config, &certificate),
-        &tasks,
-    );
+    let state_of_admin = state_of_admin.with_certificate(&config, &certificate);
+    serve_admin(sockets.admin, state_of_admin, &tasks);
     print_line("ready").map_err(StartError::System)?;
     let setups = run_mesh(mesh, &tasks);
 
     let reached = reached(&notes);
-    let reloader = Reloader::new(ReloaderParts {
+    let parts = ReloaderParts {
         args: args.clone(),
         running: config,
+        given,
         text,
         look,
         bound: reached.dns.clone(),
         directory: state.directory().cloned(),
         successions,
+        discovery: dns64::start(&shared),
         mesh: setups,
         certificate,
         configuration,
@@ -159,13 +159,19 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         clock: Arc::clone(&clock),
         tasks: tasks.clone(),
         hang_up,
-    });
-    tasks.spawn_job(reloader.run());
+    };
+    tasks.spawn_job(Reloader::new(parts).run());
     see_to_the_rest(&shared, reached, &state, notes);
     stop.asked_or(tasks.draining()).await;
-    let code = shut_down(&tasks, &shared).await;
-    kept.close().await;
-    Ok(code)
+    Ok(shut_down(&tasks, &shared, kept).await)
+}
+
+/// Where clients and operators reach this node.
+fn reached(notes: &Notes) -> Reached {
+    Reached {
+        dns: notes.dns.clone(),
+        admin: notes.admin,
+    }
 }
 
 /// The mesh, if the configuration has one, and where the control task hears from it once it runs.
@@ -194,14 +200,6 @@ fn run_mesh(mesh: Option<MeshPart>, tasks: &Tasks) -> Option<watch::Sender<Arc<S
     let setups = mesh.setups();
     tasks.spawn_job(mesh.run());
     Some(setups)
-}
-
-/// Where the node can be asked, for people.
-fn reached(notes: &Notes) -> Reached {
-    Reached {
-        dns: notes.dns.clone(),
-        admin: notes.admin,
-    }
 }
 
 /// Starts the admin interface, if there is one.
@@ -374,6 +372,15 @@ fn bind_encrypted(
     Ok(secure)
 }
 
+/// What is amiss before anything is bound.
+fn first_notes(board: Board, config: &Config) -> Notes {
+    let mut notes = Notes::of(board);
+    if let Some(shortage) = descriptors::shortage(&config.limits, &config.listen.encrypted) {
+        notes.warn(shortage);
+    }
+    notes
+}
+
 /// Says what was bound, one line each, for people and for programs that start a node on port 0; and what is amiss.
 fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
     if let Some(degraded) = degraded {
@@ -402,16 +409,6 @@ fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
-}
-
-/// A socket per query costs a descriptor: takes what the hard limit allows.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < DESCRIPTORS
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)
-    {
-        tracing::warn!(%error, limit = soft, "cannot raise the limit of open files");
-    }
 }
 
 /// What ends the node, and what has it read its file again: from here on a SIGHUP ends nothing, and is acted on once the
@@ -456,8 +453,8 @@ impl StopSignals {
     }
 }
 
-/// Ends the node within its grace.
-async fn shut_down(tasks: &Tasks, shared: &Shared) -> u8 {
+/// Ends the node within its grace; what is kept is written last.
+async fn shut_down(tasks: &Tasks, shared: &Shared, kept: Kept) -> u8 {
     tasks.draining().cancel();
     let drained = tokio::time::timeout(DRAIN, async {
         while !shared.is_idle() {
@@ -473,6 +470,7 @@ async fn shut_down(tasks: &Tasks, shared: &Shared) -> u8 {
     if !ended {
         tracing::warn!("stopping with tasks still running");
     }
+    kept.close().await;
     if let Some(pillar) = tasks.fallen() {
         tracing::error!(part = pillar, "a part that must not end has ended: stopping");
         return exit_code::INTERNAL;

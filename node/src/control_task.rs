@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
+use crate::clock_wrong;
 use crate::learned::LearnedKeeper;
 use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
@@ -138,6 +139,7 @@ impl ControlTask {
         }
         let now = self.clock.now();
         self.control.handle_gap(self.sleeps.take_us(now), now);
+        self.control.handle_release(clock_wrong::before_release_s(), now);
         self.drain();
         // What a peer says changes nothing that this node says of endpoints.
         let is_own = !matches!(action, Action::News(_));
@@ -201,6 +203,9 @@ impl ControlTask {
                 self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
             }
             Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
+            Report::Certificate(endpoint, certificate) => {
+                self.control.handle_certificate(endpoint, certificate, now);
+            }
         }
         self.drain();
     }
@@ -295,8 +300,6 @@ impl ControlTask {
         if events::is_return(event) {
             self.shared.forget_failures();
         }
-        let topology = &self.control.routes().topology;
-        let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned();
-        events::log(event, self.clock.now(), label);
+        events::log(event, self.clock.now(), &self.control.routes().topology);
     }
 }

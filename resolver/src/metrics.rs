@@ -221,6 +221,8 @@ pub struct Metrics {
     signals: Family<EventLabels, Counter>,
     /// Hot answers had anew before they expired.
     pub prefetches: Counter,
+    /// Answers with IPv4 addresses translated for a network without IPv4.
+    pub translated: Counter,
     /// By [`Via::index`]; a datagram has none, and its place stays empty.
     streams: [StreamCounters; 6],
     http_errors: Family<StatusLabels, Counter>,
@@ -249,6 +251,12 @@ impl Metrics {
             "Hot answers had anew before they expired",
             prefetches.clone(),
         );
+        let translated = Counter::default();
+        registry.register(
+            "dns64_translated",
+            "Answers with IPv4 addresses translated for a network without IPv4",
+            translated.clone(),
+        );
         let http_errors = Family::<StatusLabels, Counter>::default();
         registry.register(
             "http_errors",
@@ -270,6 +278,7 @@ impl Metrics {
             attempts,
             signals,
             prefetches,
+            translated,
             streams: stream_counters(registry),
             http_errors,
             retries: [Via::H3, Via::Quic].map(|via| retries.get_or_create(&query_labels(via)).clone()),

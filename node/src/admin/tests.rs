@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use super::client::get;
 use super::standing::{View, summary};
 use super::{AdminState, Configuration, Mistakes, Notes, serve};
-use crate::clock::Date;
 use crate::config::{self, Config};
 
 /// A clock that stands still until it is moved.
@@ -106,6 +105,9 @@ impl Node {
             },
             doh_path: "/dns-query".into(),
             classes: String::new(),
+            zones: Arc::default(),
+            groups: Vec::new(),
+            translation: None,
             source_ports: SourcePorts::Pool,
             local: LocalSettings {
                 off: Vec::new(),
@@ -366,6 +368,9 @@ async fn status_begins_with_what_is_wrong() {
             "mesh": {"state": "none", "connected": 0, "listed": 0},
             "nothing_up": false,
             "uplink_suspect": [],
+            "groups": [],
+            "network": null,
+            "dns64": null,
             "providers": {"up": 0, "total": 3},
             "cache": {"entries": 0, "bytes": 0},
             "in_flight": 0,
@@ -423,7 +428,7 @@ fn the_summary_says_first_what_is_wrong() {
         let has_heard = |id: EndpointId| heard.borrow().contains(&id.0);
         let view = View {
             routes,
-            today: Date::of_day(22_400),
+            wall_s: 22_400 * 86_400,
             has_heard: &has_heard,
         };
         summary(view, &told, Vec::new(), now)
@@ -495,7 +500,7 @@ async fn providers_have_exactly_the_promised_keys() {
     let endpoint = |label: &str| {
         json!({
             "endpoint": label, "state": "unknown", "reason": "untried", "since_ms": 1_500, "place": "normal",
-            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "verdict": "none",
+            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "paused_ms": null, "verdict": "none",
             "verdict_source": null, "verdict_by": null, "attribution": "none", "attribution_text": null, "claim": null,
         })
     };
@@ -513,7 +518,8 @@ async fn providers_have_exactly_the_promised_keys() {
     let provider = |name: &str, operator: &str, share: u32, endpoints: &[Value]| {
         let in_use = &endpoints[0]["endpoint"];
         json!({
-            "name": name, "operator": operator, "class": "none/validating", "share_permille": share,
+            "name": name, "operator": operator, "class": "none/validating", "groups": ["public"],
+            "share_permille": share,
             "in_use": in_use, "endpoints": endpoints,
         })
     };
@@ -550,12 +556,14 @@ async fn explain_shows_the_plan_and_changes_nothing() {
             "budget_tokens",
             "cache",
             "claims",
+            "group",
             "local",
             "name",
             "note",
             "nothing_up",
             "plan",
             "policy",
+            "route",
             "skipped",
             "type"
         ]

@@ -18,10 +18,11 @@ use tokio::sync::watch;
 
 use super::format::{Header, Record, write_header, write_record};
 use super::place::Place;
-use super::{Parts, pool, read, write};
+use super::{Parts, exercise, pool, read, write};
 use crate::board::Board;
 use crate::clock::{self, BootClock};
 use crate::config::{self, Config, Persist};
+use crate::given::Given;
 use crate::metrics::CacheFileMetrics;
 use crate::planes::Plan;
 use crate::stamp::Stamp;
@@ -51,7 +52,7 @@ fn node() -> Parts {
         acl: Acl::new(Vec::new()),
         cache_bytes: 1 << 20,
         max_stale_us: STALE_S * SEC,
-        ..Plan::of(&config).settings
+        ..Plan::of(&config, &Given::default()).settings
     };
     Parts {
         shared: Shared::new(settings, parts, &mut Registry::default()),
@@ -86,6 +87,7 @@ fn found(stamp: Stamp, other_pool: bool) -> Option<(u32, bool)> {
     let record = Record {
         do_bit: false,
         cd: false,
+        group: 0,
         age_us: 60 * SEC,
         wire: &packet(),
     };
@@ -115,6 +117,14 @@ fn look(shared: &Shared) -> Option<(u32, bool)> {
 /// A stamp of another boot, this many seconds ago by the wall clock.
 fn other_boot(seconds_ago: u64) -> Stamp {
     Stamp::of(0xee, Time::from_micros(12_345 * SEC), clock::wall_s() - seconds_ago)
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/cache_file");
+    let files = fs::read_dir(folder).unwrap();
+    let files = files.map(|file| exercise::exercise(&fs::read(file.unwrap().path()).unwrap()));
+    assert!(files.count() > 0);
 }
 
 #[test]
@@ -163,6 +173,7 @@ fn what_one_node_writes_another_one_reads() {
         wire: &packet(),
         do_bit: false,
         cd: false,
+        group: detour_resolver::ask::GroupKey::PUBLIC,
         age_us: 100 * SEC,
         is_certain: true,
     };

@@ -14,6 +14,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         source: _,
         state_dir,
         reload: _,
+        tls_groups: _,
         listen:
             Listen {
                 dns,
@@ -31,6 +32,9 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
                     },
             },
         providers: _,
+        routes: _,
+        network: _,
+        dns64: _,
         select: _,
         local_zones,
         mesh,

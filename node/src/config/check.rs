@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use detour_core::Encryption;
-use detour_resolver::exchange::tls::Trust;
+use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
-use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, Listen, LocalZones, ProviderConfig, Source, encrypted, mesh};
+use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
+use super::{Config, Listen, LocalZones, Network, ProviderConfig, Source, encrypted, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -20,6 +20,68 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
+    presence(problems, &spec, &top);
+    names(problems, &spec.providers);
+    endpoints(problems, &spec);
+    let public = public_pool(problems, &spec);
+    let routes = route::check(problems, &spec);
+    listen(problems, &spec);
+    let admin = spec.listen.admin.address();
+    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
+        against(path, file)
+    });
+    let mesh = mesh::check(problems, &spec);
+    pins(problems, &spec.providers);
+    let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
+    let trust = load_trust(problems, path, &groups, &[], &spec.trust);
+    let common: Vec<PathBuf> = match &trust {
+        Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
+        None => Vec::new(),
+    };
+
+    let mut providers = Vec::with_capacity(spec.providers.len());
+    for (given, is_public) in spec.providers.into_iter().zip(public) {
+        let own = if given.trust.is_empty() {
+            trust.clone()
+        } else {
+            load_trust(problems, path, &groups, &common, &given.trust)
+        };
+        let Some(own) = own else { continue };
+        match provider(given, is_public, &own) {
+            Ok(provider) => providers.extend(provider),
+            Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
+        }
+    }
+    (!providers.is_empty()).then(|| Config {
+        source: Source::File(path.to_owned()),
+        state_dir: spec.state_dir.map(|dir| against(path, dir)),
+        reload: spec.reload,
+        tls_groups: groups,
+        listen: Listen {
+            encrypted,
+            ..spec.listen
+        },
+        providers,
+        routes,
+        dns64: spec.dns64,
+        network: Network {
+            files: spec.network.files.into_iter().map(|file| against(path, file)).collect(),
+            ..spec.network
+        },
+        select: spec.select,
+        local_zones: LocalZones {
+            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
+            ..spec.local_zones
+        },
+        mesh,
+        cache: spec.cache,
+        limits: spec.limits,
+        log: spec.log,
+    })
+}
+
+/// Whether all is there that must be.
+fn presence(problems: &mut Problems, spec: &Spec, top: &Place) {
     if !spec.has_version {
         problems.add(
             &top.child("version", 1),
@@ -35,55 +97,43 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     for provider in &spec.providers {
         required(problems, provider);
     }
-    names(problems, &spec.providers);
-    endpoints(problems, &spec);
-    if !spec.select.mix_policies {
-        classes(problems, &spec.providers);
-    }
-    tiers(problems, &spec.providers);
-    if spec.select.encryption == Encryption::Require {
-        cleartext(problems, &spec.providers);
-    }
-    listen(problems, &spec);
-    let admin = spec.listen.admin.address();
-    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
-        against(path, file)
-    });
-    let mesh = mesh::check(problems, &spec);
-    let trust = load_trust(problems, path, &[], &spec.trust);
-    let common: Vec<PathBuf> = match &trust {
-        Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
-        None => Vec::new(),
-    };
+}
 
-    let mut providers = Vec::with_capacity(spec.providers.len());
-    for given in spec.providers {
-        let own = if given.trust.is_empty() {
-            trust.clone()
-        } else {
-            load_trust(problems, path, &common, &given.trust)
+/// Judges those who serve the names that no route speaks of; of each provider whether it does.
+fn public_pool(problems: &mut Problems, spec: &Spec) -> Vec<bool> {
+    let is_named = |given: &ProviderSpec| route::is_named(&spec.routes, given);
+    let is_public = |given: &ProviderSpec| given.default.unwrap_or_else(|| !is_named(given));
+    let public: Vec<&ProviderSpec> = spec.providers.iter().filter(|given| is_public(given)).collect();
+    if let Some(first) = spec.providers.first().filter(|_| public.is_empty()) {
+        let place = Place {
+            key: "provider".to_owned(),
+            line: first.place.line,
         };
-        providers.extend(own.and_then(|trust| provider(given, trust)));
+        let message = "every provider is one of routes: names that no route speaks of need one too (default = true)";
+        problems.add(&place, message);
     }
-    (!providers.is_empty()).then(|| Config {
-        source: Source::File(path.to_owned()),
-        state_dir: spec.state_dir.map(|dir| against(path, dir)),
-        reload: spec.reload,
-        listen: Listen {
-            encrypted,
-            ..spec.listen
-        },
-        providers,
-        select: spec.select,
-        local_zones: LocalZones {
-            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
-            ..spec.local_zones
-        },
-        mesh,
-        cache: spec.cache,
-        limits: spec.limits,
-        log: spec.log,
-    })
+    pool(problems, &public, spec.select.mix_policies);
+    if spec.select.encryption == Encryption::Require {
+        cleartext(problems, &public);
+    }
+    // One that is nobody's would never be asked.
+    for given in spec
+        .providers
+        .iter()
+        .filter(|given| given.default == Some(false) && !is_named(given))
+    {
+        let place = given.place.child("default", given.place.line);
+        problems.add(&place, "no route names this provider, so it would never be asked");
+    }
+    spec.providers.iter().map(is_public).collect()
+}
+
+/// What holds among providers that back each other up.
+pub(super) fn pool(problems: &mut Problems, providers: &[&ProviderSpec], mix_policies: bool) {
+    if !mix_policies {
+        classes(problems, providers);
+    }
+    tiers(problems, providers);
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
@@ -94,12 +144,18 @@ pub(super) fn against(file: &Path, path: PathBuf) -> PathBuf {
 
 /// The roots of `listed`, of `common`, which are known to be good, and the built-in ones. `None` if a file cannot be
 /// used; it has been reported then.
-fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: &[(Place, PathBuf)]) -> Option<Trust> {
+fn load_trust(
+    problems: &mut Problems,
+    path: &Path,
+    groups: &[Group],
+    common: &[PathBuf],
+    listed: &[(Place, PathBuf)],
+) -> Option<Trust> {
     let mut files = common.to_vec();
     for (place, written) in listed {
         let file = against(path, written.clone());
         // One by one, so that each mistake is told where it stands.
-        match Trust::load(std::slice::from_ref(&file)) {
+        match Trust::load(std::slice::from_ref(&file), groups) {
             Ok(_) => files.push(file),
             Err(error) => problems.add(place, format!("{} {error}", quoted(&written.to_string_lossy()))),
         }
@@ -111,17 +167,16 @@ fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: 
         key: "trust".to_owned(),
         line: 1,
     };
-    Trust::load(&files)
+    Trust::load(&files, groups)
         .map_err(|error| problems.add(&top, error.to_string()))
         .ok()
 }
 
 /// With `require`, a provider that is only reached in the clear would never be asked.
-fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
+pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        let is_encrypted = |(_, endpoint): &(Place, EndpointConfig)| endpoint.transport.is_encrypted();
-        if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
+        if !endpoints.is_empty() && !provider.is_encrypted() {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
@@ -131,11 +186,51 @@ fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
     }
 }
 
-fn provider(spec: ProviderSpec, trust: Trust) -> Option<ProviderConfig> {
-    let (Required::Present(name), Required::Present(endpoints)) = (spec.name, spec.endpoints) else {
-        return None;
+fn is_encrypted(endpoint: &EndpointSpec) -> bool {
+    endpoint.config.transport.is_encrypted()
+}
+
+/// A pin where there is no certificate would be one that is never looked at.
+fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        let of_endpoints = endpoints.iter().filter(|endpoint| !is_encrypted(endpoint));
+        for place in of_endpoints.filter_map(|endpoint| endpoint.pins.place.as_ref()) {
+            problems.add(
+                place,
+                "there is no certificate without TLS: only tls, https, quic and h3 can be pinned",
+            );
+        }
+        if let Some(place) = &provider.pins.place
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(is_encrypted)
+        {
+            problems.add(
+                place,
+                "no endpoint of this provider has a certificate: only tls, https, quic and h3 can be pinned",
+            );
+        }
+    }
+}
+
+/// `trust` with these pins, if there are any.
+fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
+    let has_pins = !pins.list.is_empty();
+    has_pins.then(|| trust.pinned(&pins.list)).transpose()
+}
+
+fn provider(spec: ProviderSpec, is_public: bool, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+    let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
+        return Ok(None);
     };
-    Some(ProviderConfig {
+    let mut endpoints = Vec::with_capacity(written.len());
+    for endpoint in written {
+        let mut config = endpoint.config;
+        config.trust = pinned(trust, &endpoint.pins)?;
+        endpoints.push(config);
+    }
+    let trust = pinned(trust, &spec.pins)?.unwrap_or_else(|| trust.clone());
+    Ok(Some(ProviderConfig {
         operator: spec.operator.unwrap_or_else(|| name.clone()),
         name,
         asn: spec.asn,
@@ -145,9 +240,10 @@ fn provider(spec: ProviderSpec, trust: Trust) -> Option<ProviderConfig> {
         tier: spec.tier,
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
+        is_public,
         trust,
-        endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
-    })
+        endpoints,
+    }))
 }
 
 fn required(problems: &mut Problems, provider: &ProviderSpec) {
@@ -183,7 +279,7 @@ fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
 
 /// No endpoint twice, not too many, and none that is this node.
 fn endpoints(problems: &mut Problems, spec: &Spec) {
-    let all: Vec<&(Place, EndpointConfig)> = spec
+    let all: Vec<&EndpointSpec> = spec
         .providers
         .iter()
         .filter_map(|provider| provider.endpoints.present())
@@ -200,24 +296,23 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
             format!("{count} endpoints in all: at most {ENDPOINTS_MAX} are possible"),
         );
     }
-    for (index, (place, endpoint)) in all.iter().enumerate() {
-        let is_same = |other: &&&(Place, EndpointConfig)| {
-            let (one, other) = (endpoint, &other.1);
+    for (index, EndpointSpec { place, config, .. }) in all.iter().enumerate() {
+        let is_same = |other: &&&EndpointSpec| {
+            let (one, other) = (config, &other.config);
             (other.transport, other.address) == (one.transport, one.address)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
-        if let Some((other, _)) = all.iter().take(index).find(is_same) {
-            let label = quoted(&endpoint.label);
+        let label = quoted(&config.label);
+        if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        if answers_to_itself(&spec.listen.dns, endpoint.address) {
-            let label = quoted(&endpoint.label);
+        if answers_to_itself(&spec.listen.dns, config.address) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
             problems.add(place, message);
         }
         let encrypted = spec.encrypted.places.iter();
-        for (_, via, address) in encrypted.filter(|(_, _, own)| answers_to_itself(&[*own], endpoint.address)) {
-            let (label, via) = (quoted(&endpoint.label), via.word());
+        for (_, via, address) in encrypted.filter(|(_, _, own)| answers_to_itself(&[*own], config.address)) {
+            let via = via.word();
             let message =
                 format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");
             problems.add(place, message);
@@ -235,7 +330,7 @@ pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> boo
 }
 
 /// A name must not resolve otherwise only because another provider was asked.
-fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn classes(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let class = |provider: &ProviderSpec| {
         let validates = if provider.validates {
             "validates"
@@ -266,7 +361,7 @@ fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
 }
 
 /// Every query must find a provider while all of them are well.
-fn tiers(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn tiers(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let Some(last) = providers.last() else {
         return;
     };

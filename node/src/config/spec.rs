@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use detour_core::{Encryption, Strategy, TransportClass};
+use detour_resolver::exchange::tls::{GROUPS_MAX, Group, PINS_MAX, Pin};
 use toml::de::DeTable;
 
 use super::encrypted::{self, EncryptedSpec};
 use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
+use super::route::{self, RouteSpec};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
+    Admin, CacheConfig, Dns64, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION,
+    Persist, Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -40,9 +42,13 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
     "trust",
+    "tls-groups",
     "reload",
+    "dns64",
     "listen",
     "provider",
+    "route",
+    "network",
     "select",
     "local-zones",
     "mesh",
@@ -63,10 +69,12 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "tier",
     "max-share",
     "max-qps",
+    "default",
     "trust",
+    "pins",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-data"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &[
@@ -86,6 +94,8 @@ pub(super) struct Spec {
     pub(super) state_dir: Option<PathBuf>,
     /// More roots for all providers.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    /// How keys are agreed, if that is said.
+    pub(super) tls_groups: Option<Vec<Group>>,
     pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
@@ -95,6 +105,9 @@ pub(super) struct Spec {
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
+    pub(super) routes: Vec<RouteSpec>,
+    pub(super) network: Network,
+    pub(super) dns64: Dns64,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
     pub(super) mesh: Option<MeshSpec>,
@@ -115,9 +128,29 @@ pub(super) struct ProviderSpec {
     pub(super) tier: u8,
     pub(super) max_share_permille: Option<u16>,
     pub(super) max_qps: Option<u32>,
+    /// Whether it serves names that no route speaks of; without it, unless a route names it.
+    pub(super) default: Option<bool>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
-    pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
+    /// One of these is its key, if there are any.
+    pub(super) pins: Pins,
+    pub(super) endpoints: Required<Vec<EndpointSpec>>,
+}
+
+/// An endpoint as it was written.
+pub(super) struct EndpointSpec {
+    pub(super) place: Place,
+    /// Without what its pins make of it.
+    pub(super) config: EndpointConfig,
+    /// In the place of its provider's.
+    pub(super) pins: Pins,
+}
+
+/// Pins, and where they stand.
+#[derive(Default)]
+pub(super) struct Pins {
+    pub(super) place: Option<Place>,
+    pub(super) list: Vec<Pin>,
 }
 
 /// A value that must be there.
@@ -152,9 +185,17 @@ impl ProviderSpec {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            default: None,
             trust: Vec::new(),
+            pins: Pins::default(),
             endpoints: Required::Absent,
         }
+    }
+
+    /// Whether it has an encrypted endpoint.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let mut endpoints = self.endpoints.present().into_iter().flatten();
+        endpoints.any(|endpoint| endpoint.config.transport.is_encrypted())
     }
 }
 
@@ -182,14 +223,24 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.path(item, "must be the path of a directory").map(Some)
     });
     spec.trust = read_trust(reader, &root);
+    spec.tls_groups = reader
+        .item(&root, "tls-groups")
+        .and_then(|item| read_groups(reader, &item));
     let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
     reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
+    reader.set(&root, "dns64", &mut spec.dns64, |r, item| r.parsed(item, str::parse));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
     if let Some(item) = reader.item(&root, "provider") {
         spec.has_providers = true;
         spec.providers = read_providers(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "route") {
+        spec.routes = route::read(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "network") {
+        network::read(reader, &item, &mut spec.network);
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
@@ -201,36 +252,7 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         spec.mesh = mesh::read(reader, &item);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
-        let CacheConfig {
-            size_bytes,
-            min_ttl,
-            max_ttl,
-            max_stale,
-            persist,
-        } = &mut spec.cache;
-        let places = [
-            ("runtime", Persist::Runtime),
-            ("disk", Persist::Disk),
-            ("off", Persist::Off),
-        ];
-        reader.set(&table, "persist", persist, |r, item| r.choice(item, &places));
-        // Below the least a page load does not fit; above the most 32 bits of offsets end.
-        reader.set(&table, "size", size_bytes, |r, item| {
-            r.size_bytes(item, (1 << 20)..=(4 << 30))
-        });
-        // RFC 8767 section 5: a week is the longest any zone can mean.
-        let week = Duration::from_secs(7 * 24 * 60 * 60);
-        reader.set(&table, "max-stale", max_stale, |r, item| {
-            r.duration(item, Duration::ZERO..=week)
-        });
-        reader.set(&table, "max-ttl", max_ttl, |r, item| {
-            r.duration(item, Duration::from_secs(1)..=week)
-        });
-        // More than an hour would keep what moved long ago.
-        let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
-        reader.set(&table, "min-ttl", min_ttl, |r, item| {
-            r.duration(item, Duration::ZERO..=least_at_most)
-        });
+        read_cache(reader, &table, &mut spec.cache);
     }
     if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {
         read_limits(reader, &table, &mut spec.limits);
@@ -291,6 +313,36 @@ fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
     paths
 }
 
+/// Names of key exchange groups.
+fn read_groups(reader: &mut Reader, item: &Item<'_>) -> Option<Vec<Group>> {
+    let choices = Group::ALL.map(|group| (group.name(), group));
+    let elements = reader.elements(item, "names of groups", GROUPS_MAX)?;
+    let mut groups = Vec::with_capacity(elements.len());
+    for element in elements {
+        match reader.choice(&element, &choices) {
+            Some(group) if groups.contains(&group) => {
+                reader.wrong::<()>(&element, format!("{} is listed twice", group.name()));
+            }
+            group => groups.extend(group),
+        }
+    }
+    Some(groups).filter(|groups| !groups.is_empty())
+}
+
+fn read_pins(reader: &mut Reader, table: &Table<'_>) -> Pins {
+    let Some(item) = reader.item(table, "pins") else {
+        return Pins::default();
+    };
+    let elements = reader.elements(&item, "pins", PINS_MAX).unwrap_or_default();
+    let list = elements
+        .iter()
+        .filter_map(|element| reader.parsed(element, str::parse::<Pin>));
+    Pins {
+        list: list.collect(),
+        place: Some(item.place),
+    }
+}
+
 fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let strategies = [
         ("balanced", Strategy::Balanced),
@@ -314,6 +366,39 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
         r.choice(item, &source_ports)
     });
     reader.set(table, "early-data", &mut select.early_data, Reader::flag);
+}
+
+fn read_cache(reader: &mut Reader, table: &Table<'_>, cache: &mut CacheConfig) {
+    let CacheConfig {
+        size_bytes,
+        min_ttl,
+        max_ttl,
+        max_stale,
+        persist,
+    } = cache;
+    let places = [
+        ("runtime", Persist::Runtime),
+        ("disk", Persist::Disk),
+        ("off", Persist::Off),
+    ];
+    reader.set(table, "persist", persist, |r, item| r.choice(item, &places));
+    // Below the least a page load does not fit; above the most 32 bits of offsets end.
+    reader.set(table, "size", size_bytes, |r, item| {
+        r.size_bytes(item, (1 << 20)..=(4 << 30))
+    });
+    // RFC 8767 section 5: a week is the longest any zone can mean.
+    let week = Duration::from_secs(7 * 24 * 60 * 60);
+    reader.set(table, "max-stale", max_stale, |r, item| {
+        r.duration(item, Duration::ZERO..=week)
+    });
+    reader.set(table, "max-ttl", max_ttl, |r, item| {
+        r.duration(item, Duration::from_secs(1)..=week)
+    });
+    // More than an hour would keep what moved long ago.
+    let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
+    reader.set(table, "min-ttl", min_ttl, |r, item| {
+        r.duration(item, Duration::ZERO..=least_at_most)
+    });
 }
 
 fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
@@ -390,7 +475,9 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
         r.integer(item, 1..=u32::MAX).map(Some)
     });
+    reader.set(table, "default", &mut spec.default, |r, item| r.flag(item).map(Some));
     spec.trust = read_trust(reader, table);
+    spec.pins = read_pins(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
@@ -403,8 +490,8 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     spec
 }
 
-fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, EndpointConfig)> {
-    let mut max_qps = None;
+fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointSpec> {
+    let (mut max_qps, mut pins) = (None, Pins::default());
     let mut early_data = None;
     let mut early_place = None;
     let url = if item.is_table() {
@@ -412,6 +499,7 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
+        pins = read_pins(reader, &table);
         early_place = reader.item(&table, "early-data");
         reader.set(&table, "early-data", &mut early_data, |r, item| r.flag(item).map(Some));
         match reader.item(&table, "url") {
@@ -435,14 +523,19 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
             "is for quic and h3 endpoints: over others nothing is sent before a handshake",
         );
     }
-    let endpoint = EndpointConfig {
+    let config = EndpointConfig {
         label: label.to_owned(),
         transport,
         address,
         name,
         path,
+        trust: None,
         max_qps,
         early_data,
     };
-    Some((url.place, endpoint))
+    Some(EndpointSpec {
+        place: url.place,
+        config,
+        pins,
+    })
 }

@@ -158,6 +158,9 @@ impl Exchanges {
         for speaker in &self.speakers {
             let is_warm = warm.contains(&Some(speaker.line.endpoint));
             speaker.line.is_warm.store(is_warm, Ordering::Relaxed);
+            if is_warm {
+                speaker.stream.warm_up();
+            }
         }
     }
 

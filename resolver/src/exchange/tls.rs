@@ -1,20 +1,27 @@
-//! TLS towards providers: which certificates are trusted, and what a failed handshake says.
+//! TLS towards providers: which certificates are trusted, which keys are expected beside that, and how keys are agreed.
 //!
-//! One configuration per set of roots and protocol, shared by all endpoints that use it, so that sessions are resumed
-//! across connections. Names are always checked; there is no switch to leave that out.
+//! One configuration per set of roots, pins and protocol, shared by all endpoints that use it, so that sessions are
+//! resumed across connections. Names are always checked; there is no switch to leave that out.
 
-use std::io;
+mod groups;
+mod handshake;
+mod pins;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detour_core::Transport;
-use detour_core::outcome::Failure;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
+
+pub use self::groups::{GROUPS_MAX, Group};
+pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
+use self::pins::PinnedVerifier;
+pub use self::pins::{PINS_MAX, ParsePinError, Pin};
 
 use super::quic::Witness;
 
@@ -56,11 +63,16 @@ pub enum TrustError {
     Setup(String),
 }
 
-/// Roots, and the configurations made of them. Equal if the same roots were added.
+/// Whom to believe, and the configurations made of that. Equal if made of the same roots, pins and groups.
 #[derive(Debug, Clone)]
 pub struct Trust {
+    roots: Arc<RootCertStore>,
     /// Those beside Mozilla's.
     added: Arc<[CertificateDer<'static>]>,
+    /// One of these is the server's key, if there are any; the chain must be right all the same.
+    pins: Arc<[Pin]>,
+    /// How keys are agreed, best first.
+    groups: Arc<[Group]>,
     dot: Arc<ClientConfig>,
     https: Arc<ClientConfig>,
     doq: Arc<ClientConfig>,
@@ -70,12 +82,12 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Mozilla's roots as of the build, and those of these PEM files.
+    /// Mozilla's roots as of the build, and those of these PEM files; any key.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, holds no certificate, or one that cannot be a root.
-    pub fn load(files: &[PathBuf]) -> Result<Self, TrustError> {
+    pub fn load(files: &[PathBuf], groups: &[Group]) -> Result<Self, TrustError> {
         let mut roots = RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
@@ -83,18 +95,48 @@ impl Trust {
         for file in files {
             add_file(&mut roots, &mut added, file)?;
         }
-        let roots = Arc::new(roots);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
-            .build()
-            .map_err(|error| TrustError::Setup(error.to_string()))?;
-        let witness = Witness::new(Arc::<WebPkiServerVerifier>::clone(&verifier));
+        Self::new(Arc::new(roots), added.into(), Arc::default(), groups.into())
+    }
+
+    /// The same for servers whose key is one of these.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be without pins.
+    pub fn pinned(&self, pins: &[Pin]) -> Result<Self, TrustError> {
+        let (roots, added) = (Arc::clone(&self.roots), Arc::clone(&self.added));
+        Self::new(roots, added, pins.into(), Arc::clone(&self.groups))
+    }
+
+    fn new(
+        roots: Arc<RootCertStore>,
+        added: Arc<[CertificateDer<'static>]>,
+        pins: Arc<[Pin]>,
+        groups: Arc<[Group]>,
+    ) -> Result<Self, TrustError> {
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: groups.iter().map(|group| group.key_exchange()).collect(),
+            ..rustls::crypto::aws_lc_rs::default_provider()
+        });
+        let mut verifier: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TrustError::Setup(error.to_string()))?;
+        if !pins.is_empty() {
+            verifier = Arc::new(PinnedVerifier::new(verifier, Arc::clone(&pins)));
+        }
+        let witness = Witness::new(Arc::clone(&verifier));
+        let config = |verifier: Arc<dyn ServerCertVerifier>, alpn| client_config(&provider, verifier, alpn);
         Ok(Self {
-            added: added.into(),
-            dot: client_config(&verifier, ALPN_DOT)?,
-            https: client_config(&verifier, ALPN_H2)?,
-            doq: client_config(&witness, ALPN_DOQ)?,
-            h3: client_config(&witness, ALPN_H3)?,
+            dot: config(Arc::clone(&verifier), ALPN_DOT)?,
+            https: config(verifier, ALPN_H2)?,
+            doq: config(Arc::<Witness>::clone(&witness), ALPN_DOQ)?,
+            h3: config(Arc::<Witness>::clone(&witness), ALPN_H3)?,
             witness,
+            roots,
+            added,
+            pins,
+            groups,
         })
     }
 
@@ -126,7 +168,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        self.added == other.added
+        (&self.added, &self.pins, &self.groups) == (&other.added, &other.pins, &other.groups)
     }
 }
 
@@ -157,20 +199,17 @@ fn add_file(
     Ok(())
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn client_config<V>(verifier: &Arc<V>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError>
-where
-    V: ServerCertVerifier + 'static,
-{
-    let mut config = ClientConfig::builder_with_provider(provider())
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    alpn: &[u8],
+) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.to_string()))?
         // The verifier is rustls's own, or one around it.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::<V>::clone(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -186,36 +225,5 @@ impl TlsName {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         ServerName::try_from(text.to_owned()).ok().map(Self)
-    }
-}
-
-/// What a failed handshake says about the endpoint.
-pub(super) fn failure_of_handshake(error: &io::Error) -> Failure {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        // Closed or reset in the middle of the handshake.
-        return match super::line::failure_of(error) {
-            Some(Failure::Local) | None => Failure::Reset,
-            Some(failure) => failure,
-        };
-    };
-    failure_of_tls(tls)
-}
-
-/// What an error of TLS says about the endpoint.
-pub(super) fn failure_of_tls(error: &rustls::Error) -> Failure {
-    let rustls::Error::InvalidCertificate(reason) = error else {
-        return Failure::Tls;
-    };
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "all other reasons are reasons not to trust it"
-    )]
-    match reason {
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => Failure::TlsExpired,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Failure::TlsWrongName,
-        _ => Failure::TlsUntrusted,
     }
 }

@@ -340,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<'_, S> {
             let at = self.output.begin();
             let verdict = self
                 .shared
-                .answer_now(moment, message, self.client, self.via, &mut self.output.bytes);
+                .answer_guarded(moment, message, self.client, self.via, &mut self.output.bytes);
             self.input.take(length);
             match verdict {
                 Verdict::Hit | Verdict::Replied => {

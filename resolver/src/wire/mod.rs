@@ -22,12 +22,14 @@ pub mod edns;
 mod header;
 pub mod name;
 mod name_text;
+mod overwritten;
 pub mod policy;
 pub mod query;
 pub mod record;
 pub mod reply;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod translate;
 
 pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
 pub use answer::{Answer, AnswerRef, Kind, TTL_S_MAX};

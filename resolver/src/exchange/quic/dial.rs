@@ -14,13 +14,14 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connecting, Connection, IdleTimeout, TransportConfig, VarInt, ZeroRttAccepted};
 use rustls::pki_types::ServerName;
 
-use super::failure::failure_of;
+use super::failure::refused_by;
 use super::link::QuicLink;
 use super::sockets::QuicSockets;
 use super::watched::Watch;
 use super::witness::Witness;
 use crate::exchange::remote::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
+use crate::exchange::tls::Refused;
 
 /// Time for connecting, handshakes included.
 const CONNECT: Duration = Duration::from_micros(2 * SEC);
@@ -94,31 +95,32 @@ impl QuicDialer {
     }
 
     /// Connects within two seconds.
-    pub(in crate::exchange) async fn dial(&self, parts: LinkParts) -> Result<QuicLink, Failure> {
+    pub(in crate::exchange) async fn dial(&self, parts: LinkParts) -> Result<QuicLink, Refused> {
         let (connecting, watch) = self.sockets.connect(&self.config, self.address, &self.name.to_str())?;
         let connecting = match self.begin_early(connecting) {
             Ok((connection, accepted)) => {
                 parts
                     .tasks
                     .spawn_job(self.clone().see_through(connection.clone(), accepted, watch));
-                return QuicLink::open(connection, self.url.as_ref(), parts).await;
+                return Ok(QuicLink::open(connection, self.url.as_ref(), parts).await?);
             }
             Err(connecting) => connecting,
         };
         let open = async {
             let connection = connecting
                 .await
-                .map_err(|error| failure_of(&error, self.witness.take(&self.name)))?;
-            QuicLink::open(connection, self.url.as_ref(), parts).await
+                .map_err(|error| refused_by(&error, self.witness.take(&self.name)))?;
+            Ok(QuicLink::open(connection, self.url.as_ref(), parts).await?)
         };
         tokio::select! {
             biased;
             // It is not polled again.
             opened = tokio::time::timeout(CONNECT, open) => {
-                opened.unwrap_or(Err(if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout }))
+                let late = if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout };
+                opened.unwrap_or(Err(late.into()))
             }
             // Cancel safe: what was told stays told.
-            () = watch.unreachable() => Err(Failure::Unreachable),
+            () = watch.unreachable() => Err(Failure::Unreachable.into()),
         }
     }
 

@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::{QuicDialer, QuicSockets};
 use crate::exchange::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
-use crate::exchange::tls::{TlsName, Trust};
+use crate::exchange::tls::{Group, TlsName, Trust};
 use crate::tasks::Tasks;
 
 fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
     let tls = RemoteTls {
         name: TlsName::new("dns.example").unwrap(),
-        trust: Trust::load(&[]).unwrap(),
+        trust: Trust::load(&[], &Group::ALL).unwrap(),
         url: None,
         early_data: false,
     };
@@ -42,7 +42,7 @@ async fn refused(address: SocketAddr) -> Failure {
         token: tasks.token().clone(),
         tasks,
     };
-    dialer(&sockets, address).dial(parts).await.err().unwrap()
+    dialer(&sockets, address).dial(parts).await.err().unwrap().failure
 }
 
 fn socket() -> (UdpSocket, SocketAddr) {
@@ -108,6 +108,6 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         next
     };
     let (failed, moved) = tokio::join!(own.dial(parts), both);
-    assert_eq!(failed.err(), Some(Failure::ConnectTimeout));
+    assert_eq!(failed.err(), Some(Failure::ConnectTimeout.into()));
     assert_ne!(moved, 0);
 }
