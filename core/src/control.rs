@@ -357,9 +357,7 @@ impl Control {
         let changed = self.health.get(usize::from(endpoint.0)).is_some_and(|health| {
             let route = self.routes.endpoint(endpoint);
             health.has_changes()
-                || route.is_some_and(|r| {
-                    (r.why == PlaceWhy::NoRoute) != health.has_no_route() || (!r.strained && health.is_strained())
-                })
+                || route.is_some_and(|r| r.why.has_way() != health.has_way() || (!r.strained && health.is_strained()))
         });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         let woken = self.was_idle && self.has_clients(now);
@@ -494,7 +492,7 @@ impl Control {
                 let usable = self
                     .health
                     .get(usize::from(sibling.0))
-                    .is_some_and(|health| health.state().is_usable() && !health.has_no_route());
+                    .is_some_and(|health| health.state().is_usable() && health.has_way());
                 if sibling != id && usable {
                     self.probe(sibling, ProbeWhy::Standby, now);
                 }
@@ -544,7 +542,7 @@ impl Control {
         self.any_trouble = routes
             .endpoints
             .iter()
-            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext | PlaceWhy::NoRoute));
+            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext) && e.why.has_way());
         self.routes = Arc::new(routes);
         self.outputs.push_back(Output::RoutesChanged);
     }

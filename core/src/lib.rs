@@ -25,6 +25,7 @@ pub mod health;
 pub mod idle;
 pub mod lookup;
 pub mod mesh;
+pub mod names;
 pub mod network;
 pub mod outcome;
 pub mod plan;

@@ -61,6 +61,8 @@ pub enum PlaceWhy {
     Cleartext,
     /// The network here has no route to its address family.
     NoRoute,
+    /// It has a host name, and nobody knows its addresses of this family yet, or there are none.
+    Unresolved,
 }
 
 impl PlaceWhy {
@@ -78,6 +80,7 @@ impl PlaceWhy {
             Self::Down => "down",
             Self::Cleartext => "cleartext",
             Self::NoRoute => "no-route",
+            Self::Unresolved => "unresolved",
         }
     }
 
@@ -93,7 +96,7 @@ impl PlaceWhy {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
             Self::ReportedSibling | Self::Sibling | Self::Reported | Self::Suspect => Place::Last,
-            Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute => Place::Out,
+            Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute | Self::Unresolved => Place::Out,
         }
     }
 
@@ -106,7 +109,13 @@ impl PlaceWhy {
     /// Whether an endpoint that stands like this may be asked at all; the network or the operator says no to others.
     #[must_use]
     pub fn may_be_asked(self) -> bool {
-        !matches!(self, Self::Cleartext | Self::NoRoute)
+        self != Self::Cleartext && self.has_way()
+    }
+
+    /// Whether there is somewhere to send to, and a route there.
+    #[must_use]
+    pub fn has_way(self) -> bool {
+        !matches!(self, Self::NoRoute | Self::Unresolved)
     }
 }
 
@@ -238,8 +247,8 @@ impl Routes {
         // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
         // shows that the network is back.
         choices.retain(|choice| choice.why != PlaceWhy::Cleartext);
-        if choices.iter().any(|choice| choice.why != PlaceWhy::NoRoute) {
-            choices.retain(|choice| choice.why != PlaceWhy::NoRoute);
+        if choices.iter().any(|choice| choice.why.has_way()) {
+            choices.retain(|choice| choice.why.has_way());
         }
         choices
     }

@@ -33,6 +33,7 @@ use crate::learned::LearnedKeeper;
 use crate::leash;
 use crate::mesh::{MeshLink, MeshPart, MeshParts, Setup};
 use crate::metrics::ControlMetrics;
+use crate::names::NamesKeeper;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
@@ -102,9 +103,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
-    let plan = Plan::of(&config);
-    let topology = Arc::clone(&plan.topology);
-    let planes = Planes::build(plan, &clock, &tasks, &mut registry);
+    let planes = Planes::build(Plan::of(&config), &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
     let board = Board::default();
@@ -118,8 +117,9 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (successions, queue) = mpsc::channel(1);
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
-    let metrics = ControlMetrics::register(&mut registry, &topology);
-    run_control(planes, Channels { queue, links }, metrics, kept.learned(), &tasks);
+    let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
+    let kept_there = kept.of_control(&notes, &tasks);
+    run_control(planes, Channels { queue, links }, metrics, kept_there);
     listen::serve(&shared, dns);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -204,16 +204,24 @@ struct Channels {
 }
 
 /// Starts the control task.
-fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, learned: LearnedKeeper, tasks: &Tasks) {
+fn run_control(
+    planes: Planes,
+    channels: Channels,
+    metrics: ControlMetrics,
+    (learned, mut names): (LearnedKeeper, NamesKeeper),
+) {
     let Planes {
         control,
         reports,
         reporter,
         routes,
         shared,
-        addresses,
+        remotes,
+        bootstrap,
     } = planes;
-    let now = shared.clock().now();
+    let (now, tasks) = (shared.clock().now(), shared.tasks().clone());
+    let addresses = remotes.iter().map(|remote| remote.addresses.clone()).collect();
+    let changes = names.follow(&remotes, &control.routes().topology, bootstrap, now);
     let mut control = ControlTask {
         control,
         reports,
@@ -224,6 +232,7 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         metrics,
         learned,
         network: NetworkWatch::open(addresses, now),
+        names,
         sleeps: Sleeps::new(now),
         successions: channels.queue,
         links: channels.links,
@@ -231,7 +240,8 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         token: tasks.token().clone(),
         rests_until: Time::ZERO,
     };
-    // Before the first query: it must not be sent where there is no route.
+    // Before the first query: it must not be sent where there is no route, or nowhere.
+    control.move_endpoints(changes);
     control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }

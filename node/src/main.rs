@@ -19,6 +19,7 @@ mod learned;
 mod leash;
 mod mesh;
 mod metrics;
+mod names;
 mod network;
 mod output;
 mod peer_id;

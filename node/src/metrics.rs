@@ -393,6 +393,46 @@ impl StoreMetrics {
     }
 }
 
+/// What came of resolving a host name of endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub(crate) enum NameLookup {
+    /// Addresses.
+    found,
+    /// It has none, or does not exist.
+    empty,
+    /// Nobody said.
+    failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabels {
+    outcome: NameLookup,
+}
+
+/// Host names of endpoints.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NamesMetrics {
+    lookups: Family<NameLabels, Counter>,
+}
+
+impl NamesMetrics {
+    /// Registers everything.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "host_name_lookups",
+            "Times the host name of an endpoint was resolved",
+            metrics.lookups.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn count(&self, outcome: NameLookup) {
+        self.lookups.get_or_create(&NameLabels { outcome }).inc();
+    }
+}
+
 /// What became of an answer in a cache file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the label's spelling")]

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
+use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
 use detour_resolver::listen::TcpLimits;
@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
     /// Where each endpoint is, by `EndpointId`.
     pub(crate) remotes: Vec<Remote>,
+    /// Who resolves the host names of endpoints.
+    pub(crate) bootstrap: Vec<BootstrapServer>,
     pub(crate) routes: RouteSettings,
     /// How peers call the endpoints, and what they may say.
     pub(crate) mesh: MeshSettings,
@@ -56,6 +58,7 @@ impl Plan {
                     allow,
                 },
             providers: _,
+            bootstrap: _,
             select:
                 Select {
                     strategy,
@@ -83,6 +86,7 @@ impl Plan {
         Self {
             topology: Arc::new(config::to_topology(config)),
             remotes: config::remotes(config),
+            bootstrap: config::bootstrap_servers(config),
             routes: RouteSettings {
                 strategy: *strategy,
                 encryption: *encryption,
@@ -99,10 +103,7 @@ impl Plan {
                     idle: *tcp_idle,
                 },
                 classes: classes(config),
-                source_ports: match source_ports {
-                    config::SourcePorts::Pool => SourcePorts::Pool,
-                    config::SourcePorts::PerQuery => SourcePorts::PerQuery,
-                },
+                source_ports: to_source_ports(*source_ports),
                 local: local::Settings {
                     off: off.clone(),
                     hosts: hosts.clone(),
@@ -111,6 +112,13 @@ impl Plan {
                 identity: "detour".to_owned(),
             },
         }
+    }
+}
+
+fn to_source_ports(source_ports: config::SourcePorts) -> SourcePorts {
+    match source_ports {
+        config::SourcePorts::Pool => SourcePorts::Pool,
+        config::SourcePorts::PerQuery => SourcePorts::PerQuery,
     }
 }
 
@@ -134,7 +142,8 @@ pub(crate) struct Planes {
     pub(crate) routes: watch::Sender<Arc<Routes>>,
     pub(crate) shared: Arc<Shared>,
     /// Of the endpoints, by `EndpointId`.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) remotes: Vec<Remote>,
+    pub(crate) bootstrap: Vec<BootstrapServer>,
 }
 
 impl Planes {
@@ -146,7 +155,7 @@ impl Planes {
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();
         let reporter = Arc::new(reporter);
-        let addresses = plan.remotes.iter().map(|remote| remote.address).collect();
+        let remotes = plan.remotes.clone();
         let parts = Parts {
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
@@ -161,7 +170,8 @@ impl Planes {
             reporter,
             routes,
             shared,
-            addresses,
+            remotes,
+            bootstrap: plan.bootstrap,
         }
     }
 }

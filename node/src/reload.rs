@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use self::watch::Watch;
 use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{Config, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
 use crate::last_good;
 use crate::mesh::Setup;
@@ -244,7 +244,8 @@ impl Reloader {
         let restart = keep_running(&mut config, &self.parts.running, is_given);
         for provider in &config.providers {
             let mut endpoints = provider.endpoints.iter();
-            if let Some(endpoint) = endpoints.find(|e| answers_to_itself(&self.parts.bound, e.address)) {
+            let is_own = |e: &&EndpointConfig| e.at.address().is_some_and(|a| answers_to_itself(&self.parts.bound, a));
+            if let Some(endpoint) = endpoints.find(is_own) {
                 return Err(Rejected::AsksItself {
                     provider: provider.name.clone(),
                     label: endpoint.label.clone(),

@@ -6,6 +6,7 @@
 
 pub mod acl;
 pub mod ask;
+pub mod bootstrap;
 pub mod cache;
 mod drive;
 pub mod exchange;
@@ -19,6 +20,7 @@ pub mod metrics;
 mod places;
 mod readers;
 pub mod report;
+pub mod sdns;
 mod serve;
 pub mod tasks;
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod lifecycle;
 mod local;
 mod message;
 mod metrics;
+mod names;
 mod node;
 mod outage;
 mod outcomes;

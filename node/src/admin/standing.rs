@@ -76,7 +76,7 @@ fn endpoints<'r>(routes: &'r Routes, provider: &'r Provider) -> impl Iterator<It
 /// Whether an endpoint answers.
 fn is_answering(route: &EndpointRoute) -> bool {
     match route.state {
-        State::Up | State::Probation => route.why != PlaceWhy::NoRoute,
+        State::Up | State::Probation => route.why.has_way(),
         State::Unknown | State::Suspect | State::Down => false,
     }
 }
@@ -268,7 +268,7 @@ fn endpoint_troubles(routes: &Routes, provider: &Provider, is_clock_wrong: bool,
         let is_own = match route.state {
             State::Suspect | State::Down => {
                 let is_explained = is_clock_wrong && route.cause == Cause::TlsExpired;
-                !is_explained && route.why != PlaceWhy::NoRoute && !routes.uplink_suspect.contains(&endpoint.path())
+                !is_explained && route.why.has_way() && !routes.uplink_suspect.contains(&endpoint.path())
             }
             State::Unknown | State::Up | State::Probation => false,
         };

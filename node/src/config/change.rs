@@ -22,6 +22,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
                 allow: _,
             },
         providers: _,
+        bootstrap: _,
         select: _,
         local_zones,
         mesh,

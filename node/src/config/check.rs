@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::Trust;
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source, mesh};
+use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source, bootstrap, mesh};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -45,6 +45,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         cleartext(problems, &spec.providers);
     }
     listen(problems, &spec);
+    bootstrap::check(problems, &spec);
     let mesh = mesh::check(problems, &spec);
     let trust = load_trust(problems, path, &[], &spec.trust);
     let common: Vec<PathBuf> = match &trust {
@@ -61,12 +62,16 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         };
         providers.extend(own.and_then(|trust| provider(given, trust)));
     }
+    let bootstrap = trust
+        .map(|trust| bootstrap::servers(spec.bootstrap, &spec.recommended, &providers, &trust))
+        .unwrap_or_default();
     (!providers.is_empty()).then(|| Config {
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
         listen: spec.listen,
         providers,
+        bootstrap,
         select: spec.select,
         local_zones: LocalZones {
             hosts: spec.local_zones.hosts.map(|file| against(path, file)),
@@ -196,14 +201,15 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
     for (index, (place, endpoint)) in all.iter().enumerate() {
         let is_same = |other: &&&(Place, EndpointConfig)| {
             let (one, other) = (endpoint, &other.1);
-            (other.transport, other.address) == (one.transport, one.address)
+            (other.transport, &other.at) == (one.transport, &one.at)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
         if let Some((other, _)) = all.iter().take(index).find(is_same) {
             let label = quoted(&endpoint.label);
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        if answers_to_itself(&spec.listen.dns, endpoint.address) {
+        let own = endpoint.at.address();
+        if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
             let label = quoted(&endpoint.label);
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
             problems.add(place, message);

@@ -7,23 +7,27 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_core::{Encryption, Strategy, TransportClass};
+use detour_core::{Encryption, Family, Strategy, TransportClass};
+use detour_resolver::exchange::NamedAt;
+use detour_resolver::sdns::Properties;
 use toml::de::DeTable;
 
+use super::bootstrap::{BOOTSTRAP_SERVERS_MAX, read_bootstrap};
+use super::endpoint::{Host, Stamped};
 use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::{
     Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
+    Select, SourcePorts, Where, endpoint, local_zones, mesh, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
 
-/// Most endpoints of one provider: four transports over two families, twice.
+/// Most endpoints of one provider as the file has them: four transports over two families, twice.
 pub(super) const ENDPOINTS_OF_PROVIDER_MAX: usize = 16;
 
-/// Most endpoints: each holds sockets, and tables of the core are dense in them.
+/// Most endpoints, those with host names counted twice: each holds sockets, and tables of the core are dense in them.
 pub(super) const ENDPOINTS_MAX: usize = 256;
 
 /// Most addresses to listen on; each takes a socket and a task or two.
@@ -42,6 +46,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "reload",
     "listen",
     "provider",
+    "bootstrap",
     "select",
     "local-zones",
     "mesh",
@@ -64,6 +69,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "endpoints",
 ];
 pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data"];
+pub(super) const BOOTSTRAP_KEYS: &[&str] = &["servers"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
 pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
@@ -84,6 +90,12 @@ pub(super) struct Spec {
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
+    /// Whether the table was there, readable or not.
+    pub(super) has_bootstrap: bool,
+    /// `[bootstrap] servers`, with addresses.
+    pub(super) bootstrap: Vec<(Place, EndpointConfig)>,
+    /// Resolvers that stamps recommend for their own host names.
+    pub(super) recommended: Vec<SocketAddr>,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
     pub(super) mesh: Option<MeshSpec>,
@@ -177,7 +189,11 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     }
     if let Some(item) = reader.item(&root, "provider") {
         spec.has_providers = true;
-        spec.providers = read_providers(reader, &item);
+        spec.providers = read_providers(reader, &item, &mut spec.recommended);
+    }
+    if let Some(table) = section(reader, &root, "bootstrap", BOOTSTRAP_KEYS) {
+        spec.has_bootstrap = true;
+        spec.bootstrap = read_bootstrap(reader, &table);
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
@@ -330,7 +346,7 @@ fn read_log(reader: &mut Reader, table: &Table<'_>, log: &mut Log) {
     reader.set(table, "format", &mut log.format, |r, item| r.choice(item, &formats));
 }
 
-fn read_providers(reader: &mut Reader, item: &Item<'_>) -> Vec<ProviderSpec> {
+fn read_providers(reader: &mut Reader, item: &Item<'_>, recommended: &mut Vec<SocketAddr>) -> Vec<ProviderSpec> {
     if item.is_table() {
         reader.wrong::<()>(item, "there can be several: write [[provider]] and not [provider]");
         return Vec::new();
@@ -339,13 +355,13 @@ fn read_providers(reader: &mut Reader, item: &Item<'_>) -> Vec<ProviderSpec> {
     let mut providers = Vec::with_capacity(elements.len());
     for element in elements {
         if let Some(table) = reader.table(&element, PROVIDER_KEYS) {
-            providers.push(read_provider(reader, &table));
+            providers.push(read_provider(reader, &table, recommended));
         }
     }
     providers
 }
 
-fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
+fn read_provider(reader: &mut Reader, table: &Table<'_>, recommended: &mut Vec<SocketAddr>) -> ProviderSpec {
     let mut spec = ProviderSpec::new(table.place.clone());
     if let Some(item) = reader.item(table, "name") {
         spec.name = reader.name(&item).map_or(Required::Wrong, Required::Present);
@@ -371,16 +387,54 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
-            let endpoints = elements
-                .into_iter()
-                .filter_map(|element| read_endpoint(reader, element));
-            Required::Present(endpoints.collect())
+            let mut endpoints = Vec::with_capacity(elements.len());
+            for element in elements {
+                let Some(read) = read_endpoint(reader, element) else {
+                    continue;
+                };
+                if let Some(stamp) = &read.stamp {
+                    agree(reader, table, &read.place, stamp.properties);
+                    // The list is walked for each name, and nobody needs many.
+                    let room = BOOTSTRAP_SERVERS_MAX.saturating_sub(recommended.len());
+                    recommended.extend(stamp.bootstrap.iter().take(room));
+                }
+                endpoints.extend(
+                    read.endpoints
+                        .into_iter()
+                        .map(|endpoint| (read.place.clone(), endpoint)),
+                );
+            }
+            Required::Present(endpoints)
         });
     }
     spec
 }
 
-fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, EndpointConfig)> {
+/// A stamp says what its resolver does to answers. Where that is not what a provider does that says nothing of it, the
+/// file has to say who is right: whoever is mistaken here mixes answers that differ.
+fn agree(reader: &mut Reader, table: &Table<'_>, place: &Place, properties: Properties) {
+    if !properties.filters_nothing() && reader.item(table, "filter").is_none() {
+        reader.problems.add(
+            place,
+            "the stamp says that answers are filtered: say what with the provider's filter, or filter = \"none\" if nothing is",
+        );
+    }
+    if !properties.validates() && reader.item(table, "validates").is_none() {
+        reader.problems.add(
+            place,
+            "the stamp says that DNSSEC is not validated: say so with the provider's validates = false, or true if it is",
+        );
+    }
+}
+
+/// An endpoint as read: one, or with a host name one for each address family.
+struct EndpointRead {
+    place: Place,
+    endpoints: Vec<EndpointConfig>,
+    stamp: Option<Stamped>,
+}
+
+fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointRead> {
     let mut max_qps = None;
     let mut early_data = None;
     let mut early_place = None;
@@ -398,28 +452,58 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<(Place, Endpoint
     } else {
         item
     };
-    let label = reader.text(&url)?;
-    let endpoint::Parsed {
-        transport,
-        address,
-        name,
-        path,
-    } = reader.parsed(&url, endpoint::parse)?;
-    let is_over_quic = transport.class() == TransportClass::Quic;
+    let parsed = reader.parsed(&url, endpoint::parse)?;
+    let is_over_quic = parsed.transport.class() == TransportClass::Quic;
     if let Some(item) = early_place.filter(|_| !is_over_quic) {
         return reader.wrong(
             &item,
             "is for quic and h3 endpoints: over others nothing is sent before a handshake",
         );
     }
-    let endpoint = EndpointConfig {
-        label: label.to_owned(),
-        transport,
-        address,
-        name,
-        path,
+    let stamp = parsed.stamp.clone();
+    let endpoints = to_endpoints(parsed).into_iter().map(|endpoint| EndpointConfig {
         max_qps,
         early_data,
+        ..endpoint
+    });
+    Some(EndpointRead {
+        place: url.place,
+        endpoints: endpoints.collect(),
+        stamp,
+    })
+}
+
+/// One endpoint, or with a host name one for each address family: each fails by itself. IPv6 first, as hosts have it that
+/// have both (RFC 6724, RFC 8305 section 4).
+pub(super) fn to_endpoints(parsed: endpoint::Parsed) -> Vec<EndpointConfig> {
+    let endpoint::Parsed {
+        label,
+        transport,
+        host,
+        port,
+        name,
+        path,
+        stamp,
+    } = parsed;
+    let places = match host {
+        Host::Address(ip) => vec![(label, Where::Address(SocketAddr::new(ip, port)))],
+        Host::Name(host) => [(Family::V6, "ipv6"), (Family::V4, "ipv4")]
+            .map(|(family, word)| {
+                let host = host.clone();
+                (format!("{label}@{word}"), Where::Name(NamedAt { host, port, family }))
+            })
+            .into(),
     };
-    Some((url.place, endpoint))
+    let hashes = stamp.map(|stamp| stamp.hashes).unwrap_or_default();
+    let endpoint = |(label, at)| EndpointConfig {
+        label,
+        transport,
+        at,
+        name: name.clone(),
+        path: path.clone(),
+        max_qps: None,
+        early_data: None,
+        hashes: hashes.clone(),
+    };
+    places.into_iter().map(endpoint).collect()
 }

@@ -6,12 +6,13 @@
 
 use std::net::IpAddr;
 
-use detour_core::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Topology};
+use detour_core::{ClassId, Endpoint, EndpointId, OperatorId, Provider, ProviderId, Topology};
+use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::tls::{TlsName, Trust};
-use detour_resolver::exchange::{Remote, RemoteTls};
+use detour_resolver::exchange::{Addresses, Remote, RemoteTls};
 use http::Uri;
 
-use super::{Config, EndpointConfig, ProviderConfig};
+use super::{BootstrapConfig, Config, EndpointConfig, ProviderConfig, Where};
 
 /// What the core chooses from.
 #[must_use]
@@ -70,19 +71,38 @@ pub(crate) fn remotes(config: &Config) -> Vec<Remote> {
     config.providers.iter().flat_map(of_provider).collect()
 }
 
+/// The network side of those who resolve host names, best first.
+#[must_use]
+pub(crate) fn bootstrap_servers(config: &Config) -> Vec<BootstrapServer> {
+    let server = |server: &BootstrapConfig| BootstrapServer {
+        transport: server.endpoint.transport,
+        remote: to_remote(&server.endpoint, &server.trust, false),
+    };
+    config.bootstrap.iter().map(server).collect()
+}
+
 fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
-    let address = endpoint.address;
-    let host = endpoint
-        .name
-        .as_ref()
-        .map_or_else(|| address.ip().to_string(), ToString::to_string);
+    let host = match (&endpoint.name, &endpoint.at) {
+        (Some(name), _) => name.to_string(),
+        (None, Where::Address(address)) => address.ip().to_string(),
+        (None, Where::Name(at)) => at.host.to_string(),
+    };
     // A name, or an address: both can be in a certificate.
     let name = TlsName::new(&host).filter(|_| endpoint.transport.is_encrypted());
+    let trust = if endpoint.hashes.is_empty() {
+        Some(trust.clone())
+    } else {
+        // Without them nothing is asked: what cannot be checked is not believed.
+        trust.with_hashes(&endpoint.hashes).ok()
+    };
     Remote {
-        address,
-        tls: name.map(|name| RemoteTls {
+        addresses: match &endpoint.at {
+            Where::Address(address) => Addresses::fixed(*address),
+            Where::Name(at) => Addresses::of_name(at.clone()),
+        },
+        tls: name.zip(trust).map(|(name, trust)| RemoteTls {
             name,
-            trust: trust.clone(),
+            trust,
             url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
             early_data: endpoint.early_data.unwrap_or(early_data),
         }),
@@ -91,13 +111,15 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remo
 
 /// The URL of DNS over HTTPS: the port is part of the authority unless it is the usual one.
 fn url(endpoint: &EndpointConfig, path: &str) -> Option<Uri> {
-    let address = endpoint.address;
-    let host = match (&endpoint.name, address.ip()) {
+    let host = match (&endpoint.name, &endpoint.at) {
         (Some(name), _) => name.to_string(),
-        (None, IpAddr::V4(ip)) => ip.to_string(),
-        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (None, Where::Name(at)) => at.host.to_string(),
+        (None, Where::Address(address)) => match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        },
     };
-    let port = match address.port() {
+    let port = match endpoint.at.port() {
         443 => String::new(),
         port => format!(":{port}"),
     };
@@ -109,11 +131,7 @@ fn to_endpoint(endpoint: &EndpointConfig, provider: ProviderId) -> Endpoint {
         label: endpoint.label.clone(),
         provider,
         transport: endpoint.transport,
-        family: if endpoint.address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        },
+        family: endpoint.at.family(),
         max_qps: endpoint.max_qps,
     }
 }

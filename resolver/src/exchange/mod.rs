@@ -3,6 +3,7 @@
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
+mod addresses;
 mod habits;
 mod line;
 mod pending;
@@ -21,6 +22,7 @@ use detour_core::lookup::{Heard, Slot, Via};
 use detour_core::outcome::Signal;
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 
+pub use self::addresses::{Addresses, NamedAt};
 use self::habits::Habits;
 use self::line::Line;
 pub(crate) use self::quic::QuicSockets;
@@ -132,7 +134,7 @@ impl Exchanges {
                 let line = Arc::new(Line {
                     endpoint: id,
                     transport: endpoint.transport,
-                    address: remote.address,
+                    addresses: remote.addresses.clone(),
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),
                     sockets: AtomicU64::new(1),

@@ -3,6 +3,8 @@
 //! One configuration per set of roots and protocol, shared by all endpoints that use it, so that sessions are resumed
 //! across connections. Names are always checked; there is no switch to leave that out.
 
+mod chain;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
+pub use self::chain::CertificateHash;
+use self::chain::ChainVerifier;
 use super::quic::Witness;
 
 /// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
@@ -56,11 +60,15 @@ pub enum TrustError {
     Setup(String),
 }
 
-/// Roots, and the configurations made of them. Equal if the same roots were added.
+/// Roots, and the configurations made of them. Equal if the same roots were added and the same certificates are expected.
 #[derive(Debug, Clone)]
 pub struct Trust {
     /// Those beside Mozilla's.
     added: Arc<[CertificateDer<'static>]>,
+    /// One of these is in the server's chain, if there are any; all else must be right too.
+    hashes: Arc<[CertificateHash]>,
+    /// Knows the roots.
+    verifier: Arc<dyn ServerCertVerifier>,
     dot: Arc<ClientConfig>,
     https: Arc<ClientConfig>,
     doq: Arc<ClientConfig>,
@@ -87,13 +95,37 @@ impl Trust {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
             .build()
             .map_err(|error| TrustError::Setup(error.to_string()))?;
-        let witness = Witness::new(Arc::<WebPkiServerVerifier>::clone(&verifier));
+        Self::new(verifier, added.into(), Arc::default())
+    }
+
+    /// The same for a server in whose chain is one of these certificates; none: any.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be without hashes.
+    pub fn with_hashes(&self, hashes: &[CertificateHash]) -> Result<Self, TrustError> {
+        Self::new(Arc::clone(&self.verifier), Arc::clone(&self.added), hashes.into())
+    }
+
+    fn new(
+        roots: Arc<dyn ServerCertVerifier>,
+        added: Arc<[CertificateDer<'static>]>,
+        hashes: Arc<[CertificateHash]>,
+    ) -> Result<Self, TrustError> {
+        let verifier: Arc<dyn ServerCertVerifier> = if hashes.is_empty() {
+            Arc::clone(&roots)
+        } else {
+            Arc::new(ChainVerifier::new(Arc::clone(&roots), Arc::clone(&hashes)))
+        };
+        let witness = Witness::new(Arc::clone(&verifier));
         Ok(Self {
-            added: added.into(),
             dot: client_config(&verifier, ALPN_DOT)?,
             https: client_config(&verifier, ALPN_H2)?,
-            doq: client_config(&witness, ALPN_DOQ)?,
-            h3: client_config(&witness, ALPN_H3)?,
+            doq: client_config(&as_verifier(&witness), ALPN_DOQ)?,
+            h3: client_config(&as_verifier(&witness), ALPN_H3)?,
+            verifier: roots,
+            added,
+            hashes,
             witness,
         })
     }
@@ -105,6 +137,18 @@ impl Trust {
             Transport::Tls => Some(Arc::clone(&self.dot)),
             Transport::Https => Some(Arc::clone(&self.https)),
         }
+    }
+
+    /// What others connect with over this transport, by the same roots; `None` for one without TLS.
+    pub(crate) fn client_config(&self, transport: Transport) -> Option<ClientConfig> {
+        let config = match transport {
+            Transport::Udp | Transport::Tcp => return None,
+            Transport::Tls => &self.dot,
+            Transport::Https => &self.https,
+            Transport::Quic => &self.doq,
+            Transport::H3 => &self.h3,
+        };
+        Some(ClientConfig::clone(config))
     }
 
     /// What connections of this transport are made with, and who knows why a certificate was refused; `None` for one
@@ -126,7 +170,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        self.added == other.added
+        (&self.added, &self.hashes) == (&other.added, &other.hashes)
     }
 }
 
@@ -157,20 +201,21 @@ fn add_file(
     Ok(())
 }
 
+fn as_verifier(witness: &Arc<Witness>) -> Arc<dyn ServerCertVerifier> {
+    Arc::<Witness>::clone(witness)
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn client_config<V>(verifier: &Arc<V>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError>
-where
-    V: ServerCertVerifier + 'static,
-{
+fn client_config(verifier: &Arc<dyn ServerCertVerifier>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.to_string()))?
         // The verifier is rustls's own, or one around it.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::<V>::clone(verifier))
+        .with_custom_certificate_verifier(Arc::clone(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -186,6 +231,11 @@ impl TlsName {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         ServerName::try_from(text.to_owned()).ok().map(Self)
+    }
+
+    /// As text.
+    pub(crate) fn to_text(&self) -> String {
+        self.0.to_str().into_owned()
     }
 }
 

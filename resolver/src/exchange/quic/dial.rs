@@ -19,6 +19,7 @@ use super::link::QuicLink;
 use super::sockets::QuicSockets;
 use super::watched::Watch;
 use super::witness::Witness;
+use crate::exchange::addresses::Addresses;
 use crate::exchange::remote::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
 
@@ -44,7 +45,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(150);
 #[derive(Clone)]
 pub(in crate::exchange) struct QuicDialer {
     sockets: Arc<QuicSockets>,
-    address: SocketAddr,
+    addresses: Addresses,
     config: ClientConfig,
     name: ServerName<'static>,
     /// Why the certificate was refused.
@@ -58,7 +59,7 @@ pub(in crate::exchange) struct QuicDialer {
 impl fmt::Debug for QuicDialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuicDialer")
-            .field("address", &self.address)
+            .field("addresses", &self.addresses)
             .field("name", &self.name)
             .field("url", &self.url)
             .finish_non_exhaustive()
@@ -70,7 +71,7 @@ impl QuicDialer {
     pub(in crate::exchange) fn new(
         sockets: &Arc<QuicSockets>,
         transport: Transport,
-        address: SocketAddr,
+        addresses: Addresses,
         tls: &RemoteTls,
     ) -> Option<Self> {
         let url = match transport {
@@ -84,7 +85,7 @@ impl QuicDialer {
         config.transport_config(Arc::new(transport_config(transport)));
         Some(Self {
             sockets: Arc::clone(sockets),
-            address,
+            addresses,
             config,
             name: tls.name.0.clone(),
             witness,
@@ -93,9 +94,9 @@ impl QuicDialer {
         })
     }
 
-    /// Connects within two seconds.
-    pub(in crate::exchange) async fn dial(&self, parts: LinkParts) -> Result<QuicLink, Failure> {
-        let (connecting, watch) = self.sockets.connect(&self.config, self.address, &self.name.to_str())?;
+    /// Connects to one of the addresses within two seconds.
+    pub(in crate::exchange) async fn dial(&self, address: SocketAddr, parts: LinkParts) -> Result<QuicLink, Failure> {
+        let (connecting, watch) = self.sockets.connect(&self.config, address, &self.name.to_str())?;
         let connecting = match self.begin_early(connecting) {
             Ok((connection, accepted)) => {
                 parts
@@ -152,7 +153,9 @@ impl QuicDialer {
 
     /// The way to the endpoint is another one.
     pub(in crate::exchange) fn renew(&self, now: detour_core::Time) {
-        self.sockets.renew(self.address, now);
+        if let Some(address) = self.addresses.first() {
+            self.sockets.renew(address, now);
+        }
     }
 }
 

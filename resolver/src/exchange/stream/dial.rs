@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::h2::H2Link;
 use super::link::{ARRIVALS, Arrival, Link, LinkParts};
+use crate::exchange::addresses::Addresses;
 use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
 use crate::exchange::remote::Remote;
@@ -29,7 +30,7 @@ const CONNECT_US: u64 = 2 * SEC;
 /// How one endpoint is connected to.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
-    address: SocketAddr,
+    addresses: Addresses,
     inside: Inside,
 }
 
@@ -71,7 +72,7 @@ impl Dialer {
             })
         });
         let over_quic = remote.tls.as_ref();
-        let over_quic = over_quic.and_then(|tls| QuicDialer::new(quic, transport, remote.address, tls));
+        let over_quic = over_quic.and_then(|tls| QuicDialer::new(quic, transport, remote.addresses.clone(), tls));
         let inside = match (transport, security) {
             (Transport::Udp | Transport::Tcp, _) => Inside::Dns,
             (Transport::Tls, Some(security)) => Inside::Tls(Security { url: None, ..security }),
@@ -80,7 +81,7 @@ impl Dialer {
             (Transport::Tls | Transport::Https, _) => Inside::Nothing,
         };
         Self {
-            address: remote.address,
+            addresses: remote.addresses.clone(),
             inside,
         }
     }
@@ -98,12 +99,13 @@ impl Dialer {
             tasks: tasks.clone(),
             token,
         };
+        let address = self.address().await?;
         if let Inside::Quic(quic) = &self.inside {
-            let link = Link::Quic(quic.dial(parts).await?);
+            let link = Link::Quic(quic.dial(address, parts).await?);
             return Ok(Dialled { link, arrivals });
         }
         let started = clock.now();
-        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), self.connect())
+        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), connect(address))
             .await
             .map_err(|_elapsed| Failure::ConnectTimeout)??;
         let link = match &self.inside {
@@ -129,15 +131,21 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
-        let tcp = TcpStream::connect(self.address)
-            .await
-            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
-        // Without it a query waits for the acknowledgement of the one before.
-        tcp.set_nodelay(true)
-            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
-        Ok(tcp)
+    /// Where to; a name that is being resolved is waited for.
+    async fn address(&self) -> Result<SocketAddr, Failure> {
+        let known = self.addresses.ready(Duration::from_micros(CONNECT_US)).await;
+        known.first().copied().ok_or(Failure::Local)
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+    // Without it a query waits for the acknowledgement of the one before.
+    tcp.set_nodelay(true)
+        .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+    Ok(tcp)
 }
 
 impl Security {

@@ -27,7 +27,7 @@ fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
         url: None,
         early_data: false,
     };
-    QuicDialer::new(sockets, Transport::Quic, address, &tls).unwrap()
+    QuicDialer::new(sockets, Transport::Quic, address.into(), &tls).unwrap()
 }
 
 /// Less than connecting may take.
@@ -42,7 +42,7 @@ async fn refused(address: SocketAddr) -> Failure {
         token: tasks.token().clone(),
         tasks,
     };
-    dialer(&sockets, address).dial(parts).await.err().unwrap()
+    dialer(&sockets, address).dial(address, parts).await.err().unwrap()
 }
 
 fn socket() -> (UdpSocket, SocketAddr) {
@@ -107,7 +107,7 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         }
         next
     };
-    let (failed, moved) = tokio::join!(own.dial(parts), both);
+    let (failed, moved) = tokio::join!(own.dial(address, parts), both);
     assert_eq!(failed.err(), Some(Failure::ConnectTimeout));
     assert_ne!(moved, 0);
 }
