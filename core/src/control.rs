@@ -62,6 +62,8 @@ pub enum ProbeWhy {
     Start,
     /// A peer says that it fails: does it?
     Claim,
+    /// Connecting to an endpoint of this provider is slow: does the other address family work?
+    Family,
 }
 
 impl ProbeWhy {
@@ -74,6 +76,7 @@ impl ProbeWhy {
             Self::Standby => "standby",
             Self::Start => "start",
             Self::Claim => "claim",
+            Self::Family => "family",
         }
     }
 }

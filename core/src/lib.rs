@@ -20,7 +20,9 @@
 #![deny(missing_docs)]
 
 pub mod control;
+pub mod ddr;
 pub mod dice;
+pub mod eyeballs;
 pub mod health;
 pub mod idle;
 pub mod lookup;

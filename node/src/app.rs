@@ -28,6 +28,7 @@ use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::ddr;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::leash;
@@ -140,6 +141,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     };
     let reloader = Reloader::new(ReloaderParts {
         args: args.clone(),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
         running: config,
         text,
         look,

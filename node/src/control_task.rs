@@ -214,6 +214,7 @@ impl ControlTask {
                     self.shared.renew(&endpoints);
                     self.control.handle_resolved(&endpoints, now);
                 }
+                Change::Elsewhere(endpoint) => self.shared.renew(&[endpoint]),
             }
             self.network.note_moved(now);
         }
@@ -229,6 +230,7 @@ impl ControlTask {
                 self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
             }
             Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
+            Report::Slow(endpoint) => self.control.handle_slow(endpoint, now),
         }
         self.drain();
     }
@@ -326,7 +328,9 @@ impl ControlTask {
         }
         let changes = match event {
             Event::Resumed { .. } => self.names.note_new_network(self.clock.now()),
-            Event::StateChanged { endpoint, to, .. } => self.names.note_state(*endpoint, *to, self.clock.now()),
+            Event::StateChanged {
+                endpoint, to, cause, ..
+            } => self.names.note_state(*endpoint, *to, *cause, self.clock.now()),
             Event::PlaceChanged { .. }
             | Event::Claimed { .. }
             | Event::ClaimDecided { .. }

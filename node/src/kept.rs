@@ -93,6 +93,12 @@ impl Kept {
         )
     }
 
+    /// What is counted of names and designations.
+    #[must_use]
+    pub(crate) fn names_metrics(&self) -> NamesMetrics {
+        self.names.clone()
+    }
+
     /// The last thing a stop does; the cache file was written by then.
     pub(crate) async fn close(self) {
         if !self.store.close(CLOSE_PATIENCE).await {

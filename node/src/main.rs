@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod config;
 mod control_task;
+mod ddr;
 mod demo;
 mod durable;
 mod explain;

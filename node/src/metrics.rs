@@ -410,10 +410,28 @@ struct NameLabels {
     outcome: NameLookup,
 }
 
-/// Host names of endpoints.
+/// What came of asking for designated resolvers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub(crate) enum DesignationOutcome {
+    /// There is one that showed what it must.
+    proven,
+    /// There are some, and none did.
+    refused,
+    /// Nobody is designated, or nobody answered.
+    none,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DesignationLabels {
+    outcome: DesignationOutcome,
+}
+
+/// Host names of endpoints, and what endpoints designate.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NamesMetrics {
     lookups: Family<NameLabels, Counter>,
+    designations: Family<DesignationLabels, Counter>,
 }
 
 impl NamesMetrics {
@@ -425,7 +443,16 @@ impl NamesMetrics {
             "Times the host name of an endpoint was resolved",
             metrics.lookups.clone(),
         );
+        registry.register(
+            "designations",
+            "Times an endpoint was asked for designated resolvers",
+            metrics.designations.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn count_designation(&self, outcome: DesignationOutcome) {
+        self.designations.get_or_create(&DesignationLabels { outcome }).inc();
     }
 
     pub(crate) fn count(&self, outcome: NameLookup) {

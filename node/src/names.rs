@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use detour_core::health::state::State;
 use detour_core::names::{Found, NAMES_MAX, NameId, Names, Output};
-use detour_core::{Clock, EndpointId, Family, Time, Topology};
+use detour_core::outcome::Cause;
+use detour_core::{Clock, EndpointId, Family, Time, Topology, Transport};
 use detour_resolver::bootstrap::{self, BootstrapServer};
 use detour_resolver::exchange::{Addresses, Remote};
 use detour_resolver::tasks::Tasks;
@@ -50,6 +51,8 @@ pub(crate) enum Change {
     Unresolved(Vec<EndpointId>),
     /// These are somewhere, or somewhere else.
     Resolved(Vec<EndpointId>),
+    /// Another of the known addresses of this one is asked from here on; what is known of it stays.
+    Elsewhere(EndpointId),
 }
 
 /// What it is given once.
@@ -69,6 +72,7 @@ struct Named {
     label: String,
     name: NameId,
     addresses: Addresses,
+    transport: Transport,
     is_troubled: bool,
 }
 
@@ -143,6 +147,7 @@ impl NamesKeeper {
                 label: own.label.clone(),
                 name: NameId(u16::try_from(index).unwrap_or(u16::MAX)),
                 addresses: remote.addresses.clone(),
+                transport: own.transport,
                 is_troubled: false,
             });
         }
@@ -210,17 +215,24 @@ impl NamesKeeper {
     }
 
     /// An endpoint's state changed.
-    pub(crate) fn note_state(&mut self, endpoint: EndpointId, to: State, now: Time) -> Vec<Change> {
+    pub(crate) fn note_state(&mut self, endpoint: EndpointId, to: State, cause: Cause, now: Time) -> Vec<Change> {
         let Some(named) = self.named.iter_mut().find(|named| named.endpoint == endpoint) else {
             return Vec::new();
         };
         named.is_troubled = !to.is_usable();
         let (name, has_failed) = (named.name, named.is_troubled);
+        // An address that cannot be connected to was left then and there.
+        let is_silent = matches!(cause, Cause::Timeout | Cause::Silence | Cause::Loss);
+        let is_lost = is_silent || (named.transport == Transport::Udp && cause == Cause::Unreachable);
+        let first = named.addresses.first().filter(|_| has_failed && is_lost);
+        let elsewhere = first.is_some_and(|first| named.addresses.defer(first));
         let is_troubled = self.named.iter().any(|named| named.name == name && named.is_troubled);
         if has_failed || !is_troubled {
             self.names.handle_trouble(name, is_troubled, now);
         }
-        self.drain()
+        let mut changes = self.drain();
+        changes.extend(elsewhere.then_some(Change::Elsewhere(endpoint)));
+        changes
     }
 
     /// The network here is another one, or the machine slept.

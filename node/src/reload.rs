@@ -22,8 +22,12 @@ use tokio::time::timeout;
 use self::watch::Watch;
 use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{
+    Config, Designations, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself, designating,
+    keep_running, with_designations,
+};
 use crate::control_task::Succession;
+use crate::ddr::{Adopted, Ddr};
 use crate::last_good;
 use crate::mesh::Setup;
 use crate::output::chain;
@@ -82,6 +86,8 @@ enum Action {
     Look,
     /// The configuration has served its minute.
     Keep,
+    /// An endpoint designated others.
+    Adopt(Adopted),
     /// Shutdown.
     Stop,
 }
@@ -98,6 +104,8 @@ struct Candidate {
 pub(crate) struct ReloaderParts {
     /// As the node was started.
     pub(crate) args: RunArgs,
+    /// Who is asked for designated resolvers, and what came of it.
+    pub(crate) ddr: Ddr,
     /// In force, command line applied.
     pub(crate) running: Config,
     /// Its text, if it is from a sound file.
@@ -126,6 +134,8 @@ pub(crate) struct Reloader {
     watch: Watch,
     next_look: Time,
     candidate: Option<Candidate>,
+    /// What is in force beside what the file says.
+    designations: Designations,
 }
 
 impl Reloader {
@@ -135,6 +145,7 @@ impl Reloader {
             watch: Watch::new(parts.look.take()),
             next_look: now,
             candidate: None,
+            designations: Designations::new(),
             parts,
         };
         if let Some(text) = text {
@@ -150,6 +161,7 @@ impl Reloader {
                 Action::Asked => self.reload().await,
                 Action::Look => self.look().await,
                 Action::Keep => self.keep().await,
+                Action::Adopt(adopted) => self.adopt(adopted).await,
                 Action::Stop => return,
             }
         }
@@ -180,6 +192,8 @@ impl Reloader {
             () = self.parts.tasks.draining().cancelled() => Action::Stop,
             // Cancel safe: a signal stays noted; several that wait are one.
             Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more.
+            Some(adopted) = self.parts.ddr.adopted.recv() => Action::Adopt(adopted),
             // Cancel safe: a timer.
             action = timer => action,
         }
@@ -257,18 +271,14 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
-        let plan = Plan::of(&config);
-        let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
         self.parts.level.set(config.log.level);
-        let (done, is_done) = oneshot::channel();
-        let succession = Succession { plan, done };
-        // The control task ends with the node only.
-        if self.parts.successions.send(succession).await.is_err() || is_done.await.is_err() {
+        let asked = designating(&config);
+        self.designations
+            .retain(|label, _| asked.iter().any(|own| own.label == *label));
+        let Some((providers, endpoints)) = self.hand_over(&config).await else {
             return;
-        }
-        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&config)) {
-            mesh.send_replace(Arc::new(setup));
-        }
+        };
+        self.parts.ddr.designating.send_replace(asked.into());
         let now = self.parts.clock.now();
         tracing::info!(providers, endpoints, "configuration reloaded");
         if restart.is_empty() {
@@ -280,6 +290,38 @@ impl Reloader {
         }
         self.parts.configuration.note_applied(&config, restart, now);
         self.parts.running = config;
+    }
+
+    /// Hands a configuration, and what was designated beside it, to control task and mesh; how many providers and endpoints
+    /// there are then, unless the node stops.
+    async fn hand_over(&self, config: &Config) -> Option<(usize, usize)> {
+        let whole = with_designations(config, &self.designations);
+        let plan = Plan::of(&whole);
+        let counts = (plan.topology.providers.len(), plan.topology.endpoints.len());
+        let (done, is_done) = oneshot::channel();
+        let succession = Succession { plan, done };
+        // The control task ends with the node only.
+        self.parts.successions.send(succession).await.ok()?;
+        is_done.await.ok()?;
+        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&whole)) {
+            mesh.send_replace(Arc::new(setup));
+        }
+        Some(counts)
+    }
+
+    /// Puts designated endpoints in force: another configuration, though the file is the same.
+    async fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { label, endpoints } = adopted;
+        if self.designations.get(&label) == Some(&endpoints) {
+            return;
+        }
+        tracing::info!(
+            endpoint = label,
+            designated = endpoints.len(),
+            "designated resolvers are used"
+        );
+        self.designations.insert(label, endpoints);
+        self.hand_over(&self.parts.running).await;
     }
 
     /// Says that a file changed nothing, and why.

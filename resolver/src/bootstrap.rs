@@ -141,7 +141,7 @@ async fn of_family(resolver: &TokioResolver, name: &str, rtype: RecordType) -> O
 }
 
 /// Hickory's resolver with this one server; `None` where it lacks an address or what it must prove.
-fn resolver(server: &BootstrapServer) -> Option<TokioResolver> {
+pub(crate) fn resolver(server: &BootstrapServer) -> Option<TokioResolver> {
     let address = server.remote.addresses.first()?;
     let (protocols, tls) = match (&server.remote.tls, server.transport) {
         (_, Transport::Udp) => (vec![ProtocolConfig::Udp, ProtocolConfig::Tcp], None),

@@ -8,6 +8,7 @@ pub mod acl;
 pub mod ask;
 pub mod bootstrap;
 pub mod cache;
+pub mod designation;
 mod drive;
 pub mod exchange;
 mod fair;

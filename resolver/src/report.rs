@@ -25,6 +25,8 @@ pub enum Report {
     Disagreed(EndpointId, Begun, DomainKey, Rcode),
     /// Bytes that are no DNS answer came.
     Garbage(EndpointId),
+    /// Connecting takes long.
+    Slow(EndpointId),
 }
 
 /// Sends reports of one numbering of endpoints; what it counts goes on through all of them.

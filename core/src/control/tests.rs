@@ -4,6 +4,7 @@
 
 mod claims;
 mod configuration;
+mod names;
 mod network;
 
 use super::probes::PROBES_MAX;

@@ -120,6 +120,8 @@ pub(super) fn servers(
                 max_qps: None,
                 early_data: None,
                 hashes: Vec::new(),
+                ddr: false,
+                proof: None,
             })
         }));
     }

@@ -45,6 +45,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         cleartext(problems, &spec.providers);
     }
     listen(problems, &spec);
+    ddr(problems, &spec.providers);
     bootstrap::check(problems, &spec);
     let mesh = mesh::check(problems, &spec);
     let trust = load_trust(problems, path, &[], &spec.trust);
@@ -175,6 +176,22 @@ fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
                 place.key, place.line
             );
             problems.add(&provider.place.child("name", provider.place.line), message);
+        }
+    }
+}
+
+/// A provider that is asked for designated resolvers has somebody to ask.
+fn ddr(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        if let Some((place, true)) = &provider.ddr
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(|(_, endpoint)| endpoint.ddr)
+        {
+            problems.add(
+                place,
+                "there is nobody to ask: designated resolvers are what udp and tcp endpoints with an IP address name",
+            );
         }
     }
 }

@@ -13,6 +13,7 @@ mod bootstrap;
 mod change;
 mod check;
 mod copy;
+mod designated;
 mod endpoint;
 mod file;
 mod listen;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use detour_core::control::claims::Influence;
+use detour_core::ddr::Proof;
 use detour_core::report::NodeId;
 use detour_core::{Encryption, Family, Strategy, Transport};
 use detour_resolver::acl::Cidr;
@@ -44,6 +46,7 @@ use toml::de::DeTable;
 pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
+pub(crate) use designated::{Designating, Designations, designating, remote_of, with_designations};
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
@@ -201,6 +204,10 @@ pub(crate) struct EndpointConfig {
     pub(crate) early_data: Option<bool>,
     /// One of these certificates is in the chain of an encrypted endpoint, if there are any.
     pub(crate) hashes: Vec<CertificateHash>,
+    /// Of `udp` and `tcp` with an address: whether it is asked for encrypted resolvers it designates (RFC 9462).
+    pub(crate) ddr: bool,
+    /// Of a designated one: what it must show. No file has such an endpoint.
+    pub(crate) proof: Option<Proof>,
 }
 
 /// Where an endpoint is.

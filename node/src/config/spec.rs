@@ -66,9 +66,10 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "max-share",
     "max-qps",
     "trust",
+    "ddr",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data", "ddr"];
 pub(super) const BOOTSTRAP_KEYS: &[&str] = &["servers"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
@@ -118,6 +119,8 @@ pub(super) struct ProviderSpec {
     pub(super) max_qps: Option<u32>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    /// Where it stands, and whether its plain endpoints are asked for designated ones.
+    pub(super) ddr: Option<(Place, bool)>,
     pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
 }
 
@@ -153,6 +156,7 @@ impl ProviderSpec {
             max_share_permille: None,
             max_qps: None,
             trust: Vec::new(),
+            ddr: None,
             endpoints: Required::Absent,
         }
     }
@@ -384,12 +388,16 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>, recommended: &mut Vec<S
         r.integer(item, 1..=u32::MAX).map(Some)
     });
     spec.trust = read_trust(reader, table);
+    if let Some(item) = reader.item(table, "ddr") {
+        spec.ddr = reader.flag(&item).map(|ddr| (item.place, ddr));
+    }
+    let ddr = spec.ddr.as_ref().is_some_and(|(_, ddr)| *ddr);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
             let mut endpoints = Vec::with_capacity(elements.len());
             for element in elements {
-                let Some(read) = read_endpoint(reader, element) else {
+                let Some(read) = read_endpoint(reader, element, ddr) else {
                     continue;
                 };
                 if let Some(stamp) = &read.stamp {
@@ -434,15 +442,19 @@ struct EndpointRead {
     stamp: Option<Stamped>,
 }
 
-fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointRead> {
+fn read_endpoint(reader: &mut Reader, item: Item<'_>, ddr_of_provider: bool) -> Option<EndpointRead> {
     let mut max_qps = None;
     let mut early_data = None;
     let mut early_place = None;
+    let mut ddr = None;
+    let mut ddr_place = None;
     let url = if item.is_table() {
         let table = reader.table(&item, ENDPOINT_KEYS)?;
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
+        ddr_place = reader.item(&table, "ddr");
+        reader.set(&table, "ddr", &mut ddr, |r, item| r.flag(item).map(Some));
         early_place = reader.item(&table, "early-data");
         reader.set(&table, "early-data", &mut early_data, |r, item| r.flag(item).map(Some));
         match reader.item(&table, "url") {
@@ -460,10 +472,18 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointRead> {
             "is for quic and h3 endpoints: over others nothing is sent before a handshake",
         );
     }
+    let can_designate = !parsed.transport.is_encrypted() && matches!(parsed.host, Host::Address(_));
+    if let Some(item) = ddr_place.filter(|_| !can_designate) {
+        return reader.wrong(
+            &item,
+            "is for udp and tcp endpoints with an IP address: others are encrypted, or have no address to prove",
+        );
+    }
     let stamp = parsed.stamp.clone();
     let endpoints = to_endpoints(parsed).into_iter().map(|endpoint| EndpointConfig {
         max_qps,
         early_data,
+        ddr: can_designate && ddr.unwrap_or(ddr_of_provider),
         ..endpoint
     });
     Some(EndpointRead {
@@ -504,6 +524,8 @@ pub(super) fn to_endpoints(parsed: endpoint::Parsed) -> Vec<EndpointConfig> {
         max_qps: None,
         early_data: None,
         hashes: hashes.clone(),
+        ddr: false,
+        proof: None,
     };
     places.into_iter().map(endpoint).collect()
 }

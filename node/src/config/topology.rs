@@ -81,7 +81,8 @@ pub(crate) fn bootstrap_servers(config: &Config) -> Vec<BootstrapServer> {
     config.bootstrap.iter().map(server).collect()
 }
 
-fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
+/// The network side of one endpoint.
+pub(super) fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
     let host = match (&endpoint.name, &endpoint.at) {
         (Some(name), _) => name.to_string(),
         (None, Where::Address(address)) => address.ip().to_string(),
@@ -89,11 +90,11 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remo
     };
     // A name, or an address: both can be in a certificate.
     let name = TlsName::new(&host).filter(|_| endpoint.transport.is_encrypted());
-    let trust = if endpoint.hashes.is_empty() {
-        Some(trust.clone())
-    } else {
-        // Without them nothing is asked: what cannot be checked is not believed.
-        trust.with_hashes(&endpoint.hashes).ok()
+    // What cannot be checked is not believed: without trust nothing is asked.
+    let trust = match (endpoint.proof, endpoint.hashes.as_slice()) {
+        (Some(proof), _) => trust.designated(proof).ok(),
+        (None, []) => Some(trust.clone()),
+        (None, hashes) => trust.with_hashes(hashes).ok(),
     };
     Remote {
         addresses: match &endpoint.at {

@@ -97,6 +97,31 @@ impl Addresses {
         is_news
     }
 
+    /// This one worked: it is the first from here on.
+    pub(super) fn prefer(&self, address: SocketAddr) {
+        self.put(address, |others| others.insert(0, address));
+    }
+
+    /// This one did not: it is the last from here on. Whether there is another first.
+    pub fn defer(&self, address: SocketAddr) -> bool {
+        self.put(address, |others| others.push(address));
+        self.first() != Some(address)
+    }
+
+    /// Puts one of several elsewhere among the others.
+    fn put(&self, address: SocketAddr, place: impl FnOnce(&mut Vec<SocketAddr>)) {
+        self.0.current.send_if_modified(|current| {
+            if current.all.len() < 2 || !current.all.contains(&address) {
+                return false;
+            }
+            let mut others: Vec<SocketAddr> = current.all.iter().copied().filter(|one| *one != address).collect();
+            place(&mut others);
+            current.all = others.into();
+            // Whoever waits for addresses has them.
+            false
+        });
+    }
+
     /// All of them, once they are known or `patience` is over; there may be none.
     pub(super) async fn ready(&self, patience: Duration) -> Arc<[SocketAddr]> {
         let mut current = self.0.current.subscribe();
@@ -164,6 +189,21 @@ mod tests {
         assert_eq!(addresses.first(), Some("192.0.2.3:53".parse().unwrap()));
         assert!(addresses.set(&[]));
         assert_eq!(addresses, of_name());
+    }
+
+    #[test]
+    fn what_worked_is_first_and_what_did_not_is_last() {
+        let addresses = of_name();
+        let all = list(&["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"]);
+        addresses.set(&all);
+        addresses.prefer(all[2]);
+        assert_eq!(addresses.all()[..], [all[2], all[0], all[1]]);
+        assert!(addresses.defer(all[2]));
+        assert_eq!(addresses.all()[..], all);
+        addresses.prefer("192.0.2.9:53".parse().unwrap());
+        assert_eq!(addresses.all()[..], all, "one that it does not have");
+        let own = Addresses::fixed(all[0]);
+        assert!(!own.defer(all[0]), "there is no other");
     }
 
     #[test]

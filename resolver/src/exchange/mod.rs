@@ -8,6 +8,7 @@ mod habits;
 mod line;
 mod pending;
 mod quic;
+mod race;
 mod remote;
 mod stream;
 pub mod tls;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_core::health::{Begun, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
-use detour_core::outcome::Signal;
+use detour_core::outcome::{Failure, Signal};
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 
 pub use self::addresses::{Addresses, NamedAt};
@@ -27,7 +28,7 @@ use self::habits::Habits;
 use self::line::Line;
 pub(crate) use self::quic::QuicSockets;
 pub use self::remote::{Remote, RemoteTls};
-use self::stream::StreamLine;
+use self::stream::{Dialer, StreamLine};
 use self::udp::UdpLine;
 use crate::ask::Ask;
 use crate::readers::Readers;
@@ -103,6 +104,23 @@ struct Speaker {
 #[derive(Debug)]
 pub struct Exchanges {
     speakers: Vec<Speaker>,
+}
+
+/// Connects to an endpoint and hangs up: what a query would find there.
+///
+/// # Errors
+///
+/// Why there is no connection; what has none, as plain DNS over UDP, is spoken to over TCP.
+pub(crate) async fn try_connect(
+    transport: Transport,
+    remote: &Remote,
+    clock: &dyn Clock,
+    (tasks, quic): (&Tasks, &Arc<QuicSockets>),
+) -> Result<(), Failure> {
+    let token = tasks.token().child_token();
+    let _hangs_up = token.clone().drop_guard();
+    let dialer = Dialer::new(transport, remote, quic);
+    dialer.dial(clock, tasks, token).await.map(drop)
 }
 
 /// What endpoints are spoken to with.

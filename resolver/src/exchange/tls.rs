@@ -4,12 +4,14 @@
 //! across connections. Names are always checked; there is no switch to leave that out.
 
 mod chain;
+mod designated;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detour_core::Transport;
+use detour_core::ddr::Proof;
 use detour_core::outcome::Failure;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -20,6 +22,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 pub use self::chain::CertificateHash;
 use self::chain::ChainVerifier;
+use self::designated::DesignatedVerifier;
 use super::quic::Witness;
 
 /// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
@@ -67,6 +70,8 @@ pub struct Trust {
     added: Arc<[CertificateDer<'static>]>,
     /// One of these is in the server's chain, if there are any; all else must be right too.
     hashes: Arc<[CertificateHash]>,
+    /// Of a designated resolver.
+    proof: Option<Proof>,
     /// Knows the roots.
     verifier: Arc<dyn ServerCertVerifier>,
     dot: Arc<ClientConfig>,
@@ -95,7 +100,7 @@ impl Trust {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
             .build()
             .map_err(|error| TrustError::Setup(error.to_string()))?;
-        Self::new(verifier, added.into(), Arc::default())
+        Self::new(verifier, added.into(), Arc::default(), None)
     }
 
     /// The same for a server in whose chain is one of these certificates; none: any.
@@ -104,19 +109,33 @@ impl Trust {
     ///
     /// The cryptography cannot be set up; it could be without hashes.
     pub fn with_hashes(&self, hashes: &[CertificateHash]) -> Result<Self, TrustError> {
-        Self::new(Arc::clone(&self.verifier), Arc::clone(&self.added), hashes.into())
+        let (verifier, added) = (Arc::clone(&self.verifier), Arc::clone(&self.added));
+        Self::new(verifier, added, hashes.into(), self.proof)
+    }
+
+    /// The same for a resolver that was designated by another one, and must show this.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be for others.
+    pub fn designated(&self, proof: Proof) -> Result<Self, TrustError> {
+        let (verifier, added) = (Arc::clone(&self.verifier), Arc::clone(&self.added));
+        Self::new(verifier, added, Arc::clone(&self.hashes), Some(proof))
     }
 
     fn new(
         roots: Arc<dyn ServerCertVerifier>,
         added: Arc<[CertificateDer<'static>]>,
         hashes: Arc<[CertificateHash]>,
+        proof: Option<Proof>,
     ) -> Result<Self, TrustError> {
-        let verifier: Arc<dyn ServerCertVerifier> = if hashes.is_empty() {
-            Arc::clone(&roots)
-        } else {
-            Arc::new(ChainVerifier::new(Arc::clone(&roots), Arc::clone(&hashes)))
-        };
+        let mut verifier = Arc::clone(&roots);
+        if !hashes.is_empty() {
+            verifier = Arc::new(ChainVerifier::new(verifier, Arc::clone(&hashes)));
+        }
+        if let Some(proof) = proof {
+            verifier = Arc::new(DesignatedVerifier::new(verifier, proof));
+        }
         let witness = Witness::new(Arc::clone(&verifier));
         Ok(Self {
             dot: client_config(&verifier, ALPN_DOT)?,
@@ -126,6 +145,7 @@ impl Trust {
             verifier: roots,
             added,
             hashes,
+            proof,
             witness,
         })
     }
@@ -170,7 +190,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        (&self.added, &self.hashes) == (&other.added, &other.hashes)
+        (&self.added, &self.hashes, self.proof) == (&other.added, &other.hashes, other.proof)
     }
 }
 

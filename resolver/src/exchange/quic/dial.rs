@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use detour_core::Transport;
 use detour_core::outcome::Failure;
-use detour_core::time::SEC;
+use detour_core::time::{MS, SEC};
+use detour_core::{Clock, Transport};
 use http::Uri;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connecting, Connection, IdleTimeout, TransportConfig, VarInt, ZeroRttAccepted};
@@ -20,11 +20,15 @@ use super::sockets::QuicSockets;
 use super::watched::Watch;
 use super::witness::Witness;
 use crate::exchange::addresses::Addresses;
+use crate::exchange::race::first_of;
 use crate::exchange::remote::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
+use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
 const CONNECT: Duration = Duration::from_micros(2 * SEC);
+/// Time for one address: a little less, so that it is the one that says what came of it.
+const ALONE: Duration = Duration::from_micros(2 * SEC - 20 * MS);
 /// Our own limit of idleness, milliseconds: above the minute for which an idle connection is kept, so that a limit that
 /// ends one is always the server's.
 const IDLE_MS: u32 = 75_000;
@@ -94,29 +98,51 @@ impl QuicDialer {
         })
     }
 
-    /// Connects to one of the addresses within two seconds.
-    pub(in crate::exchange) async fn dial(&self, address: SocketAddr, parts: LinkParts) -> Result<QuicLink, Failure> {
+    /// Connects within two seconds, to whichever of these addresses is there first.
+    pub(in crate::exchange) async fn dial(
+        &self,
+        addresses: &[SocketAddr],
+        clock: &dyn Clock,
+        parts: LinkParts,
+    ) -> Result<QuicLink, Failure> {
+        let connect = |address| self.connect(address, &parts.tasks);
+        let connected = tokio::time::timeout(CONNECT, first_of(addresses, clock, connect)).await;
+        // One alone says by itself what it was waited for.
+        let connected = connected.map_err(|_elapsed| Failure::ConnectTimeout).flatten();
+        let first = addresses.first().copied();
+        let (address, connection) = connected.inspect_err(|_failure| self.note_failed(first))?;
+        let open = QuicLink::open(connection, self.url.as_ref(), parts);
+        let opened = tokio::time::timeout(CONNECT, open).await;
+        let opened = opened.map_err(|_elapsed| Failure::TlsStalled).flatten();
+        let link = opened.inspect_err(|_failure| self.note_failed(Some(address)))?;
+        self.addresses.prefer(address);
+        Ok(link)
+    }
+
+    /// The next connection begins elsewhere, where there is another address.
+    fn note_failed(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            self.addresses.defer(address);
+        }
+    }
+
+    /// Connects to one address: a handshake, or the hope of one.
+    async fn connect(&self, address: SocketAddr, tasks: &Tasks) -> Result<Connection, Failure> {
         let (connecting, watch) = self.sockets.connect(&self.config, address, &self.name.to_str())?;
         let connecting = match self.begin_early(connecting) {
             Ok((connection, accepted)) => {
-                parts
-                    .tasks
-                    .spawn_job(self.clone().see_through(connection.clone(), accepted, watch));
-                return QuicLink::open(connection, self.url.as_ref(), parts).await;
+                tasks.spawn_job(self.clone().see_through(connection.clone(), accepted, watch));
+                return Ok(connection);
             }
             Err(connecting) => connecting,
-        };
-        let open = async {
-            let connection = connecting
-                .await
-                .map_err(|error| failure_of(&error, self.witness.take(&self.name)))?;
-            QuicLink::open(connection, self.url.as_ref(), parts).await
         };
         tokio::select! {
             biased;
             // It is not polled again.
-            opened = tokio::time::timeout(CONNECT, open) => {
-                opened.unwrap_or(Err(if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout }))
+            connected = tokio::time::timeout(ALONE, connecting) => {
+                let late = if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout };
+                let connected = connected.map_err(|_elapsed| late)?;
+                connected.map_err(|error| failure_of(&error, self.witness.take(&self.name)))
             }
             // Cancel safe: what was told stays told.
             () = watch.unreachable() => Err(Failure::Unreachable),

@@ -19,6 +19,7 @@ use crate::exchange::Attempt;
 use crate::exchange::habits::Defences;
 use crate::exchange::line::Line;
 use crate::exchange::pending::{Pending, PendingQueries};
+use crate::exchange::race::telling_if_slow;
 use crate::report::Report;
 use crate::wire::{Expected, Rejected, accept};
 
@@ -118,6 +119,9 @@ impl Connection {
                 .known
                 .dialer
                 .dial(&*self.line.clock, &self.line.tasks, token.clone());
+            let dial = telling_if_slow(dial, || {
+                self.line.reporter.send(Report::Slow(self.line.endpoint));
+            });
             let stop = self.line.tasks.token().clone();
             let dialled = tokio::select! {
                 biased;

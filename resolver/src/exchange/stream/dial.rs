@@ -20,6 +20,7 @@ use super::link::{ARRIVALS, Arrival, Link, LinkParts};
 use crate::exchange::addresses::Addresses;
 use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
+use crate::exchange::race::first_of;
 use crate::exchange::remote::Remote;
 use crate::exchange::tls::failure_of_handshake;
 use crate::tasks::Tasks;
@@ -29,7 +30,7 @@ const CONNECT_US: u64 = 2 * SEC;
 
 /// How one endpoint is connected to.
 #[derive(Debug, Clone)]
-pub(super) struct Dialer {
+pub(in crate::exchange) struct Dialer {
     addresses: Addresses,
     inside: Inside,
 }
@@ -56,14 +57,14 @@ struct Security {
 }
 
 /// A connection that stands.
-pub(super) struct Dialled {
+pub(in crate::exchange) struct Dialled {
     pub(super) link: Link,
     pub(super) arrivals: mpsc::Receiver<Arrival>,
 }
 
 impl Dialer {
     /// How `remote` is connected to over `transport`; UDP's streams are plain TCP.
-    pub(super) fn new(transport: Transport, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
+    pub(in crate::exchange) fn new(transport: Transport, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
         let security = remote.tls.as_ref().and_then(|tls| {
             Some(Security {
                 config: tls.trust.config(transport)?,
@@ -86,8 +87,8 @@ impl Dialer {
         }
     }
 
-    /// Connects within two seconds; `token` ends the connection's own tasks.
-    pub(super) async fn dial(
+    /// Connects within two seconds, to whichever address is there first; `token` ends the connection's own tasks.
+    pub(in crate::exchange) async fn dial(
         &self,
         clock: &dyn Clock,
         tasks: &Tasks,
@@ -99,15 +100,17 @@ impl Dialer {
             tasks: tasks.clone(),
             token,
         };
-        let address = self.address().await?;
+        let addresses = self.addresses.ready(Duration::from_micros(CONNECT_US)).await;
         if let Inside::Quic(quic) = &self.inside {
-            let link = Link::Quic(quic.dial(address, parts).await?);
+            let link = Link::Quic(quic.dial(&addresses, clock, parts).await?);
             return Ok(Dialled { link, arrivals });
         }
         let started = clock.now();
-        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), connect(address))
+        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), first_of(&addresses, clock, connect))
             .await
-            .map_err(|_elapsed| Failure::ConnectTimeout)??;
+            .map_err(|_elapsed| Failure::ConnectTimeout)
+            .flatten();
+        let (address, tcp) = tcp.inspect_err(|_failure| self.note_failed(addresses.first()))?;
         let link = match &self.inside {
             Inside::Dns => {
                 let (read, write) = tcp.into_split();
@@ -117,11 +120,21 @@ impl Dialer {
                 let left_us = CONNECT_US.saturating_sub(clock.now().since(started));
                 tokio::time::timeout(Duration::from_micros(left_us), security.shake_hands(tcp, parts))
                     .await
-                    .map_err(|_elapsed| Failure::TlsStalled)??
+                    .map_err(|_elapsed| Failure::TlsStalled)
+                    .flatten()
+                    .inspect_err(|_failure| self.note_failed(Some(&address)))?
             }
             Inside::Quic(_) | Inside::Nothing => return Err(Failure::Tls),
         };
+        self.addresses.prefer(address);
         Ok(Dialled { link, arrivals })
+    }
+
+    /// The next connection begins elsewhere, where there is another address.
+    fn note_failed(&self, address: Option<&SocketAddr>) {
+        if let Some(address) = address {
+            self.addresses.defer(*address);
+        }
     }
 
     /// The way to the endpoint is another one: connections that can move do.
@@ -129,12 +142,6 @@ impl Dialer {
         if let Inside::Quic(quic) = &self.inside {
             quic.renew(now);
         }
-    }
-
-    /// Where to; a name that is being resolved is waited for.
-    async fn address(&self) -> Result<SocketAddr, Failure> {
-        let known = self.addresses.ready(Duration::from_micros(CONNECT_US)).await;
-        known.first().copied().ok_or(Failure::Local)
     }
 }
 

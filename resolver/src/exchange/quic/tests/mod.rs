@@ -19,6 +19,7 @@ use crate::exchange::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
 use crate::exchange::tls::{TlsName, Trust};
 use crate::tasks::Tasks;
+use crate::testing::Still;
 
 fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
     let tls = RemoteTls {
@@ -42,7 +43,11 @@ async fn refused(address: SocketAddr) -> Failure {
         token: tasks.token().clone(),
         tasks,
     };
-    dialer(&sockets, address).dial(address, parts).await.err().unwrap()
+    dialer(&sockets, address)
+        .dial(&[address], &Still, parts)
+        .await
+        .err()
+        .unwrap()
 }
 
 fn socket() -> (UdpSocket, SocketAddr) {
@@ -96,6 +101,7 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         token: tasks.token().clone(),
         tasks: tasks.clone(),
     };
+    let to = [address];
     let both = async {
         let first = port().await;
         own.renew(Time::at_ms(10_000));
@@ -107,7 +113,7 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         }
         next
     };
-    let (failed, moved) = tokio::join!(own.dial(address, parts), both);
+    let (failed, moved) = tokio::join!(own.dial(&to, &Still, parts), both);
     assert_eq!(failed.err(), Some(Failure::ConnectTimeout));
     assert_ne!(moved, 0);
 }
