@@ -4,7 +4,7 @@
 #   scripts/bench.sh [--detour FILE] [--dnsdist FILE] [--unbound FILE] [--hickory FILE] [--dnsperf FILE]
 #                    [--responder FILE] [--seconds N] [--rounds N] [--out FILE] [MODE...]
 #
-# Modes, all of them unless told: hits rate misses ports tcp zipf memory overload.
+# Modes, all of them unless told: hits rate misses ports tcp zipf memory flood overload outage start.
 # The server has one core to itself; dnsperf and the far end (rig/examples/responder.rs) share another. CPU time is that
 # of the whole server process, from /proc/PID/stat, by the answers dnsperf counted. A program that is not there is left
 # out and named. Not part of the gate.
@@ -36,12 +36,12 @@ while (($#)); do
         printf -v "${1#--}" %s "$2"
         shift
         ;;
-    hits | rate | misses | ports | tcp | zipf | memory | overload) modes+=("$1") ;;
+    hits | rate | misses | ports | tcp | zipf | memory | flood | overload | outage | start) modes+=("$1") ;;
     *) usage ;;
     esac
     shift
 done
-((${#modes[@]})) || modes=(hits rate misses ports tcp zipf memory overload)
+((${#modes[@]})) || modes=(hits rate misses ports tcp zipf memory flood overload outage start)
 
 for needed in "$detour" "$responder"; do
     if [[ ! -x $needed ]]; then
@@ -69,6 +69,7 @@ stop_all() {
     local pid
     for pid in "${pids[@]}"; do
         kill "$pid" 2>/dev/null || true
+        kill -CONT "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
     pids=()
@@ -86,6 +87,9 @@ fresh 3000000 m >"$work/misses"
 awk 'BEGIN { srand(7); for (i = 0; i < 600000; i++) {
     n = rand() < 0.9 ? int(rand() * 20000) : 20000 + int(rand() * 180000); printf "z%d.example.net A\n", n } }' >"$work/zipf"
 fresh 200000 k >"$work/kept"
+# What a page needs: its answers live for a second.
+page_names=40
+awk -v n=$page_names 'BEGIN { for (i = 0; i < n; i++) printf "brief%d.example.net A\n", i }' >"$work/page-names"
 
 # --- who answers -------------------------------------------------------------------------------------------------------
 
@@ -117,7 +121,8 @@ setLocal("127.0.0.1:$port")
 setACL({"127.0.0.0/8"})
 setSecurityPollSuffix("")
 newServer({address="127.0.0.1:$far_port"})
-getPool(""):setCache(newPacketCache(300000, {maxTTL=86400}))
+getPool(""):setCache(newPacketCache(300000, {maxTTL=86400, staleTTL=30}))
+setStaleCacheEntriesTTL(86400)
 setMaxUDPOutstanding(65535)
 END
 }
@@ -161,6 +166,8 @@ server:
     rrset-cache-size: 128m
     do-not-query-localhost: no
     module-config: "iterator"
+    serve-expired: yes
+    serve-expired-client-timeout: 1800
     incoming-num-tcp: 100
 forward-zone:
     name: "."
@@ -174,6 +181,8 @@ prepare_hickory() {
     cat >"$work/hickory.toml" <<END
 listen_addrs_ipv4 = ["127.0.0.1"]
 listen_port = $port
+user = "$(id -un)"
+group = "$(id -gn)"
 [[zones]]
 zone = "."
 zone_type = "External"
@@ -380,6 +389,24 @@ mode_memory() {
     each run_memory detour "${others[@]}"
 }
 
+run_flood() {
+    local before sizes= part
+    before=$(resident_kib "$server")
+    for part in 1 2 3 4; do
+        fresh 300000 "f$part" >"$work/flood"
+        measure -d "$work/flood" -q 100 -c 4 -n 1
+        sizes+=" ; $(resident_kib "$server" | awk '{ printf "%.1f", $1 / 1024 }')"
+    done
+    row "$(words_of "$1") ; $(awk -v b="$before" 'BEGIN { printf "%.1f", b / 1024 }')$sizes ; $lost"
+}
+mode_flood() {
+    heading "Memory under a flood of new names" \
+        "Resident memory, MiB, before and after so many names that nobody asks twice; caches as in the other tables, Detour's the default of 32 MiB."
+    row "server ; before ; 300,000 ; 600,000 ; 900,000 ; 1,200,000 ; lost"
+    row "--- ; ---: ; ---: ; ---: ; ---: ; ---: ; ---:"
+    each run_flood detour "${others[@]}"
+}
+
 run_overload() {
     local calm crowd capacity
     ask -d "$work/hits" -n 1 -q 20 >/dev/null 2>&1 || true
@@ -390,7 +417,7 @@ run_overload() {
     taskset -c $load_core "$dnsperf" -s 127.0.0.1 -p "$port" -d "$work/misses" -q 60000 -c 8 -b 4096 -t 1 \
         -Q $((capacity * 2)) -l $((seconds + 2)) >"$work/crowd" 2>/dev/null &
     crowd=$!
-    read -r -t 1 <> <(:) || true
+    rest 1
     measure -d "$work/hits" -q 1000 -c 1 -Q 1000 -l "$seconds" -v -t 1
     wait "$crowd" || true
     row "$(words_of "$1") ; $((capacity * 2)) ; $(awk '/Queries sent:/ { s = $3 } /Run time/ { t = $4 } END { printf "%.0f", s / t }' "$work/crowd") ; $(sed 's/ / ; /g' <<<"$calm") ; $(percentiles | sed 's/ / ; /g') ; $lost"
@@ -403,6 +430,83 @@ mode_overload() {
     each run_overload detour "${others[@]}"
 }
 
+# Seconds in which nothing is done; no process for it.
+rest() { read -r -t "$1" <> <(:) || true; }
+
+# The page's names, all at once; the milliseconds until the last is answered, and how many are.
+load_page() {
+    measure -d "$work/page-names" -n 1 -q $page_names -c 1 -t 5 -v
+    echo "$(awk '/^> / { n++; if ($NF > max) max = $NF } END { printf "%.1f", max * 1000 }' "$work/dnsperf") ; $(awk '/^> NOERROR/ { n++ } END { print n + 0 }' "$work/dnsperf")"
+}
+run_outage() {
+    local line
+    measure -d "$work/page-names" -n 3 -q 20
+    rest 2
+    # It takes what comes, and says nothing.
+    kill -STOP "${pids[0]}"
+    line="$(load_page)"
+    rest 6
+    line+=" ; $(load_page)"
+    rest 6
+    line+=" ; $(load_page)"
+    kill -CONT "${pids[0]}"
+    row "$(words_of "$1") ; $line"
+}
+mode_outage() {
+    heading "A page in a total outage" \
+        "$page_names names that were known and have expired, asked together by one client when no provider answers any more: as it begins, 6 s and 12 s later. Milliseconds until the last answer, and how many of $page_names were answered; serving expired answers is switched on where it is not the default."
+    row "server ; at once, ms ; answered ; 6 s later, ms ; answered ; 12 s later, ms ; answered"
+    row "--- ; ---: ; ---: ; ---: ; ---: ; ---: ; ---:"
+    each run_outage detour "${others[@]}"
+}
+
+now_us() { echo "${EPOCHREALTIME/./}"; }
+# A question about the server itself, `version.bind CH TXT`.
+own_question='AB\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07version\x04bind\x00\x00\x10\x00\x03'
+# Starts the node once; microseconds until it says `ready`, and until it has answered.
+start_once() {
+    local line started fd byte ready=
+    rm -rf "$work/state"
+    prepare_detour
+    started=$(now_us)
+    coproc NODE { exec taskset -c $server_core "${command[@]}" 2>/dev/null; }
+    local pid=$NODE_PID
+    while read -r -t 5 line <&"${NODE[0]}"; do
+        if [[ $line == ready ]]; then
+            ready=$(($(now_us) - started))
+            break
+        fi
+    done
+    exec {fd}<>"/dev/udp/127.0.0.1/$port"
+    # shellcheck disable=SC2059 # the question is a format, for its zeros
+    printf "$own_question" >&"$fd"
+    read -r -t 5 -N 1 -u "$fd" byte
+    echo "${ready:?} $(($(now_us) - started))"
+    exec {fd}>&-
+    kill -TERM "$pid"
+    wait "$pid" || true
+}
+run_start() {
+    local count
+    for ((count = 0; count < 20; count++)); do start_once; done >"$work/starts"
+    row "$1 ; $(for column in 1 2; do cut -d' ' -f$column "$work/starts" | sort -n | awk '{ v[NR] = $1 } END {
+        printf "%s%.1f ; %.1f", (NR && '$column' == 2 ? " ; " : ""), v[int((NR + 1) / 2)] / 1000, v[NR] / 1000 }'; done)"
+}
+mode_start() {
+    heading "Start" \
+        "20 starts on one core: milliseconds from the beginning of the process to its line \`ready\`, and to the answer to a question about itself that is asked then. Promised are 150."
+    row "providers ; ready, median ; most ; answered, median ; most"
+    row "--- ; ---: ; ---: ; ---: ; ---:"
+    taskset -c $load_core "$responder" answer "127.0.0.1:$far_port" &
+    pids+=($!)
+    run_start "answer"
+    kill -STOP "${pids[0]}"
+    run_start "are silent"
+    kill -CONT "${pids[0]}"
+    stop_all
+    run_start "are not there"
+}
+
 for mode in "${modes[@]}"; do "mode_$mode"; done
 
 version_of() { "$@" 2>&1 | head -1 || true; }
@@ -410,8 +514,8 @@ version_of() { "$@" 2>&1 | head -1 || true; }
     cat <<END
 # Benchmarks
 
-Written by \`scripts/bench.sh ${modes[*]}\`; run it again rather than believe it. CPU time per answer is what compares;
-answers per second on a shared machine are not.
+Written by \`scripts/bench.sh ${modes[*]}\`; run it again rather than believe it.
+CPU time per answer is what compares; answers per second on a shared machine are not.
 
 * Date: $(date -u +%Y-%m-%d)
 * Machine: $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores, Linux $(uname -r)
@@ -426,6 +530,8 @@ END
         printf '%s\n' "${absent[@]}" | paste -sd, | sed 's/,/, /g'
     fi
     cat "$rows"
+    # What was written by hand about earlier figures stays.
+    if [[ -f $out ]]; then sed -n '/^## What the rest is made of/,$p' "$out" | sed '1i\\'; fi
 } >"$work/page"
 cp "$work/page" "$out"
 echo "written: $out"

@@ -7,6 +7,7 @@
 
 pub mod claims;
 mod cleartext;
+pub mod clock;
 mod configuration;
 mod learned;
 mod network;
@@ -21,6 +22,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::claims::Peers;
+use self::clock::ClockWatch;
+pub use self::clock::{CertificateTime, ClockError, ClockWitness, ClockWrong};
 pub use self::learned::{Memory, Remembered};
 use self::paths::Paths;
 use self::probes::Reference;
@@ -155,6 +158,10 @@ pub enum Event {
     InTheClear,
     /// Something encrypted may answer again: they do not any more.
     EncryptedAgain,
+    /// This machine's clock is wrong: certificates cannot be judged by it.
+    ClockWrong(ClockWrong),
+    /// It is not any more.
+    ClockRight,
 }
 
 /// The control plane of one node.
@@ -200,6 +207,8 @@ pub struct Control {
     peers: Peers,
     /// When a timer was last found to be late by a quarter of a second.
     stalled: Option<Time>,
+    /// What certificates say of this machine's clock.
+    clock: ClockWatch,
 }
 
 impl Control {
@@ -217,6 +226,7 @@ impl Control {
             paths: &paths,
             peers: &peers,
             settled: now,
+            clock_wrong: None,
         };
         let routes = ingredients.build(0, now);
         Self {
@@ -240,6 +250,7 @@ impl Control {
             start: Start::default(),
             peers,
             stalled: None,
+            clock: ClockWatch::default(),
         }
     }
 
@@ -266,6 +277,7 @@ impl Control {
         let mut bad_rcode = None;
         if let Finish::Answered { reply, .. } = finish {
             self.paths.answered(path, operator, begun.at);
+            self.note_encrypted_answer(endpoint, begun.at, now);
             if let Some(back) = self.paths.end_trouble(path, begun.at) {
                 self.uplink_returned(path, endpoint, begun.at, back.was_suspect, now);
             }
@@ -360,7 +372,11 @@ impl Control {
         let changed = self.health.get(usize::from(endpoint.0)).is_some_and(|health| {
             let route = self.routes.endpoint(endpoint);
             health.has_changes()
-                || route.is_some_and(|r| r.why.has_way() != health.has_way() || (!r.strained && health.is_strained()))
+                || route.is_some_and(|r| {
+                    r.why.has_way() != health.has_way()
+                        || r.paused_until != health.paused_until()
+                        || (!r.strained && health.is_strained())
+                })
         });
         let refresh = self.stale_stats && now.since(self.built) >= REFRESH_US;
         let woken = self.was_idle && self.has_clients(now);
@@ -398,6 +414,7 @@ impl Control {
         let routes = self.topology.endpoint_ids().zip(&self.routes.endpoints);
         routes.zip(&self.health).any(|((id, route), own)| {
             grounds.why(id, self.peers.reported()) != route.why
+                || own.paused_until() != route.paused_until
                 || self.peers.is_hinted(id) != route.hinted
                 || self.peers.said(id) != self.routes.said(id)
                 || (!route.strained && own.is_strained())
@@ -414,6 +431,7 @@ impl Control {
             paths: &self.paths,
             peers: &self.peers,
             settled: self.settled,
+            clock_wrong: self.clock.told(),
         }
     }
 
@@ -560,7 +578,7 @@ impl Control {
         if !self.outputs.is_empty() {
             return Some((now, "output"));
         }
-        let clients = self.has_clients(now);
+        let (clients, alone) = (self.has_clients(now), self.routes.is_exhausted());
         let cleartext = self.cleartext_from().filter(|from| *from > now);
         let mut next: Option<(Time, &'static str)> = [self.paths.next_due(), self.peers.next_due()]
             .into_iter()
@@ -571,7 +589,8 @@ impl Control {
         }
         for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
             let is_sent = clients || self.peers.is_checking(id, now);
-            let probe = health.probes.due().filter(|_| is_sent).map(|at| (at, "probe"));
+            let probe = health.probe_due(alone);
+            let probe = probe.filter(|_| is_sent).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {
                 next = Some(next.map_or(due, |n| n.min(due)));
             }

@@ -13,7 +13,7 @@ use crate::health::Purpose;
 use crate::health::latency::{OVERDUE_US_MAX, OVERDUE_US_MIN};
 use crate::outcome::{Failure, Rcode, Reply, Signal};
 use crate::plan::{Plan, STEPS_MAX, Step};
-use crate::routes::{Place, PlaceWhy, Routes};
+use crate::routes::{EndpointRoute, Place, PlaceWhy, Routes};
 use crate::time::{MS, SEC, Time};
 use crate::topology::{EndpointId, ProviderId};
 use crate::usage::Usage;
@@ -571,7 +571,9 @@ impl Lookup {
         if slot >= SLOTS_MAX || is_barred(view.routes, endpoint) {
             return None;
         }
-        let route = view.routes.endpoint(endpoint)?;
+        // The plan may be older than its wish to be left alone.
+        let route = view.routes.endpoint(endpoint);
+        let route = route.filter(|route| route.why != PlaceWhy::Throttled)?;
         let timing = route.timing;
         // A stream beside UDP connects first; the datagrams' times say nothing about it.
         let (overdue_us, timeout_us) = match via {
@@ -678,7 +680,7 @@ impl Lookup {
             .or_else(|| answered(&|reply| matches!(reply, Reply::Failed(_) | Reply::NoEdns)))
         {
             Done::Agreed(slot)
-        } else if self.is_network_failure() {
+        } else if self.is_network_failure(view.routes) {
             Done::GaveUp(GaveUp::Network)
         } else {
             Done::GaveUp(GaveUp::NoAnswer)
@@ -699,13 +701,17 @@ impl Lookup {
     }
 
     /// Whether the network here, and no provider's silence, is why nobody answered.
-    fn is_network_failure(&self) -> bool {
-        self.attempts.iter().all(|attempt| {
+    fn is_network_failure(&self, routes: &Routes) -> bool {
+        let is_refused = |attempt: &Attempt| {
             matches!(
                 attempt.standing,
                 Standing::Failed(Failure::Unreachable | Failure::NoRoute | Failure::Local)
             )
-        })
+        };
+        // Of those who asked to be left alone nobody was asked, and that is not the network's doing.
+        let is_throttled = |route: &EndpointRoute| route.why == PlaceWhy::Throttled;
+        let has_asked = !self.attempts.is_empty() || !routes.endpoints.iter().any(is_throttled);
+        has_asked && self.attempts.iter().all(is_refused)
     }
 
     /// Reads the deadline anew.

@@ -71,18 +71,27 @@ pub enum Failure {
     ConnectTimeout,
     /// A stream carried something that is no answer.
     Garbage,
-    /// The server's certificate is expired or not valid yet; or this machine's clock is wrong.
+    /// The server's certificate is expired; or this machine's clock is ahead.
     TlsExpired,
+    /// The server's certificate is not valid yet; or this machine's clock is behind.
+    TlsNotYetValid,
     /// The certificate is another name's.
     TlsWrongName,
     /// The certificate leads to no trusted root.
     TlsUntrusted,
+    /// The certificate is right, and its key is none of the pinned ones.
+    TlsPin,
     /// Connected, but no handshake within the time for connecting.
     TlsStalled,
     /// Any other failure of TLS: an alert, no common version or protocol.
     Tls,
     /// An HTTP status other than 200, or a body that is no DNS message by its type (RFC 8484 section 4.2.1).
     Http,
+    /// It asks to be left alone (HTTP 429, RFC 6585 section 4; or 503 that says for how long).
+    Throttled {
+        /// For how long, seconds, where it says (Retry-After, RFC 9110 section 10.2.3).
+        retry_after_s: Option<u32>,
+    },
     /// This machine's own shortage (sockets, ports): says nothing about the endpoint.
     Local,
 }
@@ -121,12 +130,16 @@ pub enum Cause {
     Connect,
     /// Bytes that are no DNS answer.
     Garbage,
-    /// A certificate that is expired or not valid yet.
+    /// A certificate that is expired.
     TlsExpired,
+    /// A certificate that is not valid yet.
+    TlsNotYetValid,
     /// A certificate of another name.
     TlsWrongName,
     /// A certificate that leads to no trusted root.
     TlsUntrusted,
+    /// A certificate whose key is none of the pinned ones.
+    TlsPin,
     /// Connected, but no TLS handshake in 2 s.
     TlsStalled,
     /// Another failure of TLS.
@@ -160,8 +173,10 @@ impl Cause {
             | Self::Reset
             | Self::Garbage
             | Self::TlsExpired
+            | Self::TlsNotYetValid
             | Self::TlsWrongName
             | Self::TlsUntrusted
+            | Self::TlsPin
             | Self::Tls
             | Self::Http
             | Self::Mismatch
@@ -199,12 +214,14 @@ impl Cause {
             Failure::ConnectTimeout => Some(Self::Connect),
             Failure::Garbage => Some(Self::Garbage),
             Failure::TlsExpired => Some(Self::TlsExpired),
+            Failure::TlsNotYetValid => Some(Self::TlsNotYetValid),
             Failure::TlsWrongName => Some(Self::TlsWrongName),
             Failure::TlsUntrusted => Some(Self::TlsUntrusted),
+            Failure::TlsPin => Some(Self::TlsPin),
             Failure::TlsStalled => Some(Self::TlsStalled),
             Failure::Tls => Some(Self::Tls),
             Failure::Http => Some(Self::Http),
-            Failure::NoRoute | Failure::Local => None,
+            Failure::NoRoute | Failure::Local | Failure::Throttled { .. } => None,
         }
     }
 
@@ -222,8 +239,10 @@ impl Cause {
             Self::Connect => "connect",
             Self::Garbage => "garbage",
             Self::TlsExpired => "tls-expired",
+            Self::TlsNotYetValid => "tls-not-yet-valid",
             Self::TlsWrongName => "tls-wrong-name",
             Self::TlsUntrusted => "tls-untrusted",
+            Self::TlsPin => "tls-pin",
             Self::TlsStalled => "tls-stalled",
             Self::Tls => "tls",
             Self::Http => "http",

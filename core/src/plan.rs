@@ -364,7 +364,9 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             .iter()
             .filter(|endpoint| **endpoint != step.endpoint)
             .filter_map(|endpoint| Some((routes.endpoint(*endpoint)?.why, *endpoint)))
-            .filter(|(why, _)| why.has_way() || (is_unresolved && *why == PlaceWhy::Unresolved))
+            .filter(|(why, _)| {
+                (why.has_way() && *why != PlaceWhy::Throttled) || (is_unresolved && *why == PlaceWhy::Unresolved)
+            })
             .min_by_key(|(why, _)| *why);
         if let Some((_, endpoint)) = other {
             plan.steps.push(Step {

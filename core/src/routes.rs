@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::control::ClockWrong;
 use crate::dice::Dice;
 use crate::health::domains::DomainKey;
 use crate::health::latency::Timing;
@@ -57,6 +58,8 @@ pub enum PlaceWhy {
     Loss,
     /// It is down.
     Down,
+    /// It asked to be left alone for a while.
+    Throttled,
     /// Anybody on the path could read it, and encrypted endpoints may still answer.
     Cleartext,
     /// The network here has no route to its address family.
@@ -78,6 +81,7 @@ impl PlaceWhy {
             Self::Suspect => "suspect",
             Self::Loss => "loss",
             Self::Down => "down",
+            Self::Throttled => "throttled",
             Self::Cleartext => "cleartext",
             Self::NoRoute => "no-route",
             Self::Unresolved => "unresolved",
@@ -96,7 +100,9 @@ impl PlaceWhy {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
             Self::ReportedSibling | Self::Sibling | Self::Reported | Self::Suspect => Place::Last,
-            Self::Loss | Self::Down | Self::Cleartext | Self::NoRoute | Self::Unresolved => Place::Out,
+            Self::Loss | Self::Down | Self::Throttled | Self::Cleartext | Self::NoRoute | Self::Unresolved => {
+                Place::Out
+            }
         }
     }
 
@@ -106,10 +112,11 @@ impl PlaceWhy {
         matches!(self, Self::ReportedSibling | Self::Reported)
     }
 
-    /// Whether an endpoint that stands like this may be asked at all; the network or the operator says no to others.
+    /// Whether an endpoint that stands like this may be asked at all; the network, the operator or the endpoint itself
+    /// says no to others.
     #[must_use]
     pub fn may_be_asked(self) -> bool {
-        self != Self::Cleartext && self.has_way()
+        !matches!(self, Self::Throttled | Self::Cleartext) && self.has_way()
     }
 
     /// Whether there is somewhere to send to, and a route there.
@@ -138,6 +145,8 @@ pub struct EndpointRoute {
     pub strained: bool,
     /// What peers say of it is undecided: attempts there are hedged early, paid by the budget.
     pub hinted: bool,
+    /// Until when it asked to be left alone.
+    pub paused_until: Option<Time>,
 }
 
 impl EndpointRoute {
@@ -198,6 +207,8 @@ pub struct Routes {
     pub warm: [Option<EndpointId>; 2],
     /// Paths whose failures are this machine's own.
     pub uplink_suspect: Vec<Path>,
+    /// What is wrong with this machine's clock.
+    pub clock_wrong: Option<ClockWrong>,
     /// Domains to avoid at an endpoint, and until when; sorted.
     pub avoided: Vec<(DomainKey, EndpointId, Time)>,
 }
@@ -207,6 +218,13 @@ impl Routes {
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointRoute> {
         self.endpoints.get(usize::from(id.0))
+    }
+
+    /// Whether nothing that may be asked is usable; what may not be, as things stand, is no hope here.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        let is_usable = |route: &EndpointRoute| route.why.may_be_asked() && route.state.is_usable();
+        !self.endpoints.iter().any(is_usable)
     }
 
     /// What peers say of an endpoint.
@@ -246,7 +264,7 @@ impl Routes {
         }
         // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
         // shows that the network is back.
-        choices.retain(|choice| choice.why != PlaceWhy::Cleartext);
+        choices.retain(|choice| !matches!(choice.why, PlaceWhy::Cleartext | PlaceWhy::Throttled));
         if choices.iter().any(|choice| choice.why.has_way()) {
             choices.retain(|choice| choice.why.has_way());
         }

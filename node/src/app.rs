@@ -15,7 +15,6 @@ use detour_core::{Clock, Time};
 use detour_resolver::forwarder::Shared;
 use detour_resolver::listen::{self, BindError, Bound};
 use detour_resolver::tasks::Tasks;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,6 +28,7 @@ use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::ddr;
+use crate::descriptors;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::leash;
@@ -54,8 +54,6 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long the start waits for the hosts file. Read within it, its names are there from the first query on; a disk
 /// that takes longer must not keep the others from being answered.
 const HOSTS_PATIENCE: Duration = Duration::from_millis(50);
-/// Descriptors wanted: 256 sockets for each of 16 endpoints, and as many client connections.
-const DESCRIPTORS: u64 = 16_384;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +94,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         degraded,
     } = start;
     let level = telemetry::install(&config.log);
-    raise_descriptor_limit();
+    descriptors::raise();
     let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
     let mut stop = StopSignals::new(args.stop_with_stdin).map_err(StartError::System)?;
     // From here on a SIGHUP ends nothing; it is acted on once the node runs.
@@ -110,7 +108,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let board = Board::default();
     let kept = Kept::start(&state, config.cache.persist, &shared, &board, &mut registry);
 
-    let Sockets { dns, admin, notes } = bind(&config.listen, Notes::of(board), &state).await?;
+    let Sockets { dns, admin, notes } = bind(&config.listen, first_notes(board, &config), &state).await?;
     announce(&notes, degraded.as_ref()).map_err(StartError::System)?;
     shared.read_hosts(HOSTS_PATIENCE).await;
     let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
@@ -335,6 +333,15 @@ async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Socket
     })
 }
 
+/// What is amiss before anything is bound.
+fn first_notes(board: Board, config: &Config) -> Notes {
+    let mut notes = Notes::of(board);
+    if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+        notes.warn(shortage);
+    }
+    notes
+}
+
 /// Says what was bound, one line each, for people and for programs that start a node on port 0; and what is amiss.
 fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
     if let Some(degraded) = degraded {
@@ -355,16 +362,6 @@ fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
-}
-
-/// A socket per query costs a descriptor: takes what the hard limit allows.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < DESCRIPTORS
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)
-    {
-        tracing::warn!(%error, limit = soft, "cannot raise the limit of open files");
-    }
 }
 
 /// SIGINT and SIGTERM end the node, and the end of standard input if that was asked for.

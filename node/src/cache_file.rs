@@ -11,6 +11,8 @@
 //! * Answers belong to the providers that gave them: a file written for other endpoints is not read.
 //! * What a file lies about, or does not say, costs at most itself: see `format`.
 
+#[cfg(any(test, fuzzing))]
+mod exercise;
 mod format;
 mod place;
 mod read;

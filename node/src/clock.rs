@@ -43,9 +43,23 @@ pub(crate) struct Date {
 }
 
 impl Date {
-    /// Today.
-    pub(crate) fn today() -> Self {
-        Self::of_day(read(ClockId::CLOCK_REALTIME).as_micros() / 1_000_000 / 86_400)
+    /// From its text, such as `2026-11-22`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-').map(|part| part.parse().ok());
+        let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+        let is_date = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+        is_date.then_some(Self { year, month, day })
+    }
+
+    /// Days after 1970-01-01; `None` before that.
+    pub(crate) fn days(self) -> Option<u64> {
+        let Self { year, month, day } = self;
+        let (year, march_month) = match month.checked_sub(3) {
+            Some(month) => (year, month),
+            None => (year.checked_sub(1)?, month + 9),
+        };
+        let before = 365 * year + year / 4 - year / 100 + year / 400 + (153 * march_month + 2) / 5;
+        (before + day - 1).checked_sub(719_468)
     }
 
     /// So many days after 1970-01-01, in the calendar whose years begin in March, so that leap days come last.
@@ -121,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_have_their_dates() {
+    fn days_have_their_dates_and_dates_their_days() {
         for (day, date) in [
             (0, "1970-01-01"),
             (11_016, "2000-02-29"),
@@ -131,6 +145,7 @@ mod tests {
             (47_541, "2100-03-01"),
         ] {
             assert_eq!(Date::of_day(day).to_string(), date);
+            assert_eq!(Date::parse(date).unwrap().days(), Some(day));
         }
     }
 

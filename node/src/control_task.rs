@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
+use crate::clock_wrong;
 use crate::learned::LearnedKeeper;
 use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
@@ -144,6 +145,7 @@ impl ControlTask {
         }
         let now = self.clock.now();
         self.control.handle_gap(self.sleeps.take_us(now), now);
+        self.control.handle_release(clock_wrong::before_release_s(), now);
         self.drain();
         // What a peer says changes nothing that this node says of endpoints.
         let is_own = !matches!(action, Action::News(_));
@@ -231,6 +233,9 @@ impl ControlTask {
             }
             Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
             Report::Slow(endpoint) => self.control.handle_slow(endpoint, now),
+            Report::Certificate(endpoint, certificate) => {
+                self.control.handle_certificate(endpoint, certificate, now);
+            }
         }
         self.drain();
     }
@@ -339,7 +344,9 @@ impl ControlTask {
             | Event::NothingUp
             | Event::SomethingUp
             | Event::InTheClear
-            | Event::EncryptedAgain => Vec::new(),
+            | Event::EncryptedAgain
+            | Event::ClockWrong(_)
+            | Event::ClockRight => Vec::new(),
         };
         self.move_endpoints(changes);
         if events::is_return(event) {

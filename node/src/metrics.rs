@@ -240,7 +240,7 @@ impl ControlMetrics {
                 self.resumes.inc();
             }
             Event::UplinkReturned(_) | Event::NothingUp | Event::SomethingUp => {}
-            Event::InTheClear | Event::EncryptedAgain => {}
+            Event::InTheClear | Event::EncryptedAgain | Event::ClockWrong(_) | Event::ClockRight => {}
         }
     }
 }

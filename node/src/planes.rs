@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, CacheConfig, Config, Limits, Listen, LocalZones, Select};
-use crate::mesh;
+use crate::{descriptors, mesh};
 
 /// What both planes take from a configuration.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ impl Plan {
             source: _,
             state_dir: _,
             reload: _,
+            // In the trust of each provider.
+            tls_groups: _,
             local_zones: LocalZones { off, hosts },
             mesh: _,
             listen:
@@ -99,7 +101,7 @@ impl Plan {
                 ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
                 in_flight: *in_flight,
                 tcp: TcpLimits {
-                    connections: *tcp_connections,
+                    connections: descriptors::for_connections(*tcp_connections),
                     idle: *tcp_idle,
                 },
                 classes: classes(config),

@@ -100,6 +100,7 @@ async fn ask(args: &QueryArgs) -> Result<Shown, QueryError> {
             do_bit: false,
             is_padded: false,
             cookie: None,
+            asks_keepalive: false,
         }),
     };
     let range = build_query(&mut message, &question);

@@ -28,6 +28,7 @@ use crate::config::{
 };
 use crate::control_task::Succession;
 use crate::ddr::{Adopted, Ddr};
+use crate::descriptors;
 use crate::last_good;
 use crate::mesh::Setup;
 use crate::output::chain;
@@ -271,6 +272,9 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
+        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+            tracing::warn!("{shortage}");
+        }
         self.parts.level.set(config.log.level);
         let asked = designating(&config);
         self.designations

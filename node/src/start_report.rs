@@ -115,7 +115,7 @@ fn is_cleartext_withheld(routes: &Routes) -> bool {
 fn silent_text(view: View<'_>) -> Option<String> {
     let is_silent = |provider: &&Provider| match standing(view, provider) {
         Standing::Untried | Standing::Neutral => true,
-        Standing::Answering | Standing::Troubled(..) | Standing::Unroutable => false,
+        Standing::Answering | Standing::Troubled(..) | Standing::Paused(..) | Standing::Unroutable => false,
     };
     let silent = view.routes.topology.providers.iter().filter(is_silent);
     let names: Vec<String> = silent.map(|provider| provider.name.clone()).collect();
@@ -189,9 +189,8 @@ fn machine_line(dns: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Date;
     use crate::config::{Config, to_topology};
-    use detour_core::control::Control;
+    use detour_core::control::{ClockError, ClockWitness, ClockWrong, Control};
     use detour_core::health::state::State;
     use detour_core::outcome::Cause;
     use detour_core::routes::Settings;
@@ -223,7 +222,7 @@ mod tests {
         routes.choices = Routes::choose(&routes.topology, &routes.endpoints);
         let view = View {
             routes: &routes,
-            today: Date::of_day(22_400),
+            wall_s: 22_400 * 86_400,
             has_heard: &|_| false,
         };
         let reached = Reached {
@@ -310,13 +309,17 @@ mod tests {
             for endpoint in [0, 2, 4] {
                 set(routes, endpoint, State::Down, PlaceWhy::Down, Cause::TlsExpired);
             }
+            routes.clock_wrong = Some(ClockWrong {
+                error: ClockError::Ahead { seconds: 400 * 86_400 },
+                witness: ClockWitness::Certificates { operators: 3 },
+            });
         };
         let first = |change: &dyn Fn(&mut Routes)| {
             let told = told_of(&config, "127.0.0.1:53", change);
             told.lines().next().unwrap().to_owned()
         };
-        expect!["no provider answers: the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| expired(routes)));
-        expect!["3 of 3 providers answer (3 over udp); the certificates of all providers look expired: is this machine's clock right? (it says 2031-05-01)"].assert_eq(&first(&|routes| {
+        expect!["no provider answers: this machine's clock is wrong: it says 2031-05-01, but the certificates of 3 operators ended by 2030-03-27"].assert_eq(&first(&|routes| expired(routes)));
+        expect!["3 of 3 providers answer (3 over udp); this machine's clock is wrong: it says 2031-05-01, but the certificates of 3 operators ended by 2030-03-27"].assert_eq(&first(&|routes| {
             expired(routes);
             for endpoint in [1, 3, 5] {
                 set(routes, endpoint, State::Up, PlaceWhy::Healthy, Cause::Answering);
@@ -325,6 +328,7 @@ mod tests {
         // One whose certificate is good: the clock is right.
         expect!["1 of 3 providers answer (1 over tls); one is down (tls-expired) since 2 s, two is down (tls-expired) since 2 s"].assert_eq(&first(&|routes| {
             expired(routes);
+            routes.clock_wrong = None;
             set(routes, 4, State::Up, PlaceWhy::Healthy, Cause::Answering);
         }));
     }

@@ -221,6 +221,7 @@ mod tests {
             p50_ms,
             p95_ms: p50_ms.map(|ms| ms * 4.0),
             ok_permille: 1_000,
+            paused_ms: None,
             habits: Vec::new(),
             said: SaidView::default(),
         }

@@ -47,6 +47,7 @@ fn query_bytes(name: &str) -> Vec<u8> {
                 udp_size: 1_232,
                 do_bit: false,
                 is_padded: false,
+                asks_keepalive: false,
                 cookie: None,
             }),
         },

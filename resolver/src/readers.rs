@@ -3,21 +3,31 @@
 //! A thread waits for all its sockets at once and reads them itself; no runtime stands between a datagram and the code
 //! that knows what to do with it. What is readable is read once and told again if more is there (level-triggered), so
 //! that a flood on one socket cannot keep the others waiting. A thread without anything to read is not woken.
+//!
+//! On Linux they wait by epoll, elsewhere in a plain loop over all sockets.
+
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(any(not(target_os = "linux"), test))]
+mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use detour_core::{Clock, Time};
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 
+#[cfg(target_os = "linux")]
+use self::epoll::Waiting;
+#[cfg(not(target_os = "linux"))]
+use self::plain::Waiting;
 use crate::tasks::Tasks;
 
 /// Sockets told of at once: what is read before clients get their next turn.
@@ -32,10 +42,13 @@ const READERS_MAX: usize = 4;
 /// A key of nobody's socket: the thread is to look whether it has to stop.
 const WAKE: u64 = u64::MAX;
 
-/// A socket that is read when it is readable.
-pub(crate) trait Source: fmt::Debug + Send + Sync {
-    fn fd(&self) -> BorrowedFd<'_>;
+/// What can be waited for.
+pub(crate) trait Descriptor: AsFd + fmt::Debug + Send + Sync {}
 
+impl<T: AsFd + fmt::Debug + Send + Sync> Descriptor for T {}
+
+/// A socket that is read when it is readable.
+pub(crate) trait Source: Descriptor {
     /// Reads what is there, or once; false if it is done and to be closed.
     fn read(&self, buffer: &mut [u8]) -> bool;
 
@@ -53,8 +66,7 @@ struct Owned {
 /// The sockets of one thread.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    epoll: Epoll,
-    wake: EventFd,
+    waiting: Waiting,
     /// Those to providers, by key; held for a map operation at a time.
     sources: Mutex<HashMap<u64, Owned>>,
     next_key: AtomicU64,
@@ -73,27 +85,21 @@ pub(crate) enum Ready {
 
 impl Reader {
     fn new() -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         Ok(Self {
-            epoll,
-            wake,
+            waiting: Waiting::new()?,
             sources: Mutex::default(),
             next_key: AtomicU64::new(0),
         })
     }
 
     /// Waits for a listening socket too, under its number.
-    pub(crate) fn listen(&self, socket: &impl AsFd, number: usize) -> io::Result<()> {
-        let key = u64::try_from(number).map_or(WAKE, |number| !number).saturating_sub(1);
-        Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
+    pub(crate) fn listen(&self, socket: &Arc<dyn Descriptor>, number: usize) -> io::Result<()> {
+        self.waiting.add(socket, key_of(number))
     }
 
     /// No longer waits for a listening socket.
-    pub(crate) fn deafen(&self, socket: &impl AsFd) {
-        // It is there, or not waited for anyway.
-        let _removed: Result<(), Errno> = self.epoll.delete(socket);
+    pub(crate) fn deafen(&self, socket: &impl AsFd, number: usize) {
+        self.waiting.remove(socket, key_of(number));
     }
 
     /// Waits until something is there, or not at all; what there is.
@@ -101,18 +107,9 @@ impl Reader {
     /// # Errors
     /// The system's; an interrupted wait is none.
     pub(crate) fn wait(&self, now_or_never: bool) -> io::Result<impl ExactSizeIterator<Item = Ready> + use<>> {
-        let mut events = [EpollEvent::empty(); READY_MAX];
-        let timeout = if now_or_never {
-            EpollTimeout::ZERO
-        } else {
-            EpollTimeout::NONE
-        };
-        let count = match self.epoll.wait(&mut events, timeout) {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(events.into_iter().take(count).map(|event| Ready::of(event.data())))
+        let mut keys = [0; READY_MAX];
+        let count = self.waiting.wait(now_or_never, &mut keys)?;
+        Ok(keys.into_iter().take(count).map(Ready::of))
     }
 
     /// Reads a source.
@@ -133,25 +130,18 @@ impl Reader {
 
     /// Has the thread look up.
     pub(crate) fn call(&self) {
-        // Full: it has been called often enough.
-        let _written: Result<usize, Errno> = self.wake.write(1);
-    }
-
-    /// The call was heard.
-    pub(crate) fn hear(&self) {
-        // Empty: it was not.
-        let _count: Result<u64, Errno> = self.wake.read();
+        self.waiting.call();
     }
 
     fn add(&self, source: Arc<dyn Source>, owner: u64) -> io::Result<()> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
-        let own = Arc::clone(&source);
+        let own: Arc<dyn Descriptor> = Arc::<dyn Source>::clone(&source);
         self.sources.lock().insert(key, Owned { source, owner });
-        if let Err(error) = self.epoll.add(own.fd(), EpollEvent::new(EpollFlags::EPOLLIN, key)) {
+        let added = self.waiting.add(&own, key);
+        if added.is_err() {
             self.remove(key);
-            return Err(error.into());
         }
-        Ok(())
+        added
     }
 
     fn remove(&self, key: u64) {
@@ -161,7 +151,7 @@ impl Reader {
             && Arc::strong_count(&source) > 1
         {
             // Whoever else holds the socket keeps it open, which is no reason to be told of it.
-            let _removed: Result<(), Errno> = self.epoll.delete(source.fd());
+            self.waiting.remove(&source, key);
         }
     }
 
@@ -190,6 +180,11 @@ impl Reader {
             self.remove(key);
         }
     }
+}
+
+/// The key of a listening socket.
+fn key_of(number: usize) -> u64 {
+    u64::try_from(number).map_or(WAKE, |number| !number).saturating_sub(1)
 }
 
 impl Ready {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use detour_core::control::CertificateTime;
 use detour_core::health::domains::DomainKey;
 use detour_core::health::{Begun, Finish};
 use detour_core::outcome::Rcode;
@@ -27,6 +28,8 @@ pub enum Report {
     Garbage(EndpointId),
     /// Connecting takes long.
     Slow(EndpointId),
+    /// A certificate is of another time than this machine's clock says it is.
+    Certificate(EndpointId, CertificateTime),
 }
 
 /// Sends reports of one numbering of endpoints; what it counts goes on through all of them.

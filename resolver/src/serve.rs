@@ -107,20 +107,27 @@ impl Shared {
         }
     }
 
-    /// As [`Self::answer_now`] for a datagram, on a thread that must not end by one: a panic is counted and answered.
-    pub(crate) fn answer_guarded(&self, moment: &Moment, message: &[u8], client: IpAddr, out: &mut Vec<u8>) -> Verdict {
+    /// As [`Self::answer_now`] for who serves others too: a panic is counted, and the reply is SERVFAIL.
+    pub(crate) fn answer_guarded(
+        &self,
+        moment: &Moment,
+        message: &[u8],
+        client: IpAddr,
+        via: Via,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
         let begin = out.len();
-        let answered = self
-            .tasks
-            .guard(|| self.answer_now(moment, message, client, Via::Udp, out));
+        let answered = self.tasks.guard(|| self.answer_now(moment, message, client, via, out));
         answered.unwrap_or_else(|| {
             out.truncate(begin);
-            // Unless it is about the parse itself.
-            self.tasks.guard(|| match parse(message) {
-                Parsed::Query(query) => self.answer_panic(&query, out),
-                Parsed::Silence | Parsed::Reject(_) => {}
+            let replied = self.tasks.guard(|| match parse(message) {
+                Parsed::Query(query) => {
+                    self.answer_panic(&query, out);
+                    Verdict::Replied
+                }
+                Parsed::Silence | Parsed::Reject(_) => Verdict::Silence,
             });
-            Verdict::Replied
+            replied.unwrap_or(Verdict::Silence)
         })
     }
 
@@ -268,7 +275,7 @@ impl Shared {
         write_error(&miss.query.echo, rcode::SERVFAIL, &[OVERLOAD], out);
     }
 
-    /// The reply of a query whose task panicked.
+    /// The reply of a query that a mistake of ours ended.
     pub(crate) fn answer_panic(&self, query: &Query, out: &mut Vec<u8>) {
         self.metrics.count_reply(Source::panic);
         write_error(&query.echo, rcode::SERVFAIL, &[], out);

@@ -4,17 +4,19 @@
 //! * `responder echo ADDR`: each datagram goes back as a response, one receive and one send for each: the floor that the
 //!   system sets for a server of the usual kind.
 //! * `responder echo-batched ADDR`: the same with up to sixteen a call: the floor for one that batches.
-//! * `responder answer ADDR`: an authoritative server for every name: type A is 192.0.2.1 for an hour, every other type
-//!   is no data, OPT is answered by OPT.
+//! * `responder answer ADDR`: an authoritative server for every name: type A is 192.0.2.1 for an hour, or for a second
+//!   where the name begins with `brief`; every other type is no data, OPT is answered by OPT. Over TCP
+//!   too, one query at a time on a connection.
 //!
 //! It checks nothing and is for loopback only.
 
 use std::env;
 use std::error::Error;
-use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
+use std::thread;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 
@@ -24,15 +26,14 @@ const BATCH: usize = 16;
 const MESSAGE_BYTES: usize = 512;
 /// How long answers live, seconds.
 const TTL_S: u32 = 3_600;
+/// The beginning of a name whose answers live for a second.
+const BRIEF: &[u8] = b"brief";
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("responder: {error}\n"),
-            ));
+            drop(writeln!(io::stderr(), "responder: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -47,7 +48,16 @@ fn run() -> Result<(), Box<dyn Error>> {
     match mode.as_str() {
         "echo" => echo(&socket),
         "echo-batched" => batched(&socket, to_response),
-        "answer" => batched(&socket, to_answer),
+        "answer" => {
+            let listener = TcpListener::bind(socket.local_addr()?)?;
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    // Whatever ends a connection ends it alone.
+                    thread::spawn(move || drop(framed(stream)));
+                }
+            });
+            batched(&socket, to_answer)
+        }
         other => Err(format!("unknown mode {other}").into()),
     }
 }
@@ -95,6 +105,22 @@ fn batched(socket: &UdpSocket, rewrite: Rewrite) -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Answers the queries of a connection.
+fn framed(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut message = [0_u8; MESSAGE_BYTES];
+    loop {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        let size = usize::from(u16::from_be_bytes(length));
+        stream.read_exact(message.get_mut(..size).ok_or(io::ErrorKind::InvalidData)?)?;
+        let size = to_answer(&mut message, size);
+        let length = u16::try_from(size).map_err(|_too_long| io::ErrorKind::InvalidData)?;
+        let frame = [&length.to_be_bytes(), message.get(..size).unwrap_or_default()].concat();
+        stream.write_all(&frame)?;
+    }
+}
+
 /// Sets QR and RA.
 fn to_response(message: &mut [u8; MESSAGE_BYTES], size: usize) -> usize {
     let [_, _, first, second, ..] = message;
@@ -127,7 +153,8 @@ fn answer(message: &mut [u8; MESSAGE_BYTES], size: usize) -> Option<usize> {
             used += bytes.len();
         }
     };
-    let ttl = TTL_S.to_be_bytes();
+    let is_brief = message.get(13..).is_some_and(|name| name.starts_with(BRIEF));
+    let ttl = if is_brief { 1_u32 } else { TTL_S }.to_be_bytes();
     if is_address {
         push(&[0xC0, 0x0C, 0, 1, 0, 1]);
         push(&ttl);

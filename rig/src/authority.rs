@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
+use sha2::{Digest as _, Sha256};
 
 /// The name of the file that [`Authority::write_pem`] writes.
 pub const CA_FILE: &str = "ca.pem";
@@ -59,6 +60,8 @@ pub(crate) enum Shown {
     Right,
     /// One that was valid for a day in 2020.
     Expired,
+    /// One that will be valid in 2090.
+    NotYetValid,
     /// A valid one for somebody else.
     OtherName,
 }
@@ -104,17 +107,17 @@ impl Authority {
         Ok(path)
     }
 
-    /// A TLS server with a fresh certificate that speaks `protocol` (RFC 7301) and, if `tickets`, lets clients resume.
+    /// A TLS server with a fresh certificate for `key` that speaks `protocol` (RFC 7301) and, if `tickets`, lets clients
+    /// resume.
     pub(crate) fn server(
         &self,
-        name: &str,
-        address: IpAddr,
-        shown: Shown,
+        key: &KeyPair,
+        subject: Subject<'_>,
         protocol: &[u8],
         tickets: bool,
     ) -> Result<Arc<ServerConfig>, AuthorityError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params(name, address, shown)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
+        let Subject { name, address, shown } = subject;
+        let certificate = params(name, address, shown)?.signed_by(key, &self.0.certificate, &self.0.key)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -133,6 +136,34 @@ impl Authority {
     }
 }
 
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) address: IpAddr,
+    pub(crate) shown: Shown,
+}
+
+/// A key for a server.
+pub(crate) fn new_key() -> Result<KeyPair, AuthorityError> {
+    Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+}
+
+/// The pin of a server's key, as a node's configuration has it (RFC 7469 section 2.4).
+pub(crate) fn pin(key: &KeyPair) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = "sha256/".to_owned();
+    for group in Sha256::digest(key.public_key_der()).chunks(3) {
+        let bits = group.iter().fold(0_u32, |bits, octet| bits << 8 | u32::from(*octet)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let letter = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
+            let letter = LETTERS.get(letter).filter(|_| place <= group.len());
+            text.push(letter.map_or('=', |letter| char::from(*letter)));
+        }
+    }
+    text
+}
+
 /// The name in a fake's certificate: the `#name` of its endpoints.
 #[must_use]
 pub fn server_name(fake: &str) -> String {
@@ -145,7 +176,7 @@ fn params(name: &str, address: IpAddr, shown: Shown) -> Result<CertificateParams
     params.distinguished_name = common_name(name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     match shown {
-        Shown::Right | Shown::Expired => {
+        Shown::Right | Shown::Expired | Shown::NotYetValid => {
             let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             let others = [address].into_iter().filter(|own| !loopback.contains(own));
             let addresses = loopback.into_iter().chain(others);
@@ -156,6 +187,9 @@ fn params(name: &str, address: IpAddr, shown: Shown) -> Result<CertificateParams
     if shown == Shown::Expired {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 2);
+    }
+    if shown == Shown::NotYetValid {
+        params.not_before = date_time_ymd(2090, 1, 1);
     }
     Ok(params)
 }
@@ -189,11 +223,11 @@ mod tests {
     #[test]
     fn a_name_that_is_none_makes_no_certificate() {
         let authority = Authority::new().unwrap();
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert!(
-            authority
-                .server("naïve.test", address, Shown::Right, b"dot", true)
-                .is_err()
-        );
+        let subject = Subject {
+            name: "naïve.test",
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            shown: Shown::Right,
+        };
+        assert!(authority.server(&new_key().unwrap(), subject, b"dot", true).is_err());
     }
 }

@@ -67,6 +67,8 @@ pub struct Fake {
 struct Side {
     transport: Transport,
     address: SocketAddr,
+    /// Of its key; none without TLS.
+    pin: Option<String>,
     conduct: watch::Sender<Conduct>,
     counters: Arc<Counters>,
 }
@@ -116,6 +118,9 @@ impl Fake {
         let listener = TcpListener::from_std(bind_tcp(wanted, transport)?).map_err(register)?;
         let address = listener.local_addr().map_err(register)?;
         let shared = self.side(transport, address, config);
+        if let Some(side) = self.sides.last_mut() {
+            side.pin = Some(tls.pin.clone());
+        }
         let speech = if transport == Transport::Dot {
             Speech::Dot(tls)
         } else {
@@ -137,6 +142,9 @@ impl Fake {
         let shared = self.side(transport, socket.local_addr().map_err(register)?, config);
         let name = server_name(&self.name);
         let servers = quic::Servers::new(encryption, &name, wanted.ip(), &shared)?;
+        if let Some(side) = self.sides.last_mut() {
+            side.pin = Some(servers.pin.clone());
+        }
         let listener = quic::Listener::new(socket, servers, shared).map_err(register)?;
         self.tasks.spawn(listener.serve());
         Ok(())
@@ -150,6 +158,7 @@ impl Fake {
         self.sides.push(Side {
             transport,
             address,
+            pin: None,
             conduct: sender,
             counters: Arc::clone(&counters),
         });
@@ -192,6 +201,12 @@ impl Fake {
     #[must_use]
     pub fn server_name(&self) -> String {
         server_name(&self.name)
+    }
+
+    /// The pin of the key of this transport, as a node's configuration has it; `None` when it has none.
+    #[must_use]
+    pub fn pin(&self, transport: Transport) -> Option<&str> {
+        self.side_of(transport)?.pin.as_deref()
     }
 
     /// Its endpoints over these transports, as a node's configuration names them; those it does not have are left out.
@@ -266,6 +281,12 @@ impl Fake {
     #[must_use]
     pub fn last_server_name(&self, transport: Transport) -> Option<Box<str>> {
         self.side_of(transport)?.counters.server_name.borrow().clone()
+    }
+
+    /// How the keys of the last handshake over this transport were agreed, such as `X25519` (RFC 8446 section 4.2.7).
+    #[must_use]
+    pub fn last_key_exchange(&self, transport: Transport) -> Option<Box<str>> {
+        self.side_of(transport)?.counters.key_exchange.borrow().clone()
     }
 
     /// The authority of the last request over this version of HTTP.

@@ -16,7 +16,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::authority::{Authority, Shown, server_name};
+use crate::authority::{Authority, Shown, Subject, new_key, server_name};
 use crate::fake::StartError;
 use crate::fake::reply::honest;
 use crate::fake::sockets::{bind, bind_datagrams, bind_tcp};
@@ -62,7 +62,12 @@ impl FarEnd {
             (Transport::Doq, doq.local_addr().map_err(register)?),
             (Transport::Doh3, doh3.local_addr().map_err(register)?),
         ];
-        let tls = |protocol: &[u8]| authority.server(&host, any.ip(), Shown::Right, protocol, true);
+        let subject = Subject {
+            name: &host,
+            address: any.ip(),
+            shown: Shown::Right,
+        };
+        let tls = |protocol: &[u8]| authority.server(&new_key()?, subject, protocol, true);
         let mut server = Server::new(Zone);
         server.register_socket(udp);
         server.register_listener(tcp, IDLE, REPLIES_MAX);

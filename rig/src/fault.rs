@@ -61,10 +61,14 @@ pub enum Fault {
     TlsStall,
     /// A certificate of 2020. What is open is reset and no session is resumed, so that everybody sees it.
     TlsExpired,
+    /// A certificate that begins in 2090. What is open is reset and no session is resumed, so that everybody sees it.
+    TlsNotYetValid,
     /// A certificate for another name. What is open is reset and no session is resumed, so that everybody sees it.
     TlsWrongName,
     /// HTTP status 500 to everything.
     Http500,
+    /// HTTP status 429 to everything, with a Retry-After of so many seconds.
+    Http429(u32),
 }
 
 /// How connections are closed on demand.
@@ -150,8 +154,13 @@ impl Fault {
     /// What this fault is over `transport`: none where that transport cannot have it.
     const fn over(self, transport: Transport) -> Self {
         match (self, transport) {
-            (Self::TlsStall | Self::TlsExpired | Self::TlsWrongName, Transport::Udp | Transport::Tcp)
-            | (Self::Http500, Transport::Udp | Transport::Tcp | Transport::Dot | Transport::Doq) => Self::None,
+            (
+                Self::TlsStall | Self::TlsExpired | Self::TlsNotYetValid | Self::TlsWrongName,
+                Transport::Udp | Transport::Tcp,
+            )
+            | (Self::Http500 | Self::Http429(_), Transport::Udp | Transport::Tcp | Transport::Dot | Transport::Doq) => {
+                Self::None
+            }
             (fault, _) => fault,
         }
     }
@@ -163,13 +172,18 @@ impl Fault {
 
     /// Whether connections that are open when it is set are reset.
     const fn resets_open(self) -> bool {
-        matches!(self, Self::Rst | Self::TlsExpired | Self::TlsWrongName)
+        matches!(
+            self,
+            Self::Rst | Self::TlsExpired | Self::TlsNotYetValid | Self::TlsWrongName
+        )
     }
 
     /// The certificate that is shown.
     pub(crate) const fn shown(self) -> Shown {
         if matches!(self, Self::TlsExpired) {
             Shown::Expired
+        } else if matches!(self, Self::TlsNotYetValid) {
+            Shown::NotYetValid
         } else if matches!(self, Self::TlsWrongName) {
             Shown::OtherName
         } else {
@@ -210,8 +224,10 @@ impl Fault {
             | Self::Lie
             | Self::Flap(_)
             | Self::TlsExpired
+            | Self::TlsNotYetValid
             | Self::TlsWrongName
-            | Self::Http500 => 0.0,
+            | Self::Http500
+            | Self::Http429(_) => 0.0,
         }
     }
 }

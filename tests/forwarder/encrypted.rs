@@ -24,21 +24,65 @@ pub(crate) struct Site {
     _trust: TempDir,
 }
 
+/// What is particular about a site.
+pub(crate) struct Ground<'g> {
+    pub(crate) listed: ListedTransports,
+    /// How many of the three providers.
+    pub(crate) providers: usize,
+    /// Lines for the top of the configuration.
+    pub(crate) top: &'g str,
+    /// Lines for its `[select]`.
+    pub(crate) select: &'g str,
+    /// A line for the block of each provider.
+    pub(crate) of_provider: &'g dyn Fn(&Fake) -> String,
+    pub(crate) limits: ConnectionLimits,
+    /// Whether their authority is trusted.
+    pub(crate) trusted: bool,
+    /// What is wrong with the first provider before the node starts.
+    pub(crate) fault: Fault,
+}
+
+impl Ground<'_> {
+    pub(crate) fn new(listed: ListedTransports) -> Self {
+        Self {
+            listed,
+            providers: 3,
+            top: "",
+            select: "",
+            of_provider: &|_| String::new(),
+            limits: ConnectionLimits::default(),
+            trusted: true,
+            fault: Fault::None,
+        }
+    }
+}
+
 impl Site {
-    /// `top`: lines for the top of the configuration; `select`: for its `[select]`.
-    pub(crate) async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+    pub(crate) async fn on(ground: Ground<'_>) -> Self {
         let authority = Authority::new().unwrap();
         let trust = tempfile::tempdir().unwrap();
         let pem = authority.write_pem(trust.path()).unwrap();
+        let limits = ground.limits;
         let start = |name: &str| Fake::start(FakeConfig::new(name).encrypted(&authority).limits(limits)).unwrap();
-        let fakes: Vec<Fake> = ["one", "two", "three"].map(start).into();
+        let fakes: Vec<Fake> = ["one", "two", "three"]
+            .into_iter()
+            .take(ground.providers)
+            .map(start)
+            .collect();
+        fakes[0].set_fault(TransportSel::All, ground.fault);
         let all: Vec<&Fake> = fakes.iter().collect();
-        let mut text = config(&blocks(&all, listed));
-        if trusted {
-            let line = format!("version = 1\ntrust = [{:?}]\n", pem.display().to_string());
-            text = text.replacen("version = 1\n", &line, 1);
+        let mut blocks = blocks(&all, ground.listed);
+        for (block, fake) in blocks.iter_mut().zip(&fakes) {
+            block.push_str(&(ground.of_provider)(fake));
         }
-        text.push_str(&format!("\n[select]\n{select}\n"));
+        let trusted = if ground.trusted {
+            format!("trust = [{:?}]\n", pem.display().to_string())
+        } else {
+            String::new()
+        };
+        let top = format!("version = 1\n{trusted}{}\n", ground.top);
+        let mut text = config(&blocks).replacen("version = 1\n", &top, 1);
+        text.push_str(&format!("\n[select]\n{}\n", ground.select));
         let node = Node::start(&text).await;
         Self {
             fakes,
@@ -46,6 +90,17 @@ impl Site {
             asked: 0,
             _trust: trust,
         }
+    }
+
+    pub(crate) async fn with(listed: ListedTransports, select: &str, limits: ConnectionLimits, trusted: bool) -> Self {
+        let ground = Ground::new(listed);
+        Self::on(Ground {
+            select,
+            limits,
+            trusted,
+            ..ground
+        })
+        .await
     }
 
     pub(crate) async fn new(listed: ListedTransports) -> Self {
@@ -110,14 +165,20 @@ impl Site {
         self.sum(Transport::Udp, |stats| stats.queries) + self.sum(Transport::Tcp, |stats| stats.queries)
     }
 
-    /// `state (reason)` of each endpoint of a provider.
-    pub(crate) async fn states(&self, provider: &str) -> Vec<String> {
+    /// What the node says of each endpoint of a provider.
+    pub(crate) async fn endpoints(&self, provider: &str) -> Vec<Value> {
         let providers: Value = serde_json::from_str(&self.node.text("/api/v1/providers").await).unwrap();
         let all = providers.as_array().unwrap();
         let own = all.iter().find(|entry| entry["name"] == provider).unwrap();
-        let endpoints = own["endpoints"].as_array().unwrap().iter();
+        own["endpoints"].as_array().unwrap().clone()
+    }
+
+    /// `state (reason)` of each endpoint of a provider.
+    pub(crate) async fn states(&self, provider: &str) -> Vec<String> {
+        let endpoints = self.endpoints(provider).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         endpoints
+            .iter()
             .map(|entry| format!("{} ({})", text(&entry["state"]), text(&entry["reason"])))
             .collect()
     }
@@ -203,6 +264,7 @@ async fn a_connection_closed_with_queries_in_flight_costs_none_of_them() {
 async fn each_failure_of_tls_and_http_is_a_cause_of_its_own_and_nobody_is_asked_in_the_clear() {
     for (listed, fault, cause) in [
         (ListedTransports::DotUdp, Fault::TlsExpired, "tls-expired"),
+        (ListedTransports::DotUdp, Fault::TlsNotYetValid, "tls-not-yet-valid"),
         (ListedTransports::DotUdp, Fault::TlsWrongName, "tls-wrong-name"),
         (ListedTransports::DohDotUdp, Fault::TlsExpired, "tls-expired"),
         (ListedTransports::DohDotUdp, Fault::Http500, "http"),

@@ -22,9 +22,9 @@ use crate::client::{PATIENCE, Udp};
 use crate::message::{CLASS_CH, Message, Reply, question, rtype};
 use crate::node::{BINARY, config, udp_blocks, until};
 
-/// From the start of the process to its first local answer, at most. The promise is 150 ms and is measured elsewhere:
-/// these tests run beside each other, unoptimised, on machines that do other things. What they hold is that no disk is
-/// waited for; one that is in the way takes seconds.
+/// From the start of the process to its first local answer, at most. The promise is 150 ms, which `scripts/bench.sh start`
+/// measures: these tests run beside each other, unoptimised, on machines that do other things. What they hold is that no
+/// disk is waited for; one that is in the way takes seconds.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Where a node lives.

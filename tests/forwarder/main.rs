@@ -16,8 +16,10 @@
 mod acl;
 mod answers;
 mod caching;
+mod certificates;
 mod client;
 mod command;
+mod connections;
 mod crowds;
 mod demo;
 mod differential;

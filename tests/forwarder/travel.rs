@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use detour_rig::process::provider_block;
-use detour_rig::{Authority, Fake, FakeConfig, Fault, ListedTransports, Transport, TransportSel, clock, zone};
+use detour_rig::{Fake, FakeConfig, Fault, ListedTransports, Transport, TransportSel, clock, zone};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
@@ -356,41 +356,4 @@ async fn a_network_that_blocks_udp_port_53_is_served_over_what_it_lets_through()
             .await,
         0
     );
-}
-
-#[tokio::test]
-async fn a_clock_that_is_wrong_is_told_and_costs_encryption_but_no_answers() {
-    let authority = Authority::new().unwrap();
-    let trust = tempfile::tempdir().unwrap();
-    let pem = authority.write_pem(trust.path()).unwrap();
-    let start = |name: &str| Fake::start(FakeConfig::new(name).encrypted(&authority)).unwrap();
-    let fakes = ["one", "two", "three"].map(start);
-    for fake in &fakes {
-        fake.set_fault(TransportSel::All, Fault::TlsExpired);
-    }
-    let all: Vec<&Fake> = fakes.iter().collect();
-    let line = format!("version = 1\ntrust = [{:?}]\n", pem.display().to_string());
-    let text = config(&blocks(&all, ListedTransports::DohDotUdp)).replacen("version = 1\n", &line, 1);
-    let node = Node::start(&text).await;
-    let client = Udp::to(node.dns()).await;
-    until("names are answered", PATIENCE, async || {
-        let reply = client.ask(&Message::query("a.cedar-mill.org", rtype::A)).await;
-        reply.rcode == rcode::NOERROR
-    })
-    .await;
-    let summary = async || node.status().await["summary"].as_str().unwrap().to_owned();
-    until("the clock is asked about", PATIENCE, async || {
-        summary()
-            .await
-            .starts_with("the certificates of all providers look expired: is this machine's clock right? (it says 2")
-    })
-    .await;
-    for fake in &fakes {
-        fake.set_fault(TransportSel::All, Fault::None);
-    }
-    until("all is well", PATIENCE, async || {
-        client.ask(&Message::query("b.cedar-mill.org", rtype::A)).await;
-        !summary().await.contains("clock")
-    })
-    .await;
 }

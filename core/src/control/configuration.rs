@@ -34,6 +34,7 @@ impl Control {
                 self.references.insert(*operator, reference);
             }
         }
+        self.clock.forget_operators();
         self.publish_under(&known, now);
         self.start.note_new(&known, now);
         self.settle(now);

@@ -60,7 +60,7 @@ impl Control {
 
     /// Sends the probes that are due, if anybody is there to profit, or a peer's word is being checked.
     pub(super) fn send_probes(&mut self, now: Time) {
-        let clients = self.has_clients(now);
+        let (clients, alone) = (self.has_clients(now), self.routes.is_exhausted());
         let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
         for id in ids {
             if !clients && !self.peers.is_checking(id, now) {
@@ -72,7 +72,13 @@ impl Control {
             if self.routes.nothing_up {
                 health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
             }
-            if health.probes.due().is_none_or(|at| at > now) {
+            if health.probe_due(alone).is_none_or(|at| at > now) {
+                continue;
+            }
+            if health.pause().is_some() {
+                // Nothing else is left, and it may have changed its mind.
+                health.note_tried(now);
+                self.probe_anyway(id, ProbeWhy::Schedule, now);
                 continue;
             }
             let jitter = self
@@ -166,7 +172,16 @@ impl Control {
     pub(super) fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) -> Option<u64> {
         let is_clear = |own: &Endpoint| !own.transport.is_encrypted();
         let barred = self.topology.endpoint(endpoint).is_some_and(is_clear) && !self.is_cleartext_allowed(now);
-        if barred || self.probes.len() >= PROBES_MAX {
+        let is_paused = |health: &Health| health.pause().is_some();
+        if barred || self.health.get(usize::from(endpoint.0)).is_some_and(is_paused) {
+            return None;
+        }
+        self.probe_anyway(endpoint, why, now)
+    }
+
+    /// The same, though it asked to be left alone.
+    fn probe_anyway(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) -> Option<u64> {
+        if self.probes.len() >= PROBES_MAX {
             return None;
         }
         let id = self.next_probe;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::claims::Peers;
 use super::cleartext;
+use super::clock::ClockWrong;
 use super::paths::Paths;
 use crate::Encryption;
 use crate::dice::Dice;
@@ -31,6 +32,8 @@ pub(super) struct Ingredients<'a> {
     pub(super) peers: &'a Peers,
     /// The last start, resume or change of route.
     pub(super) settled: Time,
+    /// What is wrong with this machine's clock.
+    pub(super) clock_wrong: Option<ClockWrong>,
 }
 
 impl Ingredients<'_> {
@@ -56,6 +59,7 @@ impl Ingredients<'_> {
                 ok_permille: own.ok_permille(),
                 strained: own.is_strained(),
                 hinted: self.peers.is_hinted(id),
+                paused_until: own.paused_until(),
             })
             .collect();
         // What is not asked yet for want of encryption is still a hope, unless it never may be.
@@ -89,6 +93,7 @@ impl Ingredients<'_> {
             nothing_up,
             in_the_clear: grounds.cleartext && cleartext::is_withheld(settings.encryption, topology),
             uplink_suspect: self.paths.suspect().collect(),
+            clock_wrong: self.clock_wrong,
             avoided,
         }
     }
@@ -134,6 +139,9 @@ impl<'a> Grounds<'a> {
         if !self.cleartext && !endpoint.transport.is_encrypted() {
             return PlaceWhy::Cleartext;
         }
+        if own.paused_until().is_some() {
+            return PlaceWhy::Throttled;
+        }
         match own.state() {
             State::Down => return PlaceWhy::Down,
             State::Suspect if own.loss_lasts() => return PlaceWhy::Loss,
@@ -149,7 +157,10 @@ impl<'a> Grounds<'a> {
         let provider = self.topology.provider(endpoint.provider);
         for sibling in provider.into_iter().flat_map(|provider| &provider.endpoints) {
             let Some(health) = self.health(*sibling) else { continue };
-            if health.state().is_usable() {
+            if health.pause().is_some() {
+                // Who asks for less is asked after all others, whichever of its doors it said so at.
+                return PlaceWhy::Sibling;
+            } else if health.state().is_usable() {
                 proven = proven.max(health.last_success());
                 hearsay = earlier(hearsay, reported(*sibling));
             } else {

@@ -3,9 +3,11 @@
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows shall fail")]
 
 mod claims;
+mod clock;
 mod configuration;
 mod names;
 mod network;
+mod pause;
 
 use super::probes::PROBES_MAX;
 use super::*;

@@ -11,6 +11,7 @@ pub mod domains;
 mod failures;
 pub mod latency;
 pub mod loss;
+pub mod pause;
 pub mod probe;
 pub mod state;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use self::domains::Domains;
 use self::failures::{DISTINCT_US, Failures};
 use self::latency::{Latencies, Learned};
 use self::loss::LossTest;
+use self::pause::Pauses;
 use self::probe::{RECOVERY_GAP_US, Schedule};
 use self::state::{Event, State};
 use crate::outcome::{Cause, Failure, Reply};
@@ -165,6 +167,8 @@ pub struct Health {
     no_route: bool,
     /// Its name is not resolved: there is nowhere to send to.
     no_address: bool,
+    /// When it asked to be left alone.
+    pauses: Pauses,
     /// Good answers among recent attempts, permille, smoothed by 1/16.
     ok_permille: u32,
 }
@@ -204,6 +208,7 @@ impl Health {
             hold_until: Time::ZERO,
             no_route: false,
             no_address: false,
+            pauses: Pauses::default(),
             ok_permille: 1_000,
         }
     }
@@ -248,6 +253,7 @@ impl Health {
             Finish::Answered { reply, latency_us } => {
                 self.unheard.clear();
                 self.found_route(now);
+                self.pauses.answered(begun.at);
                 self.answered(begun, open, lapsed, reply, latency_us, now);
                 if good && lapsed.is_none() {
                     // Probes ask what everybody has at hand: how long they are answered says little of clients' names.
@@ -256,6 +262,11 @@ impl Health {
                     }
                     self.succeeded(begun.at, now);
                 }
+            }
+            Finish::Failed(Failure::Throttled { retry_after_s }) => {
+                // It answers, after all.
+                self.unheard.clear();
+                self.pauses.begin(retry_after_s, now);
             }
             Finish::Failed(failure) => {
                 // A reset or an ICMP message is also a sign of life of the path, but not of the endpoint.
@@ -565,6 +576,7 @@ impl Health {
 
     /// Does everything that is due at `now`: timeouts, loss, silence, the end of a ramp.
     pub fn advance(&mut self, now: Time) {
+        self.pauses.advance(now);
         self.lapse(now);
         while let Some((at, id)) = self.maturing.front().copied()
             && at <= now
@@ -650,7 +662,8 @@ impl Health {
         let silence = self.silence_due().map(|at| (at, "silence"));
         let ramp = (self.state == State::Probation).then(|| (self.since.plus(RAMP_US), "end of probation"));
         let loss = self.loss_due().map(|at| (at, "loss measured"));
-        [timeout, silence, ramp, loss].into_iter().flatten().min()
+        let pause = self.paused_until().map(|at| (at, "end of pause"));
+        [timeout, silence, ramp, loss, pause].into_iter().flatten().min()
     }
 
     /// Moves to another state, if the table has the transition.

@@ -57,6 +57,7 @@ fn bench_of(topology: Topology) -> Bench {
         ok_permille: 1_000,
         strained: false,
         hinted: false,
+        paused_until: None,
     };
     let endpoints = vec![route; topology.endpoints.len()];
     let start = Time::at_ms(100_000);
@@ -77,6 +78,7 @@ fn bench_of(topology: Topology) -> Bench {
             in_the_clear: false,
             warm: [None; 2],
             uplink_suspect: Vec::new(),
+            clock_wrong: None,
             avoided: Vec::new(),
         },
         heard: HeardAt(Time::ZERO),
@@ -184,6 +186,28 @@ const SERVFAIL: Reply = Reply::Failed(Rcode::SERVFAIL);
 const REFUSED: Reply = Reply::Failed(Rcode::REFUSED);
 const PROVEN: Reply = Reply::Denial { soa: true };
 const BARE: Reply = Reply::Denial { soa: false };
+
+#[test]
+fn who_asked_to_be_left_alone_since_the_plan_was_made_is_passed_over() {
+    let mut bench = bench(3).start(false);
+    let second = bench.lookup.as_ref().unwrap().plan.steps[1].endpoint;
+    bench.routes.endpoints[usize::from(second.0)].why = PlaceWhy::Throttled;
+    bench.signal(0, Signal::Failed(Failure::Throttled { retry_after_s: None }), 5);
+    assert_eq!(bench.whys(), [Why::First, Why::Retry]);
+    assert_ne!(bench.endpoint(1), second);
+}
+
+#[test]
+fn where_everybody_wants_to_be_left_alone_the_lookup_is_over_at_once() {
+    let mut bench = bench(2);
+    for route in &mut bench.routes.endpoints {
+        route.why = PlaceWhy::Throttled;
+    }
+    bench.routes.choices = Routes::choose(&bench.routes.topology, &bench.routes.endpoints);
+    let bench = bench.start(false);
+    assert_eq!(bench.begun, []);
+    assert_eq!(bench.done(), Some(Done::GaveUp(GaveUp::NoAnswer)));
+}
 
 #[test]
 fn good_answers_and_filtered_ones_end_the_lookup() {

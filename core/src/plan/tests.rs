@@ -26,6 +26,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         ok_permille: 1_000,
         strained: false,
         hinted: false,
+        paused_until: None,
     };
     let mut endpoints = vec![well; topology.endpoints.len()];
     for endpoint in &mut endpoints {
@@ -49,6 +50,7 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
         endpoints,
         said: Vec::new(),
         uplink_suspect: Vec::new(),
+        clock_wrong: None,
         avoided: Vec::new(),
     }
 }

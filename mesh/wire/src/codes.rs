@@ -61,6 +61,8 @@ codes!("Causes. Another number is read as [`Cause::Other`], which is never credi
     18 => Cause::Rcode,
     19 => Cause::Forgiven,
     20 => Cause::NewPath,
+    21 => Cause::TlsNotYetValid,
+    22 => Cause::TlsPin,
     255 => Cause::Other,
 });
 

@@ -161,6 +161,8 @@ fn add_providers(registry: &mut Registry, routes: &Routes, generation: &Generati
         "1 while no endpoint is usable, else 0",
         usize::from(routes.nothing_up),
     );
+    let help = "1 while this machine's clock is known to be wrong, else 0";
+    add_gauge(registry, "clock_wrong", help, usize::from(routes.clock_wrong.is_some()));
 }
 
 fn add_process(registry: &mut Registry, generation: &Generation, state: &AdminState) {

@@ -39,6 +39,9 @@ pub(crate) struct EndpointView {
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p95_ms: Option<f64>,
     pub(crate) ok_permille: u32,
+    /// For how long it wants to be left alone.
+    #[serde(default)]
+    pub(crate) paused_ms: Option<u64>,
     /// How it takes what goes beyond plain DNS: `no-edns`, `cookies`, `no-0x20`.
     #[serde(default)]
     pub(crate) habits: Vec<String>,
@@ -87,6 +90,7 @@ fn endpoint_view(routes: &Routes, id: EndpointId, habits: Vec<&str>, now: Time) 
         // Until an answer came it is a mere assumption.
         p95_ms: route.timing.p50_us.map(|_| as_ms(route.timing.p95_us)),
         ok_permille: route.ok_permille,
+        paused_ms: route.paused_until.map(|until| until.since(now) / 1_000),
         habits: habits.into_iter().map(str::to_owned).collect(),
         said: SaidView::of(&routes.said(id), now),
     })

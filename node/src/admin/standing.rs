@@ -17,7 +17,8 @@ use detour_resolver::generation::Generation;
 use super::claims::short;
 use super::configuration::Told;
 use super::words::age_text;
-use crate::clock::Date;
+use crate::clock::wall_s;
+use crate::clock_wrong;
 
 /// Troubles named; the rest is counted.
 const NAMED: usize = 3;
@@ -27,8 +28,8 @@ const NAMED: usize = 3;
 pub(crate) struct View<'v> {
     /// The current table.
     pub(crate) routes: &'v Routes,
-    /// What day it is, by a clock that may be wrong.
-    pub(crate) today: Date,
+    /// What time it is, by a clock that may be wrong; seconds since 1970.
+    pub(crate) wall_s: u64,
     /// Whether anything has come from an endpoint.
     pub(crate) has_heard: &'v dyn Fn(EndpointId) -> bool,
 }
@@ -46,7 +47,7 @@ impl View<'_> {
     pub(crate) fn of<T>(generation: &Generation, look: impl FnOnce(View<'_>) -> T) -> T {
         look(View {
             routes: &generation.routes(),
-            today: Date::today(),
+            wall_s: wall_s(),
             has_heard: &|endpoint| generation.has_heard(endpoint),
         })
     }
@@ -64,6 +65,8 @@ pub(crate) enum Standing {
     Neutral,
     /// The endpoint it would be asked at is suspect or down.
     Troubled(EndpointId, EndpointRoute),
+    /// An endpoint of it wants to be left alone, and no other one answers.
+    Paused(EndpointId, EndpointRoute),
     /// The network here has no route to any of its endpoints.
     Unroutable,
 }
@@ -76,7 +79,7 @@ fn endpoints<'r>(routes: &'r Routes, provider: &'r Provider) -> impl Iterator<It
 /// Whether an endpoint answers.
 fn is_answering(route: &EndpointRoute) -> bool {
     match route.state {
-        State::Up | State::Probation => route.why.has_way(),
+        State::Up | State::Probation => route.why.has_way() && route.why != PlaceWhy::Throttled,
         State::Unknown | State::Suspect | State::Down => false,
     }
 }
@@ -93,6 +96,13 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
     let routes = view.routes;
     if answering_endpoints(routes, provider) > 0 {
         return Standing::Answering;
+    }
+    let mut all = provider
+        .endpoints
+        .iter()
+        .filter_map(|id| Some((*id, routes.endpoint(*id)?)));
+    if let Some((id, route)) = all.find(|(_, route)| route.why == PlaceWhy::Throttled) {
+        return Standing::Paused(id, *route);
     }
     let routable = || {
         let ids = provider.endpoints.iter();
@@ -172,7 +182,9 @@ pub(crate) fn trouble_text(view: View<'_>, now: Time) -> Option<String> {
 /// Whether the way out is gone, rather than those at its end. One silent provider proves nothing about the way.
 pub(crate) fn is_offline(routes: &Routes) -> bool {
     let looks_like_path = |(route, endpoint): (&EndpointRoute, &Endpoint)| {
-        !route.why.may_be_asked() || route.cause.is_path() || routes.uplink_suspect.contains(&endpoint.path())
+        let is_path = route.cause.is_path() || routes.uplink_suspect.contains(&endpoint.path());
+        // Who wants to be left alone has said so.
+        route.why != PlaceWhy::Throttled && (is_path || !route.why.may_be_asked())
     };
     let mut endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
     routes.topology.providers.len() > 1 && endpoints.all(looks_like_path)
@@ -188,44 +200,19 @@ fn is_intercepted(routes: &Routes) -> bool {
         .filter(reached)
         .map(|r| r.cause)
         .collect();
-    let is_refused = |cause: &Cause| matches!(cause, Cause::TlsUntrusted | Cause::Tls);
-    causes.contains(&Cause::TlsUntrusted) && causes.iter().all(is_refused)
-}
-
-/// Whether the certificates of all providers that have any look expired, two or more: then it is the clock that
-/// everybody's are checked by.
-fn is_clock_wrong(routes: &Routes) -> bool {
-    let mut providers = 0_usize;
-    for provider in &routes.topology.providers {
-        let ids = provider.endpoints.iter();
-        let encrypted = ids.filter(|id| {
-            let endpoint = routes.topology.endpoint(**id);
-            endpoint.is_some_and(|endpoint| endpoint.transport.is_encrypted())
-        });
-        let own: Vec<&EndpointRoute> = encrypted.filter_map(|id| routes.endpoint(*id)).collect();
-        if own.is_empty() {
-            continue;
-        }
-        providers = providers.saturating_add(1);
-        let is_expired = |route: &&EndpointRoute| !route.state.is_usable() && route.cause == Cause::TlsExpired;
-        if own.iter().any(|route| is_answering(route)) || !own.iter().any(is_expired) {
-            return false;
-        }
-    }
-    providers >= 2
+    let is_untrusted = |cause: &Cause| matches!(cause, Cause::TlsUntrusted | Cause::TlsPin);
+    causes.iter().any(is_untrusted) && causes.iter().all(|cause| is_untrusted(cause) || *cause == Cause::Tls)
 }
 
 /// All that is wrong, worst first.
 fn troubles(view: View<'_>, now: Time) -> Vec<String> {
     let routes = view.routes;
-    let is_clock_wrong = is_clock_wrong(routes);
-    let mut paths = Vec::new();
-    if is_clock_wrong {
-        let today = view.today;
-        paths.push(format!(
-            "the certificates of all providers look expired: is this machine's clock right? (it says {today})"
-        ));
-    }
+    let clock_wrong = routes.clock_wrong.as_ref();
+    let mut paths: Vec<String> = clock_wrong
+        .map(|wrong| clock_wrong::text(wrong, view.wall_s))
+        .into_iter()
+        .collect();
+    let is_explained = |cause| clock_wrong.is_some() && is_of_clock(cause);
     let endpoints = || routes.endpoints.iter().zip(&routes.topology.endpoints);
     // A path that nobody may be asked on is nobody's trouble.
     let in_use = |path: &&Path| endpoints().any(|(route, own)| own.path() == **path && route.why.may_be_asked());
@@ -246,7 +233,8 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}
             Standing::Unroutable => down.push(format!("{} cannot be reached (no-route)", provider.name)),
-            Standing::Troubled(_, route) if is_clock_wrong && route.cause == Cause::TlsExpired => {}
+            Standing::Paused(_, route) => suspect.push(format!("{} {}", provider.name, wish(&route, now))),
+            Standing::Troubled(_, route) if is_explained(route.cause) => {}
             Standing::Troubled(id, route) => {
                 let list = if route.state == State::Down {
                     &mut down
@@ -255,20 +243,27 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
                 };
                 list.push(format!("{} is {}", provider.name, since(routes, id, &route, now)));
             }
-            Standing::Answering => single.extend(endpoint_troubles(routes, provider, is_clock_wrong, now)),
+            Standing::Answering => single.extend(endpoint_troubles(routes, provider, &is_explained, now)),
         }
     }
     [paths, down, suspect, single].concat()
 }
 
 /// Endpoints in trouble of a provider that answers at another one. What lies on a broken path is told once, as path.
-fn endpoint_troubles(routes: &Routes, provider: &Provider, is_clock_wrong: bool, now: Time) -> Vec<String> {
+fn endpoint_troubles(
+    routes: &Routes,
+    provider: &Provider,
+    is_explained: &dyn Fn(Cause) -> bool,
+    now: Time,
+) -> Vec<String> {
     let broken = provider.endpoints.iter().filter_map(|id| {
         let (route, endpoint) = (routes.endpoint(*id)?, routes.topology.endpoint(*id)?);
+        if route.why == PlaceWhy::Throttled {
+            return Some(format!("{} of {} {}", endpoint.label, provider.name, wish(route, now)));
+        }
         let is_own = match route.state {
             State::Suspect | State::Down => {
-                let is_explained = is_clock_wrong && route.cause == Cause::TlsExpired;
-                !is_explained && route.why.has_way() && !routes.uplink_suspect.contains(&endpoint.path())
+                !is_explained(route.cause) && route.why.has_way() && !routes.uplink_suspect.contains(&endpoint.path())
             }
             State::Unknown | State::Up | State::Probation => false,
         };
@@ -282,6 +277,17 @@ fn endpoint_troubles(routes: &Routes, provider: &Provider, is_clock_wrong: bool,
         })
     });
     broken.collect()
+}
+
+/// Whether a wrong clock explains this.
+fn is_of_clock(cause: Cause) -> bool {
+    matches!(cause, Cause::TlsExpired | Cause::TlsNotYetValid)
+}
+
+/// `wants to be left alone for 25 s more`.
+fn wish(route: &EndpointRoute, now: Time) -> String {
+    let left_us = route.paused_until.map_or(0, |until| until.since(now));
+    format!("wants to be left alone for {} more", age_text(left_us))
 }
 
 /// That peers say of a provider what this node has not found itself, once.

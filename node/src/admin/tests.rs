@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use super::client::get;
 use super::standing::{View, summary};
 use super::{AdminState, Configuration, Mistakes, Notes, serve};
-use crate::clock::Date;
 use crate::config::{self, Config};
 
 /// A clock that stands still until it is moved.
@@ -418,7 +417,7 @@ fn the_summary_says_first_what_is_wrong() {
         let has_heard = |id: EndpointId| heard.borrow().contains(&id.0);
         let view = View {
             routes,
-            today: Date::of_day(22_400),
+            wall_s: 22_400 * 86_400,
             has_heard: &has_heard,
         };
         summary(view, &told, Vec::new(), now)
@@ -490,7 +489,7 @@ async fn providers_have_exactly_the_promised_keys() {
     let endpoint = |label: &str| {
         json!({
             "endpoint": label, "state": "unknown", "reason": "untried", "since_ms": 1_500, "place": "normal",
-            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "verdict": "none",
+            "place_why": "healthy", "p50_ms": null, "p95_ms": null, "ok_permille": 1_000, "habits": [], "paused_ms": null, "verdict": "none",
             "verdict_source": null, "verdict_by": null, "attribution": "none", "attribution_text": null, "claim": null,
         })
     };

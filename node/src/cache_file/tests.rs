@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::format::{Header, Record, write_header, write_record};
 use super::place::Place;
-use super::{Parts, pool, read, write};
+use super::{Parts, exercise, pool, read, write};
 use crate::board::Board;
 use crate::clock::{self, BootClock};
 use crate::config::{self, Config, Persist};
@@ -115,6 +115,14 @@ fn look(shared: &Shared) -> Option<(u32, bool)> {
 /// A stamp of another boot, this many seconds ago by the wall clock.
 fn other_boot(seconds_ago: u64) -> Stamp {
     Stamp::of(0xee, Time::from_micros(12_345 * SEC), clock::wall_s() - seconds_ago)
+}
+
+#[test]
+fn the_corpus_of_the_fuzzer_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/cache_file");
+    let files = fs::read_dir(folder).unwrap();
+    let files = files.map(|file| exercise::exercise(&fs::read(file.unwrap().path()).unwrap()));
+    assert!(files.count() > 0);
 }
 
 #[test]

@@ -63,10 +63,10 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec) {
         .iter()
         .filter_map(|provider| provider.endpoints.present());
     let mut named = None;
-    for (place, endpoint) in endpoints.flatten() {
-        match &endpoint.at {
+    for endpoint in endpoints.flatten() {
+        match &endpoint.config.at {
             Where::Address(_) => return,
-            Where::Name(_) => named = named.or(Some(place)),
+            Where::Name(_) => named = named.or(Some(&endpoint.place)),
         }
     }
     if let Some(place) = named.filter(|_| !spec.has_bootstrap && spec.recommended.is_empty()) {
@@ -102,7 +102,7 @@ pub(super) fn servers(
                 .filter(|endpoint| endpoint.at.address().is_some());
             servers.extend(with_address.map(|endpoint| BootstrapConfig {
                 endpoint: endpoint.clone(),
-                trust: provider.trust.clone(),
+                trust: endpoint.trust.as_ref().unwrap_or(&provider.trust).clone(),
             }));
         }
         // Stable: within both halves the order of the file.
@@ -120,6 +120,7 @@ pub(super) fn servers(
                 max_qps: None,
                 early_data: None,
                 hashes: Vec::new(),
+                trust: None,
                 ddr: false,
                 proof: None,
             })

@@ -14,6 +14,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
         source: _,
         state_dir,
         reload: _,
+        tls_groups: _,
         listen:
             Listen {
                 dns,

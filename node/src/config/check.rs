@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use detour_core::Encryption;
-use detour_resolver::exchange::tls::Trust;
+use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
-use super::spec::{ENDPOINTS_MAX, ProviderSpec, Required, Spec};
-use super::{Config, EndpointConfig, LocalZones, ProviderConfig, Source, bootstrap, mesh};
+use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
+use super::{Config, LocalZones, ProviderConfig, Source, bootstrap, mesh};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -48,7 +48,9 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     ddr(problems, &spec.providers);
     bootstrap::check(problems, &spec);
     let mesh = mesh::check(problems, &spec);
-    let trust = load_trust(problems, path, &[], &spec.trust);
+    pins(problems, &spec.providers);
+    let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
+    let trust = load_trust(problems, path, &groups, &[], &spec.trust);
     let common: Vec<PathBuf> = match &trust {
         Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
         None => Vec::new(),
@@ -59,9 +61,13 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         let own = if given.trust.is_empty() {
             trust.clone()
         } else {
-            load_trust(problems, path, &common, &given.trust)
+            load_trust(problems, path, &groups, &common, &given.trust)
         };
-        providers.extend(own.and_then(|trust| provider(given, trust)));
+        let Some(own) = own else { continue };
+        match provider(given, &own) {
+            Ok(provider) => providers.extend(provider),
+            Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
+        }
     }
     let bootstrap = trust
         .map(|trust| bootstrap::servers(spec.bootstrap, &spec.recommended, &providers, &trust))
@@ -70,6 +76,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
+        tls_groups: groups,
         listen: spec.listen,
         providers,
         bootstrap,
@@ -93,12 +100,18 @@ pub(super) fn against(file: &Path, path: PathBuf) -> PathBuf {
 
 /// The roots of `listed`, of `common`, which are known to be good, and the built-in ones. `None` if a file cannot be
 /// used; it has been reported then.
-fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: &[(Place, PathBuf)]) -> Option<Trust> {
+fn load_trust(
+    problems: &mut Problems,
+    path: &Path,
+    groups: &[Group],
+    common: &[PathBuf],
+    listed: &[(Place, PathBuf)],
+) -> Option<Trust> {
     let mut files = common.to_vec();
     for (place, written) in listed {
         let file = against(path, written.clone());
         // One by one, so that each mistake is told where it stands.
-        match Trust::load(std::slice::from_ref(&file)) {
+        match Trust::load(std::slice::from_ref(&file), groups) {
             Ok(_) => files.push(file),
             Err(error) => problems.add(place, format!("{} {error}", quoted(&written.to_string_lossy()))),
         }
@@ -110,7 +123,7 @@ fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: 
         key: "trust".to_owned(),
         line: 1,
     };
-    Trust::load(&files)
+    Trust::load(&files, groups)
         .map_err(|error| problems.add(&top, error.to_string()))
         .ok()
 }
@@ -119,7 +132,6 @@ fn load_trust(problems: &mut Problems, path: &Path, common: &[PathBuf], listed: 
 fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        let is_encrypted = |(_, endpoint): &(Place, EndpointConfig)| endpoint.transport.is_encrypted();
         if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
@@ -130,11 +142,51 @@ fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
     }
 }
 
-fn provider(spec: ProviderSpec, trust: Trust) -> Option<ProviderConfig> {
-    let (Required::Present(name), Required::Present(endpoints)) = (spec.name, spec.endpoints) else {
-        return None;
+fn is_encrypted(endpoint: &EndpointSpec) -> bool {
+    endpoint.config.transport.is_encrypted()
+}
+
+/// A pin where there is no certificate would be one that is never looked at.
+fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        let of_endpoints = endpoints.iter().filter(|endpoint| !is_encrypted(endpoint));
+        for place in of_endpoints.filter_map(|endpoint| endpoint.pins.place.as_ref()) {
+            problems.add(
+                place,
+                "there is no certificate without TLS: only tls and https can be pinned",
+            );
+        }
+        if let Some(place) = &provider.pins.place
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(is_encrypted)
+        {
+            problems.add(
+                place,
+                "no endpoint of this provider has a certificate: only tls and https can be pinned",
+            );
+        }
+    }
+}
+
+/// `trust` with these pins, if there are any.
+fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
+    let has_pins = !pins.list.is_empty();
+    has_pins.then(|| trust.pinned(&pins.list)).transpose()
+}
+
+fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+    let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
+        return Ok(None);
     };
-    Some(ProviderConfig {
+    let mut endpoints = Vec::with_capacity(written.len());
+    for endpoint in written {
+        let mut config = endpoint.config;
+        config.trust = pinned(trust, &endpoint.pins)?;
+        endpoints.push(config);
+    }
+    let trust = pinned(trust, &spec.pins)?.unwrap_or_else(|| trust.clone());
+    Ok(Some(ProviderConfig {
         operator: spec.operator.unwrap_or_else(|| name.clone()),
         name,
         asn: spec.asn,
@@ -145,8 +197,8 @@ fn provider(spec: ProviderSpec, trust: Trust) -> Option<ProviderConfig> {
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
         trust,
-        endpoints: endpoints.into_iter().map(|(_, endpoint)| endpoint).collect(),
-    })
+        endpoints,
+    }))
 }
 
 fn required(problems: &mut Problems, provider: &ProviderSpec) {
@@ -186,7 +238,7 @@ fn ddr(problems: &mut Problems, providers: &[ProviderSpec]) {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
         if let Some((place, true)) = &provider.ddr
             && !endpoints.is_empty()
-            && !endpoints.iter().any(|(_, endpoint)| endpoint.ddr)
+            && !endpoints.iter().any(|endpoint| endpoint.config.ddr)
         {
             problems.add(
                 place,
@@ -198,7 +250,7 @@ fn ddr(problems: &mut Problems, providers: &[ProviderSpec]) {
 
 /// No endpoint twice, not too many, and none that is this node.
 fn endpoints(problems: &mut Problems, spec: &Spec) {
-    let all: Vec<&(Place, EndpointConfig)> = spec
+    let all: Vec<&EndpointSpec> = spec
         .providers
         .iter()
         .filter_map(|provider| provider.endpoints.present())
@@ -215,19 +267,18 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
             format!("{count} endpoints in all: at most {ENDPOINTS_MAX} are possible"),
         );
     }
-    for (index, (place, endpoint)) in all.iter().enumerate() {
-        let is_same = |other: &&&(Place, EndpointConfig)| {
-            let (one, other) = (endpoint, &other.1);
+    for (index, EndpointSpec { place, config, .. }) in all.iter().enumerate() {
+        let is_same = |other: &&&EndpointSpec| {
+            let (one, other) = (config, &other.config);
             (other.transport, &other.at) == (one.transport, &one.at)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
-        if let Some((other, _)) = all.iter().take(index).find(is_same) {
-            let label = quoted(&endpoint.label);
+        let label = quoted(&config.label);
+        if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        let own = endpoint.at.address();
+        let own = config.at.address();
         if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
-            let label = quoted(&endpoint.label);
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
             problems.add(place, message);
         }

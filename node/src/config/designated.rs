@@ -101,6 +101,7 @@ fn to_endpoint(designated: &Designated, max_qps: Option<u32>) -> EndpointConfig 
         path: designated.path.as_deref().map(Into::into),
         max_qps,
         early_data: None,
+        trust: None,
         hashes: Vec::new(),
         ddr: false,
         proof: Some(designated.proof),

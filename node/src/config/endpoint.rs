@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use detour_core::Transport;
-use detour_resolver::exchange::tls::CertificateHash;
+use detour_resolver::exchange::tls::{CertificateHash, TlsName};
 use detour_resolver::sdns::{ParseStampError, Properties, Stamp};
 
 use super::PROGRAM_VERSION;
@@ -216,7 +216,8 @@ fn parse_name(name: &str) -> Result<Box<str>, EndpointError> {
     };
     let is_name = name.len() <= 253 && name.contains('.') && name.split('.').all(is_label);
     let has_letter = name.bytes().any(|b| b.is_ascii_alphabetic());
-    if is_name && has_letter {
+    // A last label that is a number is the end of an address, and no certificate is checked against it.
+    if is_name && has_letter && TlsName::new(name).is_some() {
         Ok(name.to_ascii_lowercase().into())
     } else {
         Err(EndpointError::BadName { name: name.into() })
@@ -360,7 +361,7 @@ mod tests {
     }
 
     /// Texts and what is wrong with them.
-    const MISTAKES: [(&str, &str); 35] = [
+    const MISTAKES: [(&str, &str); 36] = [
         ("9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
         ("udp:9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
         ("sdns://AgcAAAAAAAAABzkuOS45Ljk", "the stamp is cut off"),
@@ -383,6 +384,10 @@ mod tests {
         (
             "tls://9.9.9.10#9.9.9.10",
             "#name must be a host name such as dns.example, not \"9.9.9.10\"",
+        ),
+        (
+            "tls://9.9.9.10#dns.9",
+            "#name must be a host name such as dns.example, not \"dns.9\"",
         ),
         (
             "https://9.9.9.10/dns-query{?dns}",

@@ -19,6 +19,14 @@ pub(super) fn read(reader: &mut Reader, item: &Item<'_>, zones: &mut LocalZones)
     let Some(table) = reader.table_of_any(item) else {
         return;
     };
+    let (keys, most) = (table.keys().count(), zone_names().count() + 1);
+    if keys > most {
+        reader.wrong::<()>(
+            item,
+            format!("has {keys} keys: there are {most}, which docs/CONFIG.md lists"),
+        );
+        return;
+    }
     for key in table.keys() {
         let Some(item) = reader.item(&table, key) else {
             continue;

@@ -15,6 +15,8 @@ mod check;
 mod copy;
 mod designated;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod exercise;
 mod file;
 mod listen;
 mod local_zones;
@@ -40,7 +42,7 @@ use detour_core::report::NodeId;
 use detour_core::{Encryption, Family, Strategy, Transport};
 use detour_resolver::acl::Cidr;
 use detour_resolver::exchange::NamedAt;
-use detour_resolver::exchange::tls::{CertificateHash, Trust};
+use detour_resolver::exchange::tls::{CertificateHash, Group, Trust};
 use toml::de::DeTable;
 
 pub(crate) use change::{RESTART_KEYS, keep_running};
@@ -82,6 +84,15 @@ pub(crate) const DEFAULT_MESH_LISTEN: [SocketAddr; 2] = [
 /// What is compiled in for a start without a file.
 const EMBEDDED: &str = include_str!("../../../configs/default-providers.toml");
 
+/// What stands before the date of the data in it.
+const EMBEDDED_DATE: &str = "Data of ";
+
+/// When the data of this version were written, such as `2026-11-22`: it was made no earlier.
+pub(crate) fn data_date() -> Option<&'static str> {
+    let (_, rest) = EMBEDDED.split_once(EMBEDDED_DATE)?;
+    rest.split_once('.').map(|(date, _)| date)
+}
+
 /// How the embedded configuration is named in messages.
 const EMBEDDED_NAME: &str = "(embedded default)";
 
@@ -94,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: Option<PathBuf>,
     /// When the file is read again.
     pub(crate) reload: Reload,
+    /// How keys of TLS sessions with providers are agreed, best first; at least one, none twice.
+    pub(crate) tls_groups: Vec<Group>,
     /// Sockets and who may use them.
     pub(crate) listen: Listen,
     /// At least one, in the order of the file.
@@ -167,7 +180,7 @@ pub(crate) struct ProviderConfig {
     pub(crate) max_share_permille: Option<u16>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
-    /// Whose certificates are believed.
+    /// Whose certificates are believed, and which keys.
     pub(crate) trust: Trust,
     /// At least one; the first usable one is used.
     pub(crate) endpoints: Vec<EndpointConfig>,
@@ -197,6 +210,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) name: Option<Box<str>>,
     /// Of `https` and `h3`.
     pub(crate) path: Option<Box<str>>,
+    /// Whom to believe here, where it has pins of its own; else as its provider.
+    pub(crate) trust: Option<Trust>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
     /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as

@@ -105,7 +105,11 @@ impl Place {
     /// The place of a key in the table here.
     pub(super) fn child(&self, key: &str, line: usize) -> Self {
         let is_bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-        let key = if is_bare { key.to_owned() } else { quoted(key) };
+        let key = if is_bare && key.len() <= QUOTED_CHARS_MAX {
+            key.to_owned()
+        } else {
+            quoted(key)
+        };
         Self {
             key: if self.key.is_empty() {
                 key
@@ -151,6 +155,14 @@ impl Problems {
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
         self.list.sort_by_key(|problem| problem.line);
         self.list
+    }
+}
+
+/// A number of the file, with its unit if it has one, for use in a message: as it was written, not endless.
+pub(super) fn shortened(number: &str) -> String {
+    match number.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", number.get(..end).unwrap_or_default()),
+        None => number.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::PROGRAM_VERSION;
-use super::problem::{Place, Problems, quoted};
+use super::problem::{Place, Problems, quoted, shortened};
 use super::units::{ShowDuration, ShowSize, parse_duration, parse_size};
 
 /// A document being read, and what was wrong so far.
@@ -235,7 +235,9 @@ impl Reader {
     /// Text that someone will read again: not empty, not endless, nothing invisible.
     pub(super) fn label(&mut self, item: &Item<'_>) -> Option<String> {
         let text = self.text(item)?;
-        let is_printable = !text.trim().is_empty() && text.trim() == text && !text.chars().any(char::is_control);
+        let unquoted = text.replace(['"', '\'', '\\'], "");
+        let is_visible = unquoted.escape_debug().eq(unquoted.chars());
+        let is_printable = !text.trim().is_empty() && text.trim() == text && is_visible;
         if is_printable && text.chars().nth(LABEL_CHARS_MAX).is_none() {
             return Some(text.to_owned());
         }
@@ -291,7 +293,8 @@ impl Reader {
             Some(number) if bounds.contains(&number) => Some(number),
             _ => {
                 let (least, most) = bounds.into_inner();
-                self.wrong(item, format!("must be from {least} to {most}, not {integer}"))
+                let found = shortened(&integer.to_string());
+                self.wrong(item, format!("must be from {least} to {most}, not {found}"))
             }
         }
     }
@@ -304,7 +307,7 @@ impl Reader {
             Ok(duration) if bounds.contains(&duration) => Some(duration),
             Ok(_) => {
                 let (least, most) = (ShowDuration(*bounds.start()), ShowDuration(*bounds.end()));
-                self.wrong(item, format!("must be from {least} to {most}, not {text}"))
+                self.wrong(item, format!("must be from {least} to {most}, not {}", shortened(text)))
             }
             Err(error) => self.wrong(item, error.to_string()),
         }
@@ -318,7 +321,7 @@ impl Reader {
             Ok(size) if bounds.contains(&size) => Some(size),
             Ok(_) => {
                 let (least, most) = (ShowSize(*bounds.start()), ShowSize(*bounds.end()));
-                self.wrong(item, format!("must be from {least} to {most}, not {text}"))
+                self.wrong(item, format!("must be from {least} to {most}, not {}", shortened(text)))
             }
             Err(error) => self.wrong(item, error.to_string()),
         }

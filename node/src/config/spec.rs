@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use detour_core::{Encryption, Family, Strategy, TransportClass};
 use detour_resolver::exchange::NamedAt;
+use detour_resolver::exchange::tls::{GROUPS_MAX, Group, PINS_MAX, Pin};
 use detour_resolver::sdns::Properties;
 use toml::de::DeTable;
 
@@ -43,6 +44,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "version",
     "state-dir",
     "trust",
+    "tls-groups",
     "reload",
     "listen",
     "provider",
@@ -66,10 +68,11 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "max-share",
     "max-qps",
     "trust",
+    "pins",
     "ddr",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "early-data", "ddr"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-data", "ddr"];
 pub(super) const BOOTSTRAP_KEYS: &[&str] = &["servers"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
@@ -83,6 +86,8 @@ pub(super) struct Spec {
     pub(super) state_dir: Option<PathBuf>,
     /// More roots for all providers.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    /// How keys are agreed, if that is said.
+    pub(super) tls_groups: Option<Vec<Group>>,
     pub(super) reload: Reload,
     pub(super) listen: Listen,
     /// Of `listen.dns`, in its order; empty when that is the default.
@@ -119,9 +124,27 @@ pub(super) struct ProviderSpec {
     pub(super) max_qps: Option<u32>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
+    /// One of these is its key, if there are any.
+    pub(super) pins: Pins,
     /// Where it stands, and whether its plain endpoints are asked for designated ones.
     pub(super) ddr: Option<(Place, bool)>,
-    pub(super) endpoints: Required<Vec<(Place, EndpointConfig)>>,
+    pub(super) endpoints: Required<Vec<EndpointSpec>>,
+}
+
+/// An endpoint as it was written; one with a host name is two, at one place.
+pub(super) struct EndpointSpec {
+    pub(super) place: Place,
+    /// Without what its pins make of it.
+    pub(super) config: EndpointConfig,
+    /// In the place of its provider's.
+    pub(super) pins: Pins,
+}
+
+/// Pins, and where they stand.
+#[derive(Clone, Default)]
+pub(super) struct Pins {
+    pub(super) place: Option<Place>,
+    pub(super) list: Vec<Pin>,
 }
 
 /// A value that must be there.
@@ -156,6 +179,7 @@ impl ProviderSpec {
             max_share_permille: None,
             max_qps: None,
             trust: Vec::new(),
+            pins: Pins::default(),
             ddr: None,
             endpoints: Required::Absent,
         }
@@ -186,6 +210,9 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         reader.path(item, "must be the path of a directory").map(Some)
     });
     spec.trust = read_trust(reader, &root);
+    spec.tls_groups = reader
+        .item(&root, "tls-groups")
+        .and_then(|item| read_groups(reader, &item));
     let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
     reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
@@ -298,6 +325,36 @@ fn read_trust(reader: &mut Reader, table: &Table<'_>) -> Vec<(Place, PathBuf)> {
     paths
 }
 
+/// Names of key exchange groups.
+fn read_groups(reader: &mut Reader, item: &Item<'_>) -> Option<Vec<Group>> {
+    let choices = Group::ALL.map(|group| (group.name(), group));
+    let elements = reader.elements(item, "names of groups", GROUPS_MAX)?;
+    let mut groups = Vec::with_capacity(elements.len());
+    for element in elements {
+        match reader.choice(&element, &choices) {
+            Some(group) if groups.contains(&group) => {
+                reader.wrong::<()>(&element, format!("{} is listed twice", group.name()));
+            }
+            group => groups.extend(group),
+        }
+    }
+    Some(groups).filter(|groups| !groups.is_empty())
+}
+
+fn read_pins(reader: &mut Reader, table: &Table<'_>) -> Pins {
+    let Some(item) = reader.item(table, "pins") else {
+        return Pins::default();
+    };
+    let elements = reader.elements(&item, "pins", PINS_MAX).unwrap_or_default();
+    let list = elements
+        .iter()
+        .filter_map(|element| reader.parsed(element, str::parse::<Pin>));
+    Pins {
+        list: list.collect(),
+        place: Some(item.place),
+    }
+}
+
 fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     let strategies = [
         ("balanced", Strategy::Balanced),
@@ -388,6 +445,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>, recommended: &mut Vec<S
         r.integer(item, 1..=u32::MAX).map(Some)
     });
     spec.trust = read_trust(reader, table);
+    spec.pins = read_pins(reader, table);
     if let Some(item) = reader.item(table, "ddr") {
         spec.ddr = reader.flag(&item).map(|ddr| (item.place, ddr));
     }
@@ -397,20 +455,17 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>, recommended: &mut Vec<S
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
             let mut endpoints = Vec::with_capacity(elements.len());
             for element in elements {
-                let Some(read) = read_endpoint(reader, element, ddr) else {
+                let place = element.place.clone();
+                let Some((read, stamp)) = read_endpoint(reader, element, ddr) else {
                     continue;
                 };
-                if let Some(stamp) = &read.stamp {
-                    agree(reader, table, &read.place, stamp.properties);
+                if let Some(stamp) = stamp {
+                    agree(reader, table, &place, stamp.properties);
                     // The list is walked for each name, and nobody needs many.
                     let room = BOOTSTRAP_SERVERS_MAX.saturating_sub(recommended.len());
                     recommended.extend(stamp.bootstrap.iter().take(room));
                 }
-                endpoints.extend(
-                    read.endpoints
-                        .into_iter()
-                        .map(|endpoint| (read.place.clone(), endpoint)),
-                );
+                endpoints.extend(read);
             }
             Required::Present(endpoints)
         });
@@ -435,15 +490,11 @@ fn agree(reader: &mut Reader, table: &Table<'_>, place: &Place, properties: Prop
     }
 }
 
-/// An endpoint as read: one, or with a host name one for each address family.
-struct EndpointRead {
-    place: Place,
-    endpoints: Vec<EndpointConfig>,
-    stamp: Option<Stamped>,
-}
+/// An endpoint as read: one, or with a host name one for each address family; and what only a stamp says.
+type EndpointRead = (Vec<EndpointSpec>, Option<Stamped>);
 
 fn read_endpoint(reader: &mut Reader, item: Item<'_>, ddr_of_provider: bool) -> Option<EndpointRead> {
-    let mut max_qps = None;
+    let (mut max_qps, mut pins) = (None, Pins::default());
     let mut early_data = None;
     let mut early_place = None;
     let mut ddr = None;
@@ -453,6 +504,7 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>, ddr_of_provider: bool) -> 
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
+        pins = read_pins(reader, &table);
         ddr_place = reader.item(&table, "ddr");
         reader.set(&table, "ddr", &mut ddr, |r, item| r.flag(item).map(Some));
         early_place = reader.item(&table, "early-data");
@@ -480,17 +532,17 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>, ddr_of_provider: bool) -> 
         );
     }
     let stamp = parsed.stamp.clone();
-    let endpoints = to_endpoints(parsed).into_iter().map(|endpoint| EndpointConfig {
-        max_qps,
-        early_data,
-        ddr: can_designate && ddr.unwrap_or(ddr_of_provider),
-        ..endpoint
+    let endpoints = to_endpoints(parsed).into_iter().map(|endpoint| EndpointSpec {
+        place: url.place.clone(),
+        config: EndpointConfig {
+            max_qps,
+            early_data,
+            ddr: can_designate && ddr.unwrap_or(ddr_of_provider),
+            ..endpoint
+        },
+        pins: pins.clone(),
     });
-    Some(EndpointRead {
-        place: url.place,
-        endpoints: endpoints.collect(),
-        stamp,
-    })
+    Some((endpoints.collect(), stamp))
 }
 
 /// One endpoint, or with a host name one for each address family: each fails by itself. IPv6 first, as hosts have it that
@@ -521,6 +573,7 @@ pub(super) fn to_endpoints(parsed: endpoint::Parsed) -> Vec<EndpointConfig> {
         at,
         name: name.clone(),
         path: path.clone(),
+        trust: None,
         max_qps: None,
         early_data: None,
         hashes: hashes.clone(),

@@ -28,6 +28,18 @@ fn toml_files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+#[test]
+fn the_corpora_of_the_fuzzer_hold() {
+    let replay = |target: &str, body: fn(&[u8])| {
+        let folder = repository().join("tests/fuzz/corpus").join(target);
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let files = entries.map(|entry| body(&fs::read(entry.unwrap().path()).unwrap()));
+        assert!(files.count() > 0, "{target}");
+    };
+    replay("config", exercise::config);
+    replay("endpoint", exercise::endpoint);
+}
+
 fn parse(text: &str) -> Result<Config, LoadError> {
     Config::parse(text, Path::new("detour.toml"))
 }
@@ -134,13 +146,13 @@ size = 32
 level = \"loud\"
 ";
     expect![[r#"
-        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, reload, listen, provider, bootstrap, select, local-zones, mesh, cache, limits, log here
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, tls-groups, reload, listen, provider, bootstrap, select, local-zones, mesh, cache, limits, log here
         detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
         detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
         detour.toml:10: listen.allow[1]: "office": not an IP address
         detour.toml:13: provider[0].name: must be 1 to 64 of the characters a-z 0-9 - _ . and not "A"
         detour.toml:14: provider[0].tier: must be an integer, not a string
-        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps, early-data here
+        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps, pins, early-data, ddr here
         detour.toml:17: provider[0].endpoints[1].max-qps: must be from 1 to 4294967295, not 0
         detour.toml:20: provider[1].name: missing: every provider needs a name
         detour.toml:20: provider[1]: provider[1] (filter "none", does not validate) changes answers otherwise than provider[0] (filter "none", validates): use providers that agree, or say select.mix-policies = true
@@ -183,6 +195,36 @@ fn a_file_that_is_no_configuration_is_not_repeated() {
         "x".repeat(9000)
     ));
     assert!(long.len() < 500, "{long}");
+}
+
+#[test]
+fn no_mistake_is_as_long_as_what_is_wrong() {
+    let long = "0".repeat(9_000);
+    for wrong in [
+        format!("{GOOD}[limits]\nin-flight = 0x{long}\n"),
+        format!("{GOOD}[limits]\nin-flight = 1{long}\n"),
+        format!("{GOOD}[cache]\nmax-stale = \"{long}99d\"\n"),
+        format!("{GOOD}[cache]\nsize = \"{long}1B\"\n"),
+        format!("{GOOD}[cache]\n{long} = 1\n"),
+    ] {
+        let shown = mistakes(&wrong);
+        assert!(shown.lines().count() == 1 && shown.len() < 300, "{shown}");
+    }
+    // Each of them would be compared with each zone there is.
+    let keys: String = (0..1_000).map(|n| format!("a{n} = 1\n")).collect();
+    let shown = mistakes(&format!("{GOOD}[local-zones]\n{keys}"));
+    assert!(shown.contains(": local-zones: has 1000 keys: there are "), "{shown}");
+}
+
+#[test]
+fn a_label_is_visible() {
+    let operator = |text: &str| parse(&format!("{GOOD}operator = '{text}'\n")).is_ok();
+    for text in ["A \"B\" \\ C", "M\u{fc}nchen", "e\u{301}", "\u{5d0}"] {
+        assert!(operator(text), "{text:?}");
+    }
+    for text in ["a\u{202e}b", "a\u{200b}b", "a\u{85}b", "\u{301}e"] {
+        assert!(!operator(text), "{text:?}");
+    }
 }
 
 #[test]

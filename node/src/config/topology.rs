@@ -90,6 +90,7 @@ pub(super) fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bo
     };
     // A name, or an address: both can be in a certificate.
     let name = TlsName::new(&host).filter(|_| endpoint.transport.is_encrypted());
+    let trust = endpoint.trust.as_ref().unwrap_or(trust);
     // What cannot be checked is not believed: without trust nothing is asked.
     let trust = match (endpoint.proof, endpoint.hashes.as_slice()) {
         (Some(proof), _) => trust.designated(proof).ok(),

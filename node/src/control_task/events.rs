@@ -9,6 +9,9 @@ use detour_core::routes::PlaceWhy;
 use detour_core::{EndpointId, Time};
 use detour_mesh::name_of;
 
+use crate::clock::wall_s;
+use crate::clock_wrong;
+
 /// Whether something answers that did not: remembered failures may be wrong from here on.
 pub(super) fn is_return(event: &Event) -> bool {
     match event {
@@ -16,7 +19,7 @@ pub(super) fn is_return(event: &Event) -> bool {
         Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
         Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
         Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
-        Event::InTheClear | Event::EncryptedAgain => false,
+        Event::InTheClear | Event::EncryptedAgain | Event::ClockWrong(_) | Event::ClockRight => false,
     }
 }
 
@@ -82,5 +85,13 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
         Event::SomethingUp => tracing::info!(at_us, "an endpoint is usable again"),
         Event::InTheClear => tracing::warn!(at_us, "nothing encrypted answers: queries travel in the clear"),
         Event::EncryptedAgain => tracing::info!(at_us, "queries travel encrypted again"),
+        Event::ClockWrong(wrong) => {
+            tracing::warn!(
+                at_us,
+                "{}: certificates cannot be judged by it",
+                clock_wrong::text(&wrong, wall_s())
+            );
+        }
+        Event::ClockRight => tracing::info!(at_us, "this machine's clock is right, as far as certificates tell"),
     }
 }

@@ -81,7 +81,8 @@ impl Import<'_> {
         let expected = Expected {
             id: 0,
             question,
-            check_case: true,
+            // Owners have the letters that they are to have; this would take the provider's for a random case of ours.
+            check_case: false,
             // What this says of the path was settled when the answer came.
             encrypted: true,
         };
@@ -215,6 +216,17 @@ mod tests {
         let again = &exported[0];
         assert_eq!((again.wire(), again.age_us), (packet.as_slice(), 100 * SEC));
         assert_eq!((again.do_bit(), again.cd()), (true, false));
+    }
+
+    #[test]
+    fn owners_keep_their_letters() {
+        let (shared, _control) = shared_with_stale(8, HOUR_US);
+        let mut packet = packet(300);
+        let owner_at = packet.len() - 16;
+        packet.splice(owner_at..owner_at + 2, *b"\x03wWw\x07example\x03org\x00");
+        assert_eq!(shared.import(&import(&packet, 0, true)), Imported::Taken);
+        let exported: Vec<_> = shared.cache.export(shared.clock.now()).collect();
+        assert_eq!(exported[0].wire(), packet);
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Line {
                     // Of an encrypted query the length is all that shows (RFC 8467 section 4.1).
                     is_padded: self.transport.is_encrypted(),
                     cookie: defences.cookie,
+                    asks_keepalive: is_framed(self.transport, attempt.via),
                 }),
             },
         );
@@ -179,6 +180,15 @@ impl Line {
     }
 }
 
+/// Whether messages travel in frames of a TCP connection of their own, whose idle limit DNS can tell (RFC 7828).
+fn is_framed(transport: Transport, via: Via) -> bool {
+    match (transport, via) {
+        (Transport::Tcp | Transport::Tls, _) | (Transport::Udp, Via::Stream) => true,
+        // DNS over QUIC forbids it (RFC 9250 section 5.5.2), and HTTP has means of its own.
+        (Transport::Udp | Transport::Https | Transport::Quic | Transport::H3, _) => false,
+    }
+}
+
 /// What a socket error says; `None` for a full buffer, which is a lost datagram like any other.
 pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
     use io::ErrorKind as Kind;
@@ -201,5 +211,26 @@ pub(super) fn failure_of(error: &io::Error) -> Option<Failure> {
         Some(Failure::ConnectTimeout)
     } else {
         Some(Failure::Local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keepalive_is_asked_for_on_streams_of_our_own_framing_and_nowhere_else() {
+        for (transport, via, asked) in [
+            (Transport::Udp, Via::Own, false),
+            (Transport::Udp, Via::NoEdns, false),
+            (Transport::Udp, Via::Stream, true),
+            (Transport::Tcp, Via::Own, true),
+            (Transport::Tls, Via::Own, true),
+            (Transport::Https, Via::Own, false),
+            (Transport::Quic, Via::Own, false),
+            (Transport::H3, Via::Own, false),
+        ] {
+            assert_eq!(is_framed(transport, via), asked, "{transport:?} {via:?}");
+        }
     }
 }

@@ -120,7 +120,11 @@ pub(crate) async fn try_connect(
     let token = tasks.token().child_token();
     let _hangs_up = token.clone().drop_guard();
     let dialer = Dialer::new(transport, remote, quic);
-    dialer.dial(clock, tasks, token).await.map(drop)
+    dialer
+        .dial(clock, tasks, token)
+        .await
+        .map(drop)
+        .map_err(|refused| refused.failure)
 }
 
 /// What endpoints are spoken to with.
@@ -178,6 +182,9 @@ impl Exchanges {
         for speaker in &self.speakers {
             let is_warm = warm.contains(&Some(speaker.line.endpoint));
             speaker.line.is_warm.store(is_warm, Ordering::Relaxed);
+            if is_warm {
+                speaker.stream.warm_up();
+            }
         }
     }
 

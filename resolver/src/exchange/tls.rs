@@ -1,28 +1,34 @@
-//! TLS towards providers: which certificates are trusted, and what a failed handshake says.
+//! TLS towards providers: which certificates are trusted, which keys are expected beside that, and how keys are agreed.
 //!
-//! One configuration per set of roots and protocol, shared by all endpoints that use it, so that sessions are resumed
-//! across connections. Names are always checked; there is no switch to leave that out.
+//! One configuration per set of roots, pins and protocol, shared by all endpoints that use it, so that sessions are
+//! resumed across connections. Names are always checked; there is no switch to leave that out.
 
 mod chain;
 mod designated;
+mod groups;
+mod handshake;
+mod pins;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detour_core::Transport;
 use detour_core::ddr::Proof;
-use detour_core::outcome::Failure;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 
 pub use self::chain::CertificateHash;
 use self::chain::ChainVerifier;
 use self::designated::DesignatedVerifier;
+pub use self::groups::{GROUPS_MAX, Group};
+pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
+use self::pins::PinnedVerifier;
+pub use self::pins::{PINS_MAX, ParsePinError, Pin};
+
 use super::quic::Witness;
 
 /// ALPN of DNS over TLS (RFC 7858, RFC 9103 section 8).
@@ -63,17 +69,27 @@ pub enum TrustError {
     Setup(String),
 }
 
-/// Roots, and the configurations made of them. Equal if the same roots were added and the same certificates are expected.
-#[derive(Debug, Clone)]
-pub struct Trust {
-    /// Those beside Mozilla's.
-    added: Arc<[CertificateDer<'static>]>,
-    /// One of these is in the server's chain, if there are any; all else must be right too.
+/// What a server must show beside a chain to a root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Demands {
+    /// One of these is the server's key, if there are any.
+    pins: Arc<[Pin]>,
+    /// One of these is in the server's chain, if there are any.
     hashes: Arc<[CertificateHash]>,
     /// Of a designated resolver.
     proof: Option<Proof>,
-    /// Knows the roots.
-    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+/// Whom to believe, and the configurations made of that. Equal if made of the same roots, demands and groups.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    /// Those beside Mozilla's.
+    added: Arc<[CertificateDer<'static>]>,
+    /// The chain must be right all the same.
+    demands: Demands,
+    /// How keys are agreed, best first.
+    groups: Arc<[Group]>,
     dot: Arc<ClientConfig>,
     https: Arc<ClientConfig>,
     doq: Arc<ClientConfig>,
@@ -83,12 +99,12 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Mozilla's roots as of the build, and those of these PEM files.
+    /// Mozilla's roots as of the build, and those of these PEM files; any key.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, holds no certificate, or one that cannot be a root.
-    pub fn load(files: &[PathBuf]) -> Result<Self, TrustError> {
+    pub fn load(files: &[PathBuf], groups: &[Group]) -> Result<Self, TrustError> {
         let mut roots = RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
@@ -96,21 +112,33 @@ impl Trust {
         for file in files {
             add_file(&mut roots, &mut added, file)?;
         }
-        let roots = Arc::new(roots);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
-            .build()
-            .map_err(|error| TrustError::Setup(error.to_string()))?;
-        Self::new(verifier, added.into(), Arc::default(), None)
+        Self::new(Arc::new(roots), added.into(), Demands::default(), groups.into())
     }
 
-    /// The same for a server in whose chain is one of these certificates; none: any.
+    /// The same for servers whose key is one of these.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be without pins.
+    pub fn pinned(&self, pins: &[Pin]) -> Result<Self, TrustError> {
+        let pins = pins.into();
+        self.demanding(Demands {
+            pins,
+            ..self.demands.clone()
+        })
+    }
+
+    /// The same for servers in whose chain is one of these certificates; none: any.
     ///
     /// # Errors
     ///
     /// The cryptography cannot be set up; it could be without hashes.
     pub fn with_hashes(&self, hashes: &[CertificateHash]) -> Result<Self, TrustError> {
-        let (verifier, added) = (Arc::clone(&self.verifier), Arc::clone(&self.added));
-        Self::new(verifier, added, hashes.into(), self.proof)
+        let hashes = hashes.into();
+        self.demanding(Demands {
+            hashes,
+            ..self.demands.clone()
+        })
     }
 
     /// The same for a resolver that was designated by another one, and must show this.
@@ -119,34 +147,52 @@ impl Trust {
     ///
     /// The cryptography cannot be set up; it could be for others.
     pub fn designated(&self, proof: Proof) -> Result<Self, TrustError> {
-        let (verifier, added) = (Arc::clone(&self.verifier), Arc::clone(&self.added));
-        Self::new(verifier, added, Arc::clone(&self.hashes), Some(proof))
+        self.demanding(Demands {
+            proof: Some(proof),
+            ..self.demands.clone()
+        })
+    }
+
+    fn demanding(&self, demands: Demands) -> Result<Self, TrustError> {
+        let (roots, added) = (Arc::clone(&self.roots), Arc::clone(&self.added));
+        Self::new(roots, added, demands, Arc::clone(&self.groups))
     }
 
     fn new(
-        roots: Arc<dyn ServerCertVerifier>,
+        roots: Arc<RootCertStore>,
         added: Arc<[CertificateDer<'static>]>,
-        hashes: Arc<[CertificateHash]>,
-        proof: Option<Proof>,
+        demands: Demands,
+        groups: Arc<[Group]>,
     ) -> Result<Self, TrustError> {
-        let mut verifier = Arc::clone(&roots);
-        if !hashes.is_empty() {
-            verifier = Arc::new(ChainVerifier::new(verifier, Arc::clone(&hashes)));
-        }
-        if let Some(proof) = proof {
+        let provider = Arc::new(CryptoProvider {
+            kx_groups: groups.iter().map(|group| group.key_exchange()).collect(),
+            ..rustls::crypto::aws_lc_rs::default_provider()
+        });
+        let mut verifier: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TrustError::Setup(error.to_string()))?;
+        if let Some(proof) = demands.proof {
             verifier = Arc::new(DesignatedVerifier::new(verifier, proof));
         }
+        if !demands.hashes.is_empty() {
+            verifier = Arc::new(ChainVerifier::new(verifier, Arc::clone(&demands.hashes)));
+        }
+        if !demands.pins.is_empty() {
+            verifier = Arc::new(PinnedVerifier::new(verifier, Arc::clone(&demands.pins)));
+        }
         let witness = Witness::new(Arc::clone(&verifier));
+        let config = |verifier: Arc<dyn ServerCertVerifier>, alpn| client_config(&provider, verifier, alpn);
         Ok(Self {
-            dot: client_config(&verifier, ALPN_DOT)?,
-            https: client_config(&verifier, ALPN_H2)?,
-            doq: client_config(&as_verifier(&witness), ALPN_DOQ)?,
-            h3: client_config(&as_verifier(&witness), ALPN_H3)?,
-            verifier: roots,
-            added,
-            hashes,
-            proof,
+            dot: config(Arc::clone(&verifier), ALPN_DOT)?,
+            https: config(verifier, ALPN_H2)?,
+            doq: config(Arc::<Witness>::clone(&witness), ALPN_DOQ)?,
+            h3: config(Arc::<Witness>::clone(&witness), ALPN_H3)?,
             witness,
+            roots,
+            added,
+            demands,
+            groups,
         })
     }
 
@@ -190,7 +236,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        (&self.added, &self.hashes, self.proof) == (&other.added, &other.hashes, other.proof)
+        (&self.added, &self.demands, &self.groups) == (&other.added, &other.demands, &other.groups)
     }
 }
 
@@ -221,21 +267,17 @@ fn add_file(
     Ok(())
 }
 
-fn as_verifier(witness: &Arc<Witness>) -> Arc<dyn ServerCertVerifier> {
-    Arc::<Witness>::clone(witness)
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn client_config(verifier: &Arc<dyn ServerCertVerifier>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    alpn: &[u8],
+) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.to_string()))?
         // The verifier is rustls's own, or one around it.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -256,36 +298,5 @@ impl TlsName {
     /// As text.
     pub(crate) fn to_text(&self) -> String {
         self.0.to_str().into_owned()
-    }
-}
-
-/// What a failed handshake says about the endpoint.
-pub(super) fn failure_of_handshake(error: &io::Error) -> Failure {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        // Closed or reset in the middle of the handshake.
-        return match super::line::failure_of(error) {
-            Some(Failure::Local) | None => Failure::Reset,
-            Some(failure) => failure,
-        };
-    };
-    failure_of_tls(tls)
-}
-
-/// What an error of TLS says about the endpoint.
-pub(super) fn failure_of_tls(error: &rustls::Error) -> Failure {
-    let rustls::Error::InvalidCertificate(reason) = error else {
-        return Failure::Tls;
-    };
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "all other reasons are reasons not to trust it"
-    )]
-    match reason {
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => Failure::TlsExpired,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Failure::TlsWrongName,
-        _ => Failure::TlsUntrusted,
     }
 }

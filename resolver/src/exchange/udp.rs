@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -192,11 +192,13 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-impl Source for Socket {
-    fn fd(&self) -> BorrowedFd<'_> {
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
 
+impl Source for Socket {
     fn read(&self, buffer: &mut [u8]) -> bool {
         let received = self.socket.recv(buffer);
         let now = self.line.clock.now();

@@ -1,18 +1,35 @@
-//! Datagrams by the batch: one call receives up to sixteen, one call sends their replies.
+//! Datagrams by the batch: on Linux one call receives up to sixteen, and one call sends their replies; elsewhere it is a
+//! call for each.
 //!
 //! A batch is what is there: nobody waits for one to be full. Nothing is allocated after the start, and buffers are as
 //! large as the largest query that is read.
 
-use std::io::{self, IoSlice, IoSliceMut};
+#[cfg(target_os = "linux")]
+mod many;
+#[cfg(any(not(target_os = "linux"), test))]
+mod plain;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::libc::{in_pktinfo, in6_pktinfo};
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg, sendmmsg, sendto};
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrLike};
 
-use super::datagrams::{Asked, Datagrams, Peer};
+#[cfg(target_os = "linux")]
+use self::many::ManyACall;
+#[cfg(not(target_os = "linux"))]
+use self::plain::OneACall;
+use super::datagrams::{Asked, Datagrams, InfoV4, InfoV6, Peer};
+
+/// How the system is called.
+#[cfg(target_os = "linux")]
+pub(super) type System<A> = ManyACall<A>;
+#[cfg(not(target_os = "linux"))]
+pub(super) type System<A> = OneACall<A>;
 
 /// Datagrams per call: more gain nothing, and keep the first waiting.
 const BATCH: usize = 16;
@@ -31,7 +48,7 @@ pub(super) trait Address: SockaddrLike + Copy {
 
 impl Address for SockaddrIn {
     fn control_space() -> Vec<u8> {
-        cmsg_space!(in_pktinfo)
+        cmsg_space!(InfoV4)
     }
 
     fn to_std(self) -> SocketAddr {
@@ -48,7 +65,7 @@ impl Address for SockaddrIn {
 
 impl Address for SockaddrIn6 {
     fn control_space() -> Vec<u8> {
-        cmsg_space!(in6_pktinfo)
+        cmsg_space!(InfoV6)
     }
 
     fn to_std(self) -> SocketAddr {
@@ -65,34 +82,63 @@ impl Address for SockaddrIn6 {
 
 /// A datagram that was received.
 #[derive(Debug, Clone, Copy)]
-struct Arrived<A> {
+pub(super) struct Arrived<A> {
     bytes: usize,
     client: A,
     asked: Asked,
 }
 
+impl<A> Arrived<A> {
+    fn new(bytes: usize, client: A, asked: Option<Asked>) -> Self {
+        // Without a word of where it was sent, the system chooses where the reply leaves.
+        let asked = asked.unwrap_or(Asked::Own);
+        Self { bytes, client, asked }
+    }
+}
+
+/// Room for a datagram.
+pub(super) type Buffer = [u8; QUERY_BYTES];
+/// What was received, in order.
+pub(super) type Arrivals<A> = [Option<Arrived<A>>; BATCH];
+
+/// A way to call the system.
+pub(super) trait Calls<A> {
+    fn new(socket: &Datagrams) -> Self;
+
+    /// Takes what is there.
+    ///
+    /// # Errors
+    /// Those of the socket; nothing was received then.
+    fn receive(&mut self, socket: &Datagrams, buffers: &mut [Buffer], arrived: &mut Arrivals<A>) -> io::Result<()>;
+
+    /// Sends replies from one address, as many as one call does; how many were sent.
+    fn send<'b>(
+        &'b mut self,
+        socket: &Datagrams,
+        replies: &'b [[IoSlice<'b>; 1]],
+        clients: &'b [Option<A>],
+        asked: &'b Asked,
+    ) -> Result<usize, Errno>;
+}
+
 /// What is received and sent at once.
 #[derive(Debug)]
-pub(super) struct Batch<A> {
+pub(super) struct Batch<A, S = System<A>> {
     /// One datagram each.
-    buffers: Box<[[u8; QUERY_BYTES]]>,
-    /// Two sets: each keeps pointers to what it was last used for.
-    incoming: MultiHeaders<A>,
-    outgoing: MultiHeaders<A>,
-    arrived: [Option<Arrived<A>>; BATCH],
+    buffers: Box<[Buffer]>,
+    system: S,
+    arrived: Arrivals<A>,
     /// Replies, one behind the other.
     out: Vec<u8>,
     /// Where each reply stands, and which datagram it answers.
     replies: Vec<(Range<usize>, usize)>,
 }
 
-impl<A: Address> Batch<A> {
+impl<A: Address, S: Calls<A>> Batch<A, S> {
     pub(super) fn new(socket: &Datagrams) -> Self {
-        let control = || socket.is_wildcard().then(A::control_space);
         Self {
             buffers: vec![[0; QUERY_BYTES]; BATCH].into_boxed_slice(),
-            incoming: MultiHeaders::preallocate(BATCH, control()),
-            outgoing: MultiHeaders::preallocate(BATCH, control()),
+            system: S::new(socket),
             arrived: [None; BATCH],
             out: Vec::with_capacity(BATCH * 128),
             replies: Vec::with_capacity(BATCH),
@@ -105,26 +151,7 @@ impl<A: Address> Batch<A> {
     /// Those of the socket; nothing was received then.
     pub(super) fn receive(&mut self, socket: &Datagrams) -> io::Result<bool> {
         self.arrived = [None; BATCH];
-        let mut buffers = self.buffers.iter_mut();
-        let mut parts: [_; BATCH] = std::array::from_fn(|_| {
-            let buffer = buffers.next().map(|buffer| buffer.as_mut_slice());
-            [IoSliceMut::new(buffer.unwrap_or_default())]
-        });
-        let fd = socket.fd();
-        let messages = recvmmsg(fd, &mut self.incoming, &mut parts, MsgFlags::MSG_DONTWAIT, None)?;
-        for (place, message) in self.arrived.iter_mut().zip(messages) {
-            // Without a word of it the system chooses where the reply leaves.
-            let asked = if socket.is_wildcard() {
-                message.cmsgs().ok().and_then(|mut parts| parts.find_map(Asked::of))
-            } else {
-                None
-            };
-            *place = message.address.map(|client| Arrived {
-                bytes: message.bytes,
-                client,
-                asked: asked.unwrap_or(Asked::Own),
-            });
-        }
+        self.system.receive(socket, &mut self.buffers, &mut self.arrived)?;
         Ok(self.arrived.iter().all(Option::is_some))
     }
 
@@ -156,20 +183,20 @@ impl<A: Address> Batch<A> {
             let arrived = self.arrived.get(*of)?.as_ref()?;
             Some((self.out.get(range.clone())?, arrived.client, arrived.asked))
         });
-        send_all(socket, &mut self.outgoing, replies);
+        send_all(socket, &mut self.system, replies);
     }
 
     /// Sends others, likewise.
     pub(super) fn send_all<'b>(&mut self, socket: &Datagrams, replies: impl Iterator<Item = (&'b [u8], &'b Peer)>) {
         let replies = replies.filter_map(|(reply, peer)| Some((reply, A::from_std(peer.client)?, peer.asked)));
-        send_all(socket, &mut self.outgoing, replies);
+        send_all(socket, &mut self.system, replies);
     }
 }
 
 /// Sends replies, as many a call as leave from one address.
 fn send_all<'b, A: Address>(
     socket: &Datagrams,
-    headers: &mut MultiHeaders<A>,
+    system: &mut impl Calls<A>,
     replies: impl Iterator<Item = (&'b [u8], A, Asked)>,
 ) {
     let mut replies = replies.peekable();
@@ -189,7 +216,7 @@ fn send_all<'b, A: Address>(
         );
         while !parts.is_empty() {
             // The system stops at the first it cannot send, and says why when that is the first of all.
-            let sent = send_run(socket, headers, parts, clients, &asked).unwrap_or_else(|error| {
+            let sent = system.send(socket, parts, clients, &asked).unwrap_or_else(|error| {
                 tracing::trace!(%error, "a reply was not sent");
                 1
             });
@@ -197,29 +224,4 @@ fn send_all<'b, A: Address>(
             clients = clients.get(sent.max(1)..).unwrap_or_default();
         }
     }
-}
-
-/// Sends replies from one address in one call; how many were sent.
-fn send_run<'b, A: Address>(
-    socket: &Datagrams,
-    headers: &'b mut MultiHeaders<A>,
-    parts: &'b [[IoSlice<'b>; 1]],
-    clients: &'b [Option<A>],
-    asked: &'b Asked,
-) -> Result<usize, Errno> {
-    let is_one = parts.len() == 1 || socket.is_wildcard();
-    if let ([[reply], ..], [Some(client), ..], Asked::Own, true) = (parts, clients, asked, is_one) {
-        // Headers of a wildcard socket still have what was said of the source last time.
-        return sendto(socket.fd(), reply, client, MsgFlags::MSG_DONTWAIT).map(|_bytes| 1);
-    }
-    let control = asked.control();
-    let sent = sendmmsg(
-        socket.fd(),
-        headers,
-        parts,
-        clients,
-        control.as_slice(),
-        MsgFlags::MSG_DONTWAIT,
-    )?;
-    Ok(sent.count())
 }

@@ -10,24 +10,36 @@ use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
-use nix::libc::{in_pktinfo, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
+
+/// What the system says of where an IPv4 datagram was sent. Where it has no IP_PKTINFO, the address alone.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(super) type InfoV4 = nix::libc::in_pktinfo;
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(super) type InfoV4 = nix::libc::in_addr;
+/// What it says of an IPv6 one.
+pub(super) type InfoV6 = nix::libc::in6_pktinfo;
 
 /// The address a datagram was sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     /// The socket's own.
     Own,
-    V4(in_pktinfo),
-    V6(in6_pktinfo),
+    V4(InfoV4),
+    V6(InfoV6),
 }
 
 impl Asked {
     /// What a part of a datagram's control data says of it.
     pub(super) fn of(part: ControlMessageOwned) -> Option<Self> {
+        #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+        if let ControlMessageOwned::Ipv4RecvDstAddr(address) = part {
+            return Some(Self::V4(address));
+        }
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
         if let ControlMessageOwned::Ipv4PacketInfo(info) = part {
             // The route decides the interface; the source is what was asked.
-            return Some(Self::V4(in_pktinfo {
+            return Some(Self::V4(InfoV4 {
                 ipi_ifindex: 0,
                 ipi_spec_dst: info.ipi_addr,
                 ipi_addr: info.ipi_addr,
@@ -43,7 +55,10 @@ impl Asked {
     pub(super) fn control(&self) -> Option<ControlMessage<'_>> {
         match self {
             Self::Own => None,
+            #[cfg(any(target_os = "linux", target_os = "macos"))]
             Self::V4(info) => Some(ControlMessage::Ipv4PacketInfo(info)),
+            #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+            Self::V4(address) => Some(ControlMessage::Ipv4SendSrcAddr(address)),
             Self::V6(info) => Some(ControlMessage::Ipv6PacketInfo(info)),
         }
     }
@@ -77,7 +92,10 @@ impl Datagrams {
         let own = socket.local_addr()?;
         let (is_wildcard, is_ipv4) = (own.ip().is_unspecified(), own.is_ipv4());
         if is_wildcard && is_ipv4 {
+            #[cfg(any(target_os = "linux", target_os = "macos"))]
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+            setsockopt(&socket, sockopt::Ipv4RecvDstAddr, &true)?;
         } else if is_wildcard {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }

@@ -61,14 +61,17 @@ impl<R: ReplyTo> Job<R> {
         self.reply(out);
     }
 
-    /// Has it resolved, at once where that means to ask providers; what has to be waited for before goes on in a task.
+    /// Has it resolved, at once where that means to ask providers; what has to be waited for before goes on in a task. A
+    /// panic is this query's alone.
     pub(super) fn begin(self, now: Time) {
-        if self.shared.must_wait(&self.miss, now) {
-            let tasks = self.shared.tasks.clone();
-            tasks.spawn_job(self.wait());
-        } else {
-            self.ask(now);
-        }
+        let shared = Arc::clone(&self.shared);
+        shared.tasks.guard(|| {
+            if shared.must_wait(&self.miss, now) {
+                shared.tasks.spawn_job(self.wait());
+            } else {
+                self.ask(now);
+            }
+        });
     }
 
     async fn wait(mut self) {
@@ -101,9 +104,13 @@ impl<R: ReplyTo> Job<R> {
 
 impl<R: ReplyTo> Waiter for Job<R> {
     fn resolved(mut self: Box<Self>, resolved: &Resolved, merged: bool, now: Time) {
-        let mut out = Vec::with_capacity(256);
-        self.shared.answer_resolved(resolved, &self.miss, merged, &mut out, now);
-        self.reply(out);
+        // A panic is this client's alone, not that of all who asked the same.
+        let shared = Arc::clone(&self.shared);
+        shared.tasks.guard(move || {
+            let mut out = Vec::with_capacity(256);
+            self.shared.answer_resolved(resolved, &self.miss, merged, &mut out, now);
+            self.reply(out);
+        });
     }
 
     fn crowded(self: Box<Self>) {
@@ -187,6 +194,38 @@ mod tests {
         // The client's id; SERVFAIL.
         assert_eq!(replies[0][..2], [0, 7]);
         assert_eq!(replies[0][3] & 0xF, 2);
+    }
+
+    /// Panics where it is told to.
+    #[derive(Debug)]
+    struct Panics;
+
+    impl ReplyTo for Panics {
+        fn send(self, _reply: Vec<u8>) {
+            panic!("injected");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_panics_costs_nobody_else_who_asked_the_same() {
+        let (shared, _control) = shared(4);
+        let kept = Kept::default();
+        let answer = Entry::new(
+            accepted_for("panics.example", 1).answer,
+            &shared.ask(&"panics.example".parse().unwrap(), 1, 1),
+            shared.clock.now(),
+        );
+        let (answer, now) = (Resolved::Answer(Arc::new(answer)), shared.clock.now());
+        let Ok(first) = Job::admit(&shared, miss(&shared, 1), Panics) else {
+            panic!("there is room");
+        };
+        let Ok(second) = Job::admit(&shared, miss(&shared, 2), kept.clone()) else {
+            panic!("there is room");
+        };
+        Waiter::resolved(Box::new(first), &answer, false, now);
+        Waiter::resolved(Box::new(second), &answer, true, now);
+        assert_eq!((shared.tasks.panics(), kept.0.lock().len()), (1, 1));
+        assert_eq!(shared.permits.free(), 4);
     }
 
     #[tokio::test]

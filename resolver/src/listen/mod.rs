@@ -154,7 +154,9 @@ fn bind_udp(address: SocketAddr) -> io::Result<Vec<Arc<Datagrams>>> {
     first.bind(&address.into())?;
     first.set_reuse_port(true)?;
     let mut sockets = vec![first];
-    for _ in 1..readers::count() {
+    // Only Linux divides the clients among sockets that share a port; elsewhere one thread has them all.
+    let count = if cfg!(target_os = "linux") { readers::count() } else { 1 };
+    for _ in 1..count {
         let next = udp_socket(address)?;
         next.set_reuse_port(true)?;
         next.bind(&address.into())?;

@@ -160,7 +160,7 @@ async fn read_queries(
         }
         shared.metrics.count_queries(Transport::tcp, 1);
         let mut out = Vec::with_capacity(256);
-        match shared.answer_now(&shared.moment(), &message, client.ip(), Via::Stream, &mut out) {
+        match shared.answer_guarded(&shared.moment(), &message, client.ip(), Via::Stream, &mut out) {
             Verdict::Hit => {
                 shared.metrics.count_replies(Source::cache, 1);
                 back.send(out);

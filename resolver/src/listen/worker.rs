@@ -26,8 +26,9 @@ use super::datagrams::{Datagrams, Peer};
 use super::job::{Job, ReplyTo};
 use crate::forwarder::Shared;
 use crate::metrics::{Source, Transport};
-use crate::readers::{READY_MAX, Reader, Ready};
+use crate::readers::{Descriptor, READY_MAX, Reader, Ready};
 use crate::serve::Verdict;
+use crate::wire::Via;
 
 /// What the threads are called.
 const PILLAR: &str = "udp listener";
@@ -159,7 +160,8 @@ impl Batches {
 impl Worker {
     fn run(&mut self) {
         for (number, socket) in self.sockets.iter().enumerate() {
-            if let Err(error) = self.reader.listen(socket, number) {
+            let socket: Arc<dyn Descriptor> = Arc::<Datagrams>::clone(socket);
+            if let Err(error) = self.reader.listen(&socket, number) {
                 tracing::error!(%error, "cannot wait for datagrams");
                 return;
             }
@@ -177,7 +179,7 @@ impl Worker {
             send_outbox(&mut batches);
             let now = self.shared.clock.now();
             for (_, job) in self.misses.drain(..self.misses.len().min(BEGUN_AT_ONCE)) {
-                self.shared.tasks.guard(|| job.begin(now));
+                job.begin(now);
             }
             send_outbox(&mut batches);
         }
@@ -202,13 +204,12 @@ impl Worker {
                 Ready::Client(_) => {}
                 Ready::Source(key) => *place = Some(key),
                 Ready::Called => {
-                    self.reader.hear();
                     if self.shared.tasks.token().is_cancelled() {
                         return None;
                     }
                     // What was asked is still answered, but nothing new is taken up.
-                    for socket in self.sockets.drain(..) {
-                        self.reader.deafen(&*socket);
+                    for (number, socket) in self.sockets.drain(..).enumerate() {
+                        self.reader.deafen(&*socket, number);
                     }
                 }
             }
@@ -262,7 +263,7 @@ fn serve<A: Address>(
     batch.answer(|message, peer, out| {
         queries += 1;
         let client = peer.client.ip();
-        match shared.answer_guarded(&moment, message, client, out) {
+        match shared.answer_guarded(&moment, message, client, Via::Udp, out) {
             Verdict::Hit => hits += 1,
             Verdict::Replied | Verdict::Silence => {}
             Verdict::Resolve(miss) if !has_room(misses, client) => shared.answer_overload(&miss, out),

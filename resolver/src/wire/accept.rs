@@ -2,7 +2,7 @@
 //!
 //! Every record is looked at before anything of the message is believed: bounds, owners, names inside the old
 //! compressible types, the one OPT in its place. One slip and the message is garbage as a whole: what cannot be walked
-//! here could not be walked by a client either. Rdata is otherwise opaque; unknown types, odd but bounded contents
+//! here could not be walked by a client either. A name that leads through what replies overwrite is no name. Rdata is otherwise opaque; unknown types, odd but bounded contents
 //! and empty rdata pass (RFC 3597 3). Octets behind the counted records, and records behind OPT, are dropped.
 //!
 //! RFC 5452 9.1 says what must match; addresses and ports are the socket's business. [`classify`] is the wire's half of
@@ -15,6 +15,7 @@ use super::cookie::Cookie;
 use super::edns::{EdeCodes, Opt, kept_ede};
 use super::header::{AD, HEADER_BYTES, Header, QR, RCODE_MASK, TC};
 use super::name::{NameBuf, read_name_folded, skip_plain_name};
+use super::overwritten::Overwritten;
 use super::record::{Record, Records, Section};
 use super::{u16_at, u32_at};
 use detour_core::outcome::{Rcode, Reply};
@@ -47,6 +48,8 @@ pub struct Accepted {
     pub has_opt: bool,
     /// The cookie it came with.
     pub cookie: Option<Cookie>,
+    /// How long it says that it keeps an idle connection, in tenths of a second (RFC 7828 section 3.1).
+    pub keepalive: Option<u16>,
     /// An alias of a whole subtree is in the answer: whoever forges one gains more than a name.
     pub has_dname: bool,
     /// Somebody off the path could have sent it more easily than other answers, or gains more by it; set by who knows
@@ -171,6 +174,7 @@ pub fn accept(msg: &[u8], expected: &Expected<'_>) -> Result<Accepted, Rejected>
     let answer = draft.finish().ok_or(Rejected::Garbage(Garbage::Size))?;
     Ok(Accepted {
         answer,
+        keepalive: walk.opt.and_then(|opt| opt.options.keepalive()),
         edes,
         has_opt,
         cookie: walk.opt.and_then(|opt| opt.options.cookie()),
@@ -285,9 +289,6 @@ impl<'a> Walk<'a> {
         let mut chain = Chain::default();
         for record in Records::new(msg, at, header.record_counts) {
             let record = record.map_err(|_broken| Garbage::Record)?;
-            if !record.has_sound_rdata() {
-                return Err(Garbage::Record);
-            }
             if record.rtype == rtype::OPT {
                 walk.opt = Some(
                     Opt::read(&record)
@@ -297,22 +298,43 @@ impl<'a> Walk<'a> {
             }
             // OPT, TSIG and SIG(0) speak of this exchange only, and nothing is moved up to close a gap.
             is_cut |= record.is_hop_by_hop();
-            if !is_cut {
-                record.read_owner(&mut owner);
-                walk.keep(&record, owner.fingerprint());
-                if has_random_case && msg.get(record.start..record.start + name_bytes) == Some(sent_name) {
-                    walk.echoes.push(record.start);
+            if is_cut {
+                if !record.has_sound_rdata() {
+                    return Err(Garbage::Record);
                 }
-                walk.has_dname |= record.section == Section::Answer && record.rtype == rtype::DNAME;
-                if record.section == Section::Answer && record.class == qclass {
-                    chain.add(msg, &record, owner.fingerprint(), qtype);
-                }
+                continue;
+            }
+            let earlier = walk.overwritten(at, name_bytes);
+            if !record.read_owner_if(&mut owner, |stretch, on| earlier.spares(stretch, on)) {
+                return Err(Garbage::Record);
+            }
+            walk.keep(&record, owner.fingerprint());
+            if has_random_case && msg.get(record.start..record.start + name_bytes) == Some(sent_name) {
+                walk.echoes.push(record.start);
+            }
+            let earlier = walk.overwritten(at, name_bytes);
+            if !record.has_sound_rdata_if(|stretch, on| earlier.spares(stretch, on)) {
+                return Err(Garbage::Record);
+            }
+            walk.has_dname |= record.section == Section::Answer && record.rtype == rtype::DNAME;
+            if record.section == Section::Answer && record.class == qclass {
+                chain.add(msg, &record, owner.fingerprint(), qtype);
             }
         }
         let mut asked = NameBuf::root();
         let is_readable = read_name_folded(msg, HEADER_BYTES, &mut asked).is_some();
         walk.is_answered = is_readable && chain.answers(asked.fingerprint());
         Ok(walk)
+    }
+
+    /// What replies change of the records kept so far and of the question, which ends at `question_end`.
+    fn overwritten(&self, question_end: usize, name_bytes: usize) -> Overwritten<'_> {
+        Overwritten {
+            question_end,
+            name_bytes,
+            echoes: &self.echoes,
+            kept: &self.kept,
+        }
     }
 
     /// What an answer with this response code says.

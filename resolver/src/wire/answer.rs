@@ -143,7 +143,8 @@ pub struct Answer {
 
 impl Answer {
     /// The packet: id 0, flags QR, TC, AD and rcode, question, records, no OPT. Given to [`super::accept()`] again,
-    /// with id 0 and the question of this packet, it comes out the same: that is how a stored packet is read back.
+    /// with id 0, the question of this packet and no random case, it comes out the same: that is how a stored packet is
+    /// read back.
     /// Only what OPT said is lost: the extended error and the upper bits of the rcode.
     #[must_use]
     pub fn wire(&self) -> &[u8] {

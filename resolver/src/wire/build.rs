@@ -41,6 +41,8 @@ pub struct EdnsOut {
     pub is_padded: bool,
     /// Our cookie, for a server over UDP.
     pub cookie: Option<Cookie>,
+    /// Whether the server shall say how long it keeps an idle connection; over TCP and TLS only (RFC 7828 section 3.2.1).
+    pub asks_keepalive: bool,
 }
 
 /// Appends the query to `out` and returns where its question (name, type, class) stands in it.

@@ -128,6 +128,8 @@ pub(super) mod option {
     pub(in crate::wire) const CLIENT_SUBNET: u16 = 8;
     /// Cookie, RFC 7873.
     pub(in crate::wire) const COOKIE: u16 = 10;
+    /// How long an idle connection is kept, RFC 7828.
+    pub(in crate::wire) const TCP_KEEPALIVE: u16 = 11;
     /// Padding, RFC 7830.
     pub(in crate::wire) const PADDING: u16 = 12;
     /// Extended error, RFC 8914.

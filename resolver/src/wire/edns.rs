@@ -143,6 +143,14 @@ impl<'a> Options<'a> {
             .map(|(_, contents)| contents)
     }
 
+    /// How long an idle connection is kept, in tenths of a second, up to the first broken option. Without a number in it
+    /// the option says nothing.
+    pub(super) fn keepalive(self) -> Option<u16> {
+        let mut options = self.map_while(Result::ok);
+        let (_, contents) = options.find(|(code, _)| *code == option::TCP_KEEPALIVE)?;
+        contents.try_into().ok().map(u16::from_be_bytes)
+    }
+
     /// The cookie among them, up to the first broken option.
     pub(super) fn cookie(self) -> Option<Cookie> {
         let mut options = self.map_while(Result::ok);
@@ -267,8 +275,8 @@ pub(super) fn push_opt<'a>(
 /// The block that queries are padded to (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;
 
-/// Appends the OPT record of a query that has `message_bytes` so far: no options but our cookie, and padding last, so
-/// that it fills what the rest leaves.
+/// Appends the OPT record of a query that has `message_bytes` so far: no options but our cookie and our wish to stay
+/// connected, and padding last, so that it fills what the rest leaves.
 pub(super) fn push_query_opt(out: &mut Vec<u8>, edns: EdnsOut, message_bytes: usize) {
     push_opt_head(out, edns.udp_size, if edns.do_bit { DO_BIT } else { 0 });
     let length_at = out.len();
@@ -276,6 +284,10 @@ pub(super) fn push_query_opt(out: &mut Vec<u8>, edns: EdnsOut, message_bytes: us
     let mut options_bytes = 0;
     if let Some(cookie) = &edns.cookie {
         options_bytes += push_option(out, option::COOKIE, cookie.as_bytes());
+    }
+    if edns.asks_keepalive {
+        // Empty in queries (RFC 7828 section 3.2.1).
+        options_bytes += push_option(out, option::TCP_KEEPALIVE, &[]);
     }
     if edns.is_padded {
         // Code and length of the option take four octets.

@@ -22,6 +22,7 @@ pub mod edns;
 mod header;
 pub mod name;
 mod name_text;
+mod overwritten;
 pub mod policy;
 pub mod query;
 pub mod record;

@@ -1,7 +1,7 @@
 //! Walking and holding domain names.
 //!
 //! A compressed name is followed by rules no loop survives (RFC 1035 4.1.4 "a prior occurrence", RFC 9267): each
-//! pointer must lead strictly below the start of the run of labels it ends, never into the header, at most
+//! pointer must lead to labels that end before the run of labels begins that it ends, never into the header, at most
 //! 128 times; label types 01 and 10 are refused, and a name has at most 255 octets decoded (RFC 1035 3.1).
 //!
 //! [`NameBuf`] is always a whole, uncompressed, ASCII-lower-cased name: equality, order and hash of its bytes are those
@@ -10,6 +10,7 @@
 use super::header::HEADER_BYTES;
 use super::u16_at;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 /// The longest name in wire form, length octets and root included (RFC 1035 2.3.4).
 pub const NAME_BYTES_MAX: usize = 255;
@@ -33,21 +34,41 @@ enum Pointers {
 /// Where the name at `offset` of `msg` ends (behind its root octet or first pointer); `None` if it is broken.
 #[must_use]
 pub fn skip_name(msg: &[u8], offset: usize) -> Option<usize> {
-    walk(msg, offset, Pointers::Allowed, |_| {})
+    walk(msg, offset, Pointers::Allowed, |_| {}, |_, _| true)
+}
+
+/// As [`skip_name`], if `may_read` says so of each stretch that a pointer leads to: where it stands, and whether it ends in
+/// another pointer.
+pub(super) fn skip_name_if(
+    msg: &[u8],
+    offset: usize,
+    may_read: impl FnMut(&Range<usize>, bool) -> bool,
+) -> Option<usize> {
+    walk(msg, offset, Pointers::Allowed, |_| {}, may_read)
 }
 
 /// As [`skip_name`], for a place where no pointer may stand (a question).
 #[must_use]
 pub fn skip_plain_name(msg: &[u8], offset: usize) -> Option<usize> {
-    walk(msg, offset, Pointers::Refused, |_| {})
+    walk(msg, offset, Pointers::Refused, |_| {}, |_, _| true)
 }
 
 /// Reads the name at `offset`, decompressed and lower-cased, into `name` and says where it ends; on `None` the
 /// buffer holds the root.
 #[must_use]
 pub fn read_name_folded(msg: &[u8], offset: usize, name: &mut NameBuf) -> Option<usize> {
+    read_name_folded_if(msg, offset, name, |_, _| true)
+}
+
+/// As [`read_name_folded`], if `may_read` says so as in [`skip_name_if`].
+pub(super) fn read_name_folded_if(
+    msg: &[u8],
+    offset: usize,
+    name: &mut NameBuf,
+    may_read: impl FnMut(&Range<usize>, bool) -> bool,
+) -> Option<usize> {
     name.len = 0;
-    let end = walk(msg, offset, Pointers::Allowed, |label| name.push(label));
+    let end = walk(msg, offset, Pointers::Allowed, |label| name.push(label), may_read);
     if end.is_some() {
         name.push(&[0]);
         name.fold();
@@ -57,17 +78,28 @@ pub fn read_name_folded(msg: &[u8], offset: usize, name: &mut NameBuf) -> Option
     end
 }
 
-/// Calls `label` with each label (length octet included, root left out) and returns where the name ends in place.
-fn walk<'a>(msg: &'a [u8], offset: usize, pointers: Pointers, mut label: impl FnMut(&'a [u8])) -> Option<usize> {
+/// Calls `label` with each label (length octet included, root left out) and returns where the name ends in place. What
+/// pointers lead to is shown to `may_read`, stretch by stretch.
+fn walk<'a>(
+    msg: &'a [u8],
+    offset: usize,
+    pointers: Pointers,
+    mut label: impl FnMut(&'a [u8]),
+    mut may_read: impl FnMut(&Range<usize>, bool) -> bool,
+) -> Option<usize> {
     let mut at = offset;
     let mut run_start = offset;
+    let mut run_limit = msg.len();
     let mut end_in_place = None;
     let mut decoded_bytes = 1;
     let mut hops = 0;
     loop {
-        let first = *msg.get(at)?;
+        let first = *msg.get(at).filter(|_| at < run_limit)?;
         match first {
-            0 => return Some(end_in_place.unwrap_or(at + 1)),
+            0 => {
+                let is_allowed = end_in_place.is_none() || may_read(&(run_start..at + 1), false);
+                return is_allowed.then(|| end_in_place.unwrap_or(at + 1));
+            }
             1..=63 => {
                 let next = at + usize::from(first) + 1;
                 decoded_bytes += usize::from(first) + 1;
@@ -81,10 +113,15 @@ fn walk<'a>(msg: &'a [u8], offset: usize, pointers: Pointers, mut label: impl Fn
             192..=255 => {
                 let target = usize::from(u16_at(msg, at)? & 0x3FFF);
                 hops += 1;
-                if pointers == Pointers::Refused || hops > HOPS_MAX || !(HEADER_BYTES..run_start).contains(&target) {
+                let is_prior = at + 2 <= run_limit && (HEADER_BYTES..run_start).contains(&target);
+                if pointers == Pointers::Refused || hops > HOPS_MAX || !is_prior {
+                    return None;
+                }
+                if end_in_place.is_some() && !may_read(&(run_start..at + 2), true) {
                     return None;
                 }
                 end_in_place.get_or_insert(at + 2);
+                run_limit = run_start;
                 run_start = target;
                 at = target;
             }

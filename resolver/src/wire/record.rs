@@ -5,8 +5,9 @@
 //! says whether they can be followed and fill the rdata, so that no client is handed a pointer loop.
 
 use super::code::rtype;
-use super::name::{NameBuf, read_name_folded, skip_name};
+use super::name::{NameBuf, read_name_folded, read_name_folded_if, skip_name, skip_name_if};
 use super::{u16_at, u32_at};
+use std::ops::Range;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +68,11 @@ impl<'a> Record<'a> {
         let _end: Option<usize> = read_name_folded(self.msg, self.start, name);
     }
 
+    /// As [`Self::read_owner`], if `may_read` says so of each stretch that a pointer leads to; else false, and the root.
+    pub(super) fn read_owner_if(&self, name: &mut NameBuf, may_read: impl FnMut(&Range<usize>, bool) -> bool) -> bool {
+        read_name_folded_if(self.msg, self.start, name, may_read).is_some()
+    }
+
     /// Whether the owner is the root, written as such.
     #[must_use]
     pub fn has_root_owner(&self) -> bool {
@@ -96,10 +102,15 @@ impl<'a> Record<'a> {
     /// Whether the names inside the rdata of the old compressible types can be followed, within its bounds.
     #[must_use]
     pub fn has_sound_rdata(&self) -> bool {
+        self.has_sound_rdata_if(|_, _| true)
+    }
+
+    /// As [`Self::has_sound_rdata`], if `may_read` says so of each stretch that a pointer leads to.
+    pub(super) fn has_sound_rdata_if(&self, may_read: impl FnMut(&Range<usize>, bool) -> bool) -> bool {
         let Some(shape) = Shape::of(self.rtype) else {
             return true;
         };
-        self.end_of_names(shape).is_some_and(|end| {
+        self.end_of_names(shape, may_read).is_some_and(|end| {
             if shape.is_open {
                 end <= self.end
             } else {
@@ -109,7 +120,7 @@ impl<'a> Record<'a> {
     }
 
     /// Where the part of the rdata that `shape` describes ends.
-    fn end_of_names(&self, shape: Shape) -> Option<usize> {
+    fn end_of_names(&self, shape: Shape, mut may_read: impl FnMut(&Range<usize>, bool) -> bool) -> Option<usize> {
         let mut at = self.end - self.rdata.len() + shape.bytes_before;
         for _ in 0..shape.strings {
             at += 1 + usize::from(*self.msg.get(at)?);
@@ -119,7 +130,7 @@ impl<'a> Record<'a> {
             if at >= self.end {
                 return None;
             }
-            at = skip_name(self.msg, at)?;
+            at = skip_name_if(self.msg, at, &mut may_read)?;
         }
         Some(at + shape.bytes_after)
     }

@@ -87,8 +87,10 @@ impl Row {
             | Fault::Wrongid
             | Fault::TlsStall
             | Fault::TlsExpired
+            | Fault::TlsNotYetValid
             | Fault::TlsWrongName
-            | Fault::Http500 => Some(self.hurt().worst == 0),
+            | Fault::Http500
+            | Fault::Http429(_) => Some(self.hurt().worst == 0),
             Fault::Loss(_) => Some(self.spread(Summary::hurt_after_first_second).worst == 0),
             Fault::None | Fault::Nxdomain | Fault::Nodata | Fault::Lie | Fault::Flap(_) => None,
         }

@@ -49,6 +49,8 @@ pub struct Encryption {
 pub struct ConnectionLimits {
     /// A connection on which nothing was asked or in flight for this long is closed.
     pub idle: Option<Duration>,
+    /// What answers over TCP and DoT say of that (edns-tcp-keepalive, RFC 7828), in tenths of a second.
+    pub told_idle: Option<u16>,
     /// A connection is closed when it has answered so many.
     pub queries_max: Option<u64>,
     /// Queries that may be open on one connection of HTTP/2 or QUIC; the client is told (RFC 9113 section 5.1.2, RFC 9000
@@ -61,6 +63,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             idle: None,
+            told_idle: None,
             queries_max: None,
             streams_max: 1_024,
         }

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -160,10 +160,11 @@ async fn answer(
     add(&shared.counters.gets, usize::from(is_get));
     let now = clock::now();
     let fault = shared.fault(now);
-    if fault == Fault::Http500 {
+    if let Some(head) = head_of_fault(fault) {
         sleep_until(now + FAULTY_REPLY_AFTER).await;
         add(&shared.counters.answered, 1);
-        return send_status(&mut respond, StatusCode::INTERNAL_SERVER_ERROR);
+        respond.send_response(head, true).ok();
+        return;
     }
     let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
     let Some(delayed) = delayed else {
@@ -217,6 +218,17 @@ pub(super) fn head_of_status(status: StatusCode) -> Response<()> {
     *response.status_mut() = status;
     set(&mut response, CONTENT_LENGTH, 0.into());
     response
+}
+
+/// The head of what is answered in the place of a message; `None` where a fault has messages.
+pub(super) fn head_of_fault(fault: Fault) -> Option<Response<()>> {
+    if fault == Fault::Http500 {
+        return Some(head_of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    let Fault::Http429(seconds) = fault else { return None };
+    let mut response = head_of_status(StatusCode::TOO_MANY_REQUESTS);
+    set(&mut response, RETRY_AFTER, seconds.into());
+    Some(response)
 }
 
 fn set(response: &mut Response<()>, name: HeaderName, value: HeaderValue) {

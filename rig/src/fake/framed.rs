@@ -193,7 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 ..
             } = &self.shared;
             counters.query(query);
-            let delayed = reply(query, *transport, self.shared.fault(now), *law, &mut self.random);
+            let mut delayed = reply(query, *transport, self.shared.fault(now), *law, &mut self.random);
+            if let (Some(delayed), Some(tenths)) = (&mut delayed, limits.told_idle) {
+                tell_idle(&mut delayed.bytes, tenths);
+            }
             if !delayed.is_some_and(|delayed| self.schedule.push(now + delayed.after, delayed.bytes)) {
                 add(&counters.dropped, 1);
             }
@@ -236,6 +239,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         add(&self.shared.counters.dropped, self.schedule.clear());
+    }
+}
+
+/// Says in the OPT record, with which messages here end, how long an idle connection is kept (RFC 7828 section 3.3.2).
+fn tell_idle(message: &mut Vec<u8>, tenths: u16) {
+    const CODE_AND_LENGTH: [u8; 4] = [0, 11, 0, 2];
+    let has_opt = message.get(10..12) == Some(&[0, 1]);
+    if let (true, Some(options_bytes)) = (has_opt, message.last_chunk_mut::<2>()) {
+        *options_bytes = [0, 6];
+        message.extend_from_slice(&CODE_AND_LENGTH);
+        push_number(message, tenths);
     }
 }
 

@@ -56,9 +56,10 @@ pub(super) fn reply(
     match fault {
         Fault::Blackhole | Fault::Rst | Fault::TlsStall => None,
         // What is wrong with a handshake or a status is no matter of the message.
-        Fault::None | Fault::Loss(_) | Fault::Flap(_) | Fault::TlsExpired | Fault::TlsWrongName | Fault::Http500 => {
+        Fault::None | Fault::Loss(_) | Fault::Flap(_) | Fault::Http500 | Fault::Http429(_) => {
             send(latency, &honest(&query))
         }
+        Fault::TlsExpired | Fault::TlsNotYetValid | Fault::TlsWrongName => send(latency, &honest(&query)),
         Fault::Slow(extra) => send(latency.saturating_add(extra), &honest(&query)),
         Fault::Truncate if transport == Transport::Udp => faulty(Answer::truncation()),
         Fault::Truncate => send(latency, &honest(&query)),

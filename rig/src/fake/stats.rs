@@ -135,6 +135,7 @@ pub(super) struct Counters {
     pub(super) gets: AtomicU64,
     pub(super) server_name: watch::Sender<Option<Box<str>>>,
     pub(super) authority: watch::Sender<Option<Box<str>>>,
+    pub(super) key_exchange: watch::Sender<Option<Box<str>>>,
 }
 
 impl Counters {

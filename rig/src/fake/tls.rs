@@ -10,7 +10,7 @@ use super::Shared;
 use super::config::Encryption;
 use super::gate::Gate;
 use super::stats::Counters;
-use crate::authority::{AuthorityError, Shown};
+use crate::authority::{AuthorityError, Shown, Subject, new_key, pin};
 use crate::clock;
 use crate::transport::Transport;
 use rustls::HandshakeKind;
@@ -20,7 +20,10 @@ use std::net::IpAddr;
 pub(super) struct Tls {
     right: TlsAcceptor,
     expired: TlsAcceptor,
+    not_yet_valid: TlsAcceptor,
     other_name: TlsAcceptor,
+    /// The pin of the one key that all of them are for.
+    pub(super) pin: String,
 }
 
 impl Tls {
@@ -33,14 +36,18 @@ impl Tls {
     ) -> Result<Self, AuthorityError> {
         // RFC 7858 section 3.1 has no identifier; "dot" was registered for it later. "h2": RFC 9113 section 3.2.
         let protocol: &[u8] = if transport == Transport::Doh { b"h2" } else { b"dot" };
+        let key = new_key()?;
         let acceptor = |shown, tickets| {
-            let server = encryption.authority.server(name, address, shown, protocol, tickets)?;
+            let subject = Subject { name, address, shown };
+            let server = encryption.authority.server(&key, subject, protocol, tickets)?;
             Ok::<_, AuthorityError>(TlsAcceptor::from(server))
         };
         Ok(Self {
             right: acceptor(Shown::Right, encryption.tickets)?,
             expired: acceptor(Shown::Expired, false)?,
+            not_yet_valid: acceptor(Shown::NotYetValid, false)?,
             other_name: acceptor(Shown::OtherName, false)?,
+            pin: pin(&key),
         })
     }
 
@@ -49,6 +56,7 @@ impl Tls {
         let acceptor = match shared.fault(clock::now()).shown() {
             Shown::Right => &self.right,
             Shown::Expired => &self.expired,
+            Shown::NotYetValid => &self.not_yet_valid,
             Shown::OtherName => &self.other_name,
         };
         let mut outcome = Outcome {
@@ -62,6 +70,9 @@ impl Tls {
             .counters
             .server_name
             .send_replace(session.server_name().map(Into::into));
+        let group = session.negotiated_key_exchange_group();
+        let group = group.map(|group| format!("{:?}", group.name()).into());
+        shared.counters.key_exchange.send_replace(group);
         // A client of HTTP says that it speaks version 2, or it gets another version, and there is none here.
         let agreed = shared.transport != Transport::Doh || session.alpn_protocol().is_some();
         agreed.then_some(stream)

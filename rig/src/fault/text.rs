@@ -16,6 +16,7 @@ impl fmt::Display for Fault {
             Self::Loss(probability) => return write!(out, "loss {probability}"),
             Self::Flap(period) if *period != FLAP_PERIOD => return write!(out, "flap {}", period.as_millis()),
             Self::Flap(_) => "flap",
+            Self::Http429(seconds) => return write!(out, "http429 {seconds}"),
             Self::None => "none",
             Self::Blackhole => "blackhole",
             Self::Servfail => "servfail",
@@ -29,6 +30,7 @@ impl fmt::Display for Fault {
             Self::Rst => "rst",
             Self::TlsStall => "tls-stall",
             Self::TlsExpired => "tls-expired",
+            Self::TlsNotYetValid => "tls-not-yet-valid",
             Self::TlsWrongName => "tls-wrong-name",
             Self::Http500 => "http500",
         })
@@ -56,7 +58,8 @@ pub enum ParseFaultError {
 
 /// Every fault with its argument, for error messages and help.
 pub const FAULT_WORDS: &str = "none, blackhole, servfail, refused, slow MS, loss P, garbage, wrongid, truncate, \
-                               nxdomain, nodata, lie, flap [MS], rst, tls-stall, tls-expired, tls-wrong-name, http500";
+                               nxdomain, nodata, lie, flap [MS], rst, tls-stall, tls-expired, tls-not-yet-valid, \
+                               tls-wrong-name, http500, http429 SECONDS";
 
 impl FromStr for Fault {
     type Err = ParseFaultError;
@@ -90,6 +93,10 @@ impl FromStr for Fault {
                     .map(Self::Flap)
                     .ok_or_else(|| wrong("milliseconds above 0, or nothing"));
             }
+            "http429" => {
+                let seconds = argument.and_then(|text| text.parse().ok()).filter(|_| !excess);
+                return seconds.map(Self::Http429).ok_or_else(|| wrong("seconds"));
+            }
             "none" => Self::None,
             "blackhole" => Self::Blackhole,
             "servfail" => Self::Servfail,
@@ -103,6 +110,7 @@ impl FromStr for Fault {
             "rst" => Self::Rst,
             "tls-stall" => Self::TlsStall,
             "tls-expired" => Self::TlsExpired,
+            "tls-not-yet-valid" => Self::TlsNotYetValid,
             "tls-wrong-name" => Self::TlsWrongName,
             "http500" => Self::Http500,
             _ => return Err(ParseFaultError::Name { given: name.into() }),
@@ -139,8 +147,10 @@ mod tests {
             "rst",
             "tls-stall",
             "tls-expired",
+            "tls-not-yet-valid",
             "tls-wrong-name",
             "http500",
+            "http429 30",
         ] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }

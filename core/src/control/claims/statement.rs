@@ -122,6 +122,7 @@ fn is_credible(cause: Cause) -> bool {
         Cause::Garbage | Cause::Http | Cause::Servfail | Cause::Refused | Cause::Rcode => true,
         Cause::Loss | Cause::Mismatch | Cause::Other | Cause::Untried | Cause::Answering => false,
         Cause::Forgiven | Cause::NewPath => false,
-        Cause::TlsExpired | Cause::TlsWrongName | Cause::TlsUntrusted | Cause::TlsStalled | Cause::Tls => false,
+        Cause::TlsExpired | Cause::TlsNotYetValid | Cause::TlsWrongName | Cause::TlsUntrusted => false,
+        Cause::TlsPin | Cause::TlsStalled | Cause::Tls => false,
     }
 }

@@ -27,6 +27,7 @@ fn an_endpoint_without_an_address_is_out_until_it_has_one() {
     assert_eq!(choices(&bench), [2]);
     bench.wait(2_000, all_well);
     assert_eq!(bench.probed(1), [0; 0], "nobody is sent nowhere");
+    bench.unbegun = bench.probes.last().map(|probe| probe.1 + 1);
     bench.control.handle_resolved(&both[1..], Time::at_ms(2_000));
     bench.drain(2_000);
     assert_eq!(choices(&bench), [1, 2]);
@@ -65,6 +66,7 @@ fn while_one_family_is_slow_the_other_one_is_asked() {
         bench.control.handle_slow(EndpointId(endpoint), Time::at_ms(ms));
         bench.drain(ms);
     };
+    bench.unbegun = Some(0);
     bench.control.note_client(Time::at_ms(1_000));
     slow(&mut bench, 0, 1_250);
     assert_eq!(bench.probes.len(), 1);

@@ -2,7 +2,8 @@
 //! however long the other side says that it will be.
 //!
 //! A stream that goes on for too long is stopped, and looks to the library as if the server had ended it with
-//! `H3_EXCESSIVE_LOAD`. Everything else is passed on as it is.
+//! `H3_EXCESSIVE_LOAD`. Nor does h3-quinn 0.0.10 let a stream be stopped, or asked for its number, while a read of it is
+//! under way: it panics. Everything else is passed on as it is.
 
 use std::task::{Context, Poll, ready};
 
@@ -34,12 +35,20 @@ pub(super) struct Opener(h3_quinn::OpenStreams);
 /// A stream, and how much more may come on it.
 pub(super) struct Stream<T> {
     inner: T,
+    id: StreamId,
     left: usize,
+    /// A read is under way.
+    is_reading: bool,
 }
 
-impl<T> Stream<T> {
+impl<T: quic::RecvStream> Stream<T> {
     fn new(inner: T, left: usize) -> Self {
-        Self { inner, left }
+        Self {
+            id: inner.recv_id(),
+            inner,
+            left,
+            is_reading: false,
+        }
     }
 }
 
@@ -108,7 +117,9 @@ impl<T: quic::RecvStream<Buf = Bytes>> quic::RecvStream for Stream<T> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        let data = ready!(self.inner.poll_data(cx))?;
+        let data = self.inner.poll_data(cx);
+        self.is_reading = data.is_pending();
+        let data = ready!(data)?;
         let length = data.as_ref().map_or(0, Bytes::len);
         Poll::Ready(match self.left.checked_sub(length) {
             Some(left) => {
@@ -124,12 +135,15 @@ impl<T: quic::RecvStream<Buf = Bytes>> quic::RecvStream for Stream<T> {
         })
     }
 
+    /// In the middle of a read the end of the stream stops it, without a code.
     fn stop_sending(&mut self, error_code: u64) {
-        self.inner.stop_sending(error_code);
+        if !self.is_reading {
+            self.inner.stop_sending(error_code);
+        }
     }
 
     fn recv_id(&self) -> StreamId {
-        self.inner.recv_id()
+        self.id
     }
 }
 

@@ -14,7 +14,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connecting, Connection, IdleTimeout, TransportConfig, VarInt, ZeroRttAccepted};
 use rustls::pki_types::ServerName;
 
-use super::failure::failure_of;
+use super::failure::refused_by;
 use super::link::QuicLink;
 use super::sockets::QuicSockets;
 use super::watched::Watch;
@@ -23,6 +23,7 @@ use crate::exchange::addresses::Addresses;
 use crate::exchange::race::first_of;
 use crate::exchange::remote::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
+use crate::exchange::tls::Refused;
 use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
@@ -104,13 +105,15 @@ impl QuicDialer {
         addresses: &[SocketAddr],
         clock: &dyn Clock,
         parts: LinkParts,
-    ) -> Result<QuicLink, Failure> {
+    ) -> Result<QuicLink, Refused> {
         let connect = |address| self.connect(address, &parts.tasks);
         let connected = tokio::time::timeout(CONNECT, first_of(addresses, clock, connect)).await;
         // One alone says by itself what it was waited for.
-        let connected = connected.map_err(|_elapsed| Failure::ConnectTimeout).flatten();
+        let connected = connected
+            .map_err(|_elapsed| Refused::from(Failure::ConnectTimeout))
+            .flatten();
         let first = addresses.first().copied();
-        let (address, connection) = connected.inspect_err(|_failure| self.note_failed(first))?;
+        let (address, connection) = connected.inspect_err(|_refused| self.note_failed(first))?;
         let open = QuicLink::open(connection, self.url.as_ref(), parts);
         let opened = tokio::time::timeout(CONNECT, open).await;
         let opened = opened.map_err(|_elapsed| Failure::TlsStalled).flatten();
@@ -127,7 +130,7 @@ impl QuicDialer {
     }
 
     /// Connects to one address: a handshake, or the hope of one.
-    async fn connect(&self, address: SocketAddr, tasks: &Tasks) -> Result<Connection, Failure> {
+    async fn connect(&self, address: SocketAddr, tasks: &Tasks) -> Result<Connection, Refused> {
         let (connecting, watch) = self.sockets.connect(&self.config, address, &self.name.to_str())?;
         let connecting = match self.begin_early(connecting) {
             Ok((connection, accepted)) => {
@@ -141,11 +144,11 @@ impl QuicDialer {
             // It is not polled again.
             connected = tokio::time::timeout(ALONE, connecting) => {
                 let late = if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout };
-                let connected = connected.map_err(|_elapsed| late)?;
-                connected.map_err(|error| failure_of(&error, self.witness.take(&self.name)))
+                let connected = connected.map_err(|_elapsed| Refused::from(late))?;
+                connected.map_err(|error| refused_by(&error, self.witness.take(&self.name)))
             }
             // Cancel safe: what was told stays told.
-            () = watch.unreachable() => Err(Failure::Unreachable),
+            () = watch.unreachable() => Err(Failure::Unreachable.into()),
         }
     }
 

@@ -6,14 +6,14 @@
 use detour_core::outcome::Failure;
 use quinn::{ConnectionError, TransportErrorCode};
 
-use crate::exchange::tls::failure_of_tls;
+use crate::exchange::tls::{Refused, refused_of};
 
 /// What a connection that could not be opened, or one that ended, says; `refused`: the certificate, for this.
-pub(super) fn failure_of(error: &ConnectionError, refused: Option<rustls::Error>) -> Failure {
-    match error {
+pub(super) fn refused_by(error: &ConnectionError, refused: Option<rustls::Error>) -> Refused {
+    let failure = match error {
         ConnectionError::VersionMismatch => Failure::Tls,
         ConnectionError::TransportError(own) if is_alert(own.code) => {
-            refused.map_or(Failure::Tls, |reason| failure_of_tls(&reason))
+            return refused.map_or_else(|| Failure::Tls.into(), |reason| refused_of(&reason));
         }
         // The other side broke the protocol.
         ConnectionError::TransportError(_) => Failure::Garbage,
@@ -26,7 +26,8 @@ pub(super) fn failure_of(error: &ConnectionError, refused: Option<rustls::Error>
         }
         ConnectionError::TimedOut => Failure::ConnectTimeout,
         ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => Failure::Local,
-    }
+    };
+    failure.into()
 }
 
 /// Whether a transport error is a TLS alert (RFC 9000 section 20.1).
@@ -63,11 +64,11 @@ mod tests {
             (ConnectionError::TimedOut, Failure::ConnectTimeout),
             (ConnectionError::LocallyClosed, Failure::Local),
         ] {
-            assert_eq!(failure_of(&error, None), failure, "{error}");
+            assert_eq!(refused_by(&error, None).failure, failure, "{error}");
         }
         let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
         assert_eq!(
-            failure_of(&own(TransportErrorCode::crypto(45)), Some(expired)),
+            refused_by(&own(TransportErrorCode::crypto(45)), Some(expired)).failure,
             Failure::TlsExpired
         );
     }

@@ -1,9 +1,7 @@
 //! One connection and what it carries, from connecting to its end and, where queries are left, to the next one.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use detour_core::Time;
@@ -13,15 +11,15 @@ use detour_core::time::SEC;
 use tokio::sync::mpsc;
 
 use super::Known;
+use super::arrived::Next;
 use super::dial::Dialled;
-use super::link::{Arrival, Link};
+use super::link::{Arrival, Link, Unsent};
 use crate::exchange::Attempt;
 use crate::exchange::habits::Defences;
 use crate::exchange::line::Line;
 use crate::exchange::pending::{Pending, PendingQueries};
 use crate::exchange::race::telling_if_slow;
 use crate::report::Report;
-use crate::wire::{Expected, Rejected, accept};
 
 /// With queries in flight and not a byte for this long, a sign of life is asked for.
 const QUIET_US: u64 = SEC;
@@ -40,26 +38,27 @@ const SHORT_US: u64 = SEC;
 
 /// Connections to one endpoint that carry queries at once: a server that allows few queries on each is not given any
 /// number of them. At that many, queries wait for an answer to make room, or fail.
-const CONNECTIONS_MAX: usize = 4;
+pub(super) const CONNECTIONS_MAX: usize = 4;
 
 /// The queries to come; `None` once another connection has them or nobody can send any more.
 type Queue = Option<mpsc::Receiver<Attempt>>;
 
 /// A connection's task.
 pub(super) struct Connection {
-    line: Arc<Line>,
-    known: Arc<Known>,
+    pub(super) line: Arc<Line>,
+    pub(super) known: Arc<Known>,
     number: u64,
-    /// Not written yet, with how often they were written to connections that died.
+    /// Not written yet, with how often they were written to connections that died or took no more.
     waiting: VecDeque<(Attempt, u8)>,
-    pending: PendingQueries,
-    last_read: Time,
+    /// Written, and not answered. Full: queries wait in their queue until there is room.
+    pub(super) pending: PendingQueries,
+    pub(super) last_read: Time,
     last_used: Time,
-    last_answer: Time,
-    /// It takes no more queries.
-    is_leaving: bool,
+    pub(super) last_answer: Time,
     /// Queries that the connection takes with it may be written again: it has answered, or stood idle.
-    may_retry: bool,
+    pub(super) may_retry: bool,
+    /// It connects before there is a query to write.
+    is_eager: bool,
 }
 
 /// What the task woke up for.
@@ -90,10 +89,15 @@ enum End {
 impl Connection {
     /// A connection for a first query.
     pub(super) fn new(line: Arc<Line>, known: Arc<Known>, first: Attempt) -> Self {
-        Self::with(line, known, VecDeque::from([(first, 0)]))
+        Self::with(line, known, VecDeque::from([(first, 0)]), true)
     }
 
-    fn with(line: Arc<Line>, known: Arc<Known>, waiting: VecDeque<(Attempt, u8)>) -> Self {
+    /// A connection for the query that comes first, made before it comes.
+    pub(super) fn warm(line: Arc<Line>, known: Arc<Known>) -> Self {
+        Self::with(line, known, VecDeque::new(), true)
+    }
+
+    fn with(line: Arc<Line>, known: Arc<Known>, waiting: VecDeque<(Attempt, u8)>, is_eager: bool) -> Self {
         let now = line.clock.now();
         Self {
             number: line.next_socket(),
@@ -104,14 +108,17 @@ impl Connection {
             last_read: now,
             last_used: now,
             last_answer: now,
-            is_leaving: false,
             may_retry: false,
+            is_eager,
         }
     }
 
     /// From connecting to the end; connects again as long as queries are left that may be written, or it is to be kept
     /// warm.
     pub(super) async fn run(mut self, mut queue: Queue) {
+        if !self.is_eager && self.waiting.is_empty() && !self.wait_for_query(&mut queue).await {
+            return;
+        }
         loop {
             let opened = self.line.clock.now();
             let token = self.line.tasks.token().child_token();
@@ -137,7 +144,13 @@ impl Connection {
                     self.known.disconnected();
                     end
                 }
-                Err(failure) => return self.give_up(queue, failure),
+                Err(refused) => {
+                    if let Some(certificate) = refused.certificate {
+                        let report = Report::Certificate(self.line.endpoint, certificate);
+                        self.line.reporter.send(report);
+                    }
+                    return self.give_up(queue, refused.failure);
+                }
             };
             token.cancel();
             let lived_us = self.line.clock.now().since(opened);
@@ -155,6 +168,19 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Waits until there is something to connect for; false if nothing will come.
+    async fn wait_for_query(&mut self, queue: &mut Queue) -> bool {
+        let Some(queue) = queue else { return false };
+        let first = tokio::select! {
+            // Cancel safe: the token stays cancelled.
+            () = self.line.tasks.token().cancelled() => None,
+            // Cancel safe: recv of a channel.
+            first = queue.recv() => first,
+        };
+        self.waiting.extend(first.map(|attempt| (attempt, 0)));
+        !self.waiting.is_empty()
     }
 
     /// Takes over what is queued, and nothing more.
@@ -188,10 +214,8 @@ impl Connection {
     }
 
     /// Has a query written once more, unless that was done already.
-    fn write_again(&mut self, query: Pending) {
-        let listener = query.attempt.reply_to.as_ref();
-        let is_wanted = query.attempt.purpose == Purpose::Probe || listener.is_some_and(|listener| !listener.is_over());
-        if !is_wanted {
+    pub(super) fn write_again(&mut self, query: Pending) {
+        if !is_wanted(&query.attempt) {
             self.line.abandoned(&query.attempt, query.begun);
         } else if query.writes < WRITES_MAX {
             self.line.abandoned(&query.attempt, query.begun);
@@ -211,8 +235,11 @@ impl Connection {
         self.may_retry = self.waiting.is_empty();
         let end = loop {
             if let Some((attempt, writes)) = self.waiting.pop_front() {
-                if self.write(&mut link, attempt, writes).await.is_err() {
-                    break End::Broken;
+                match self.write(&mut link, attempt, writes).await {
+                    Ok(()) => {}
+                    // What waits goes to a connection that takes it, what is in flight stays.
+                    Err(Unsent::Draining) => self.hand_over(queue, true),
+                    Err(Unsent::Broken) => break End::Broken,
                 }
                 continue;
             }
@@ -226,21 +253,21 @@ impl Connection {
                 Action::Query(None) => *queue = None,
                 Action::Query(Some(attempt)) if slept => {
                     self.waiting.push_back((attempt, 0));
-                    self.hand_over(queue);
+                    self.hand_over(queue, true);
                 }
                 Action::Query(Some(attempt)) => self.waiting.push_back((attempt, 0)),
                 Action::Arrived(Arrival::Closed) => break self.closed_by_peer(),
-                Action::Arrived(arrival) => {
-                    if !self.handle(arrival) {
-                        break End::Broken;
-                    }
-                    if std::mem::take(&mut self.is_leaving) {
-                        self.hand_over(queue);
-                    }
-                }
+                // An idle connection that takes no more queries is one that the server closes.
+                Action::Arrived(Arrival::Draining) if self.pending.is_empty() => break self.closed_by_peer(),
+                Action::Arrived(arrival) => match self.handle(arrival) {
+                    Next::GoOn => {}
+                    Next::Drain { .. } if self.pending.is_empty() => break End::Unneeded,
+                    Next::Drain { eager } => self.hand_over(queue, eager && self.line.is_kept_warm()),
+                    Next::Broken => break End::Broken,
+                },
                 Action::Tick => {
                     if slept {
-                        self.hand_over(queue);
+                        self.hand_over(queue, true);
                     } else if !self.tick(&link, queue) {
                         break End::Idle;
                     }
@@ -250,7 +277,7 @@ impl Connection {
         };
         // What was read before the connection died still counts.
         while let Ok(arrival) = arrivals.try_recv() {
-            if !self.handle(arrival) {
+            if self.handle(arrival) == Next::Broken {
                 break;
             }
         }
@@ -311,7 +338,7 @@ impl Connection {
         // Pings that are answered are no answers.
         let is_deaf = self.pending.has_older_than(now, DEAF_US) && now.since(self.last_answer) >= DEAF_US;
         if quiet_us >= STALL_US || is_deaf {
-            self.hand_over(queue);
+            self.hand_over(queue, true);
         } else if quiet_us >= QUIET_US {
             link.ping();
         }
@@ -319,21 +346,22 @@ impl Connection {
         true
     }
 
-    /// Another connection takes the queries to come and those that wait to be written; this one waits for what it carries.
-    fn hand_over(&mut self, queue: &mut Queue) {
-        let queue = queue.take();
-        if queue.is_some() || !self.waiting.is_empty() {
-            let successor = Self::with(
-                Arc::clone(&self.line),
-                Arc::clone(&self.known),
-                std::mem::take(&mut self.waiting),
-            );
+    /// Another connection takes the queries to come and those that wait to be written; this one waits for what it
+    /// carries. The other one connects at once if it is `eager`, else for the first query.
+    fn hand_over(&mut self, queue: &mut Queue, eager: bool) {
+        let (queue, waiting) = (queue.take(), std::mem::take(&mut self.waiting));
+        if queue.is_some() || !waiting.is_empty() {
+            let successor = Self::with(Arc::clone(&self.line), Arc::clone(&self.known), waiting, eager);
             self.line.tasks.spawn_job(async move { successor.run(queue).await });
         }
     }
 
     /// Writes one query.
-    async fn write(&mut self, link: &mut Link, attempt: Attempt, writes: u8) -> io::Result<()> {
+    async fn write(&mut self, link: &mut Link, attempt: Attempt, writes: u8) -> Result<(), Unsent> {
+        if !is_wanted(&attempt) {
+            // It waited for a connection, or for room on one, for longer than its lookup did.
+            return Ok(());
+        }
         let Some(key) = self.pending.free_id() else {
             self.line
                 .failed(&attempt, self.line.unwritten(&attempt), Failure::Local);
@@ -371,95 +399,26 @@ impl Connection {
         // A peer that takes no bytes is as dead as one that sends none.
         let stop = self.line.tasks.token().clone();
         let sent = tokio::time::timeout(Duration::from_micros(STALL_US), link.send(key, message));
-        tokio::select! {
+        let sent = tokio::select! {
             // Cancel safe: the connection is given up.
-            () = stop.cancelled() => Err(io::ErrorKind::Interrupted.into()),
-            sent = sent => sent.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())),
+            () = stop.cancelled() => Err(Unsent::Broken),
+            sent = sent => sent.unwrap_or(Err(Unsent::Broken)),
+        };
+        if sent == Err(Unsent::Draining)
+            && let Some(query) = self.pending.take(key)
+        {
+            self.write_again(query);
         }
+        sent
     }
+}
 
-    /// Something came; false ends the connection.
-    fn handle(&mut self, arrival: Arrival) -> bool {
-        let now = self.line.clock.now();
-        self.last_read = now;
-        match arrival {
-            Arrival::Message { key, bytes, age_s } => self.handle_message(key, &bytes, age_s, now),
-            Arrival::Failed { key, failure } => {
-                if let Some(query) = self.pending.take(key) {
-                    self.line.failed(&query.attempt, query.begun, failure);
-                }
-                true
-            }
-            Arrival::Unprocessed { key } => {
-                if let Some(query) = self.pending.take(key) {
-                    self.write_again(query);
-                }
-                true
-            }
-            Arrival::Declined { key } => {
-                if let Some(query) = self.pending.take(key) {
-                    self.write_again(query);
-                }
-                self.is_leaving = self.known.open.load(Ordering::Relaxed) < CONNECTIONS_MAX;
-                true
-            }
-            Arrival::Alive | Arrival::Closed => true,
-        }
-    }
-
-    /// One message; false ends the connection.
-    fn handle_message(&mut self, key: Option<u16>, message: &[u8], age_s: u32, now: Time) -> bool {
-        let key_of = || message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
-        let own = key.unwrap_or_else(key_of);
-        let is_encrypted = self.line.transport.is_encrypted();
-        let verdict = self
-            .pending
-            .find(own)
-            .map(|pending| accept(message, &pending.expected(false, is_encrypted)));
-        match verdict {
-            Some(Ok(mut accepted)) => {
-                accepted.age_s = age_s;
-                self.may_retry = true;
-                self.last_answer = now;
-                if let Some(query) = self.pending.take(own) {
-                    self.line
-                        .answered(&query.attempt, query.begun, accepted, query.edns_sent, now);
-                }
-                true
-            }
-            // A stream of its own: nothing else is in doubt.
-            Some(Err(_)) if key.is_some() => {
-                self.line.reporter.send(Report::Garbage(self.line.endpoint));
-                if let Some(query) = self.pending.take(own) {
-                    self.line.failed(&query.attempt, query.begun, Failure::Garbage);
-                }
-                true
-            }
-            // An answer to a query forgotten long ago.
-            None if key.is_some() || is_answer_shaped(message) => true,
-            // On a stream nobody but the endpoint can have sent this: it is not to be trusted with the rest.
-            Some(Err(_)) | None => {
-                self.line.reporter.send(Report::Garbage(self.line.endpoint));
-                for query in self.pending.take_all() {
-                    self.line.failed(&query.attempt, query.begun, Failure::Garbage);
-                }
-                false
-            }
-        }
-    }
+/// Whether somebody waits for what comes of it: a client, or this node itself.
+fn is_wanted(attempt: &Attempt) -> bool {
+    let listener = attempt.reply_to.as_ref();
+    attempt.purpose == Purpose::Probe || listener.is_none_or(|listener| !listener.is_over())
 }
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Whether bytes under an unknown id are at least a DNS answer.
-fn is_answer_shaped(message: &[u8]) -> bool {
-    let expected = Expected {
-        id: message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes)),
-        question: &[],
-        check_case: false,
-        encrypted: false,
-    };
-    !matches!(accept(message, &expected), Err(Rejected::Garbage(_)))
 }

@@ -10,6 +10,7 @@ use detour_core::{Clock, Time, Transport};
 use http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -22,11 +23,20 @@ use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
 use crate::exchange::race::first_of;
 use crate::exchange::remote::Remote;
-use crate::exchange::tls::failure_of_handshake;
+use crate::exchange::tls::{Refused, refused_of_handshake};
 use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
 const CONNECT_US: u64 = 2 * SEC;
+
+/// What was sent and not acknowledged for so long ends the connection in the kernel: nobody waits for its answer any
+/// more. Without it a path that is gone keeps a connection for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// An idle connection asks for a sign of life after this long: translators on the way forget silent ones, and a server
+/// that is gone is noticed before somebody asks.
+const ALIVE_AFTER: Duration = Duration::from_secs(30);
+/// How often it asks again; [`UNACKNOWLEDGED`] says when it stops.
+const ALIVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How one endpoint is connected to.
 #[derive(Debug, Clone)]
@@ -93,7 +103,7 @@ impl Dialer {
         clock: &dyn Clock,
         tasks: &Tasks,
         token: CancellationToken,
-    ) -> Result<Dialled, Failure> {
+    ) -> Result<Dialled, Refused> {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let parts = LinkParts {
             arrivals: sender,
@@ -120,11 +130,11 @@ impl Dialer {
                 let left_us = CONNECT_US.saturating_sub(clock.now().since(started));
                 tokio::time::timeout(Duration::from_micros(left_us), security.shake_hands(tcp, parts))
                     .await
-                    .map_err(|_elapsed| Failure::TlsStalled)
+                    .map_err(|_elapsed| Refused::from(Failure::TlsStalled))
                     .flatten()
                     .inspect_err(|_failure| self.note_failed(Some(&address)))?
             }
-            Inside::Quic(_) | Inside::Nothing => return Err(Failure::Tls),
+            Inside::Quic(_) | Inside::Nothing => return Err(Failure::Tls.into()),
         };
         self.addresses.prefer(address);
         Ok(Dialled { link, arrivals })
@@ -152,17 +162,27 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     // Without it a query waits for the acknowledgement of the one before.
     tcp.set_nodelay(true)
         .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+    let (socket, alive) = (SockRef::from(&tcp), TcpKeepalive::new());
+    let alive = alive.with_time(ALIVE_AFTER).with_interval(ALIVE_AGAIN);
+    let options = [
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
+        socket.set_tcp_keepalive(&alive),
+    ];
+    for error in options.into_iter().filter_map(Result::err) {
+        // A dead connection is noticed later, then.
+        tracing::debug!(%error, "no TCP option");
+    }
     Ok(tcp)
 }
 
 impl Security {
     /// TLS, and HTTP/2 where asked for.
-    async fn shake_hands(&self, tcp: TcpStream, parts: LinkParts) -> Result<Link, Failure> {
+    async fn shake_hands(&self, tcp: TcpStream, parts: LinkParts) -> Result<Link, Refused> {
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let stream = connector
             .connect(self.name.clone(), tcp)
             .await
-            .map_err(|error| failure_of_handshake(&error))?;
+            .map_err(|error| refused_of_handshake(&error))?;
         match &self.url {
             None => {
                 let (read, write) = tokio::io::split(stream);

@@ -4,6 +4,8 @@ use detour_core::outcome::Failure;
 use http::header::{ACCEPT, AGE, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
+use super::retry_after::retry_after_s;
+
 /// The one media type.
 const DNS_MESSAGE: &str = "application/dns-message";
 /// Header bytes of one answer.
@@ -29,9 +31,19 @@ pub(in crate::exchange) fn request(url: Uri, message_bytes: usize) -> Request<()
 /// It is no answer: another status, or no DNS message by its type.
 pub(in crate::exchange) fn read_head<B>(response: &Response<B>) -> Result<u32, Failure> {
     if response.status() != StatusCode::OK || !is_dns_message(response.headers()) {
-        return Err(Failure::Http);
+        return Err(failure_of(response));
     }
     Ok(age_s(response.headers()))
+}
+
+/// What an answer that is no DNS message says: 429, and 503 that says for how long, are a wish and no failure.
+fn failure_of<B>(response: &Response<B>) -> Failure {
+    let retry_after_s = retry_after_s(response.headers());
+    match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Failure::Throttled { retry_after_s },
+        StatusCode::SERVICE_UNAVAILABLE if retry_after_s.is_some() => Failure::Throttled { retry_after_s },
+        _ => Failure::Http,
+    }
 }
 
 /// Whether the body is what was asked for; a portal's login page is not.

@@ -15,6 +15,9 @@ use detour_core::outcome::Failure;
 /// What may wait for the connection's task; a reader beyond it waits.
 pub(in crate::exchange) const ARRIVALS: usize = 64;
 
+/// Queries in flight on one framed connection: of 65,536 ids a free one is nearly always the first one drawn.
+const FRAMED_MAX: usize = 4_096;
+
 /// What comes.
 #[derive(Debug)]
 pub(in crate::exchange) enum Arrival {
@@ -39,6 +42,8 @@ pub(in crate::exchange) enum Arrival {
         /// Which.
         key: u16,
     },
+    /// The connection takes no more queries; those in flight may still be answered (RFC 9113 section 6.8).
+    Draining,
     /// One query was not looked at, and the connection takes no more: it and those to come are for another one.
     Declined {
         /// Which.
@@ -48,6 +53,15 @@ pub(in crate::exchange) enum Arrival {
     Alive,
     /// The connection is over.
     Closed,
+}
+
+/// Why a query was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::exchange) enum Unsent {
+    /// The connection takes no more; what it carries may still be answered.
+    Draining,
+    /// The connection is broken: all that it carries is to be asked elsewhere.
+    Broken,
 }
 
 /// What is needed to run the tasks of a link.
@@ -88,10 +102,10 @@ impl Link {
         matches!(self, Self::H2(_) | Self::Quic(_))
     }
 
-    /// Queries it carries at once.
+    /// Queries it carries at once; more wait in the connection's queue.
     pub(in crate::exchange) fn capacity(&self) -> usize {
         match self {
-            Self::Framed(_) => 4_096,
+            Self::Framed(_) => FRAMED_MAX,
             Self::H2(link) => link.capacity(),
             Self::Quic(link) => link.capacity(),
         }
@@ -101,20 +115,12 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// The connection is broken, or takes no more requests: all that it carries is to be asked elsewhere.
-    pub(in crate::exchange) async fn send(&mut self, key: u16, message: Vec<u8>) -> io::Result<()> {
+    /// The connection is broken, or takes no more.
+    pub(in crate::exchange) async fn send(&mut self, key: u16, message: Vec<u8>) -> Result<(), Unsent> {
         match self {
-            Self::Framed(write) => {
-                let length = u16::try_from(message.len()).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
-                // In one piece (RFC 7766 section 8).
-                let mut frame = Vec::with_capacity(message.len().saturating_add(2));
-                frame.extend_from_slice(&length.to_be_bytes());
-                frame.extend_from_slice(&message);
-                write.write_all(&frame).await?;
-                write.flush().await
-            }
+            Self::Framed(write) => send_frame(write, &message).await.map_err(|_gone| Unsent::Broken),
             Self::H2(link) => link.send(key, message).await,
-            Self::Quic(link) => link.send(key, message),
+            Self::Quic(link) => link.send(key, message).map_err(|_over| Unsent::Broken),
         }
     }
 
@@ -134,6 +140,16 @@ impl Link {
             Self::Quic(link) => link.has_news(),
         }
     }
+}
+
+/// Writes a message and its length in one piece (RFC 7766 section 8).
+async fn send_frame<W: AsyncWrite + Unpin>(write: &mut W, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
+    let mut frame = Vec::with_capacity(message.len().saturating_add(2));
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(message);
+    write.write_all(&frame).await?;
+    write.flush().await
 }
 
 /// Reads messages in a task of its own: a read of a length and a body must not be cancelled.

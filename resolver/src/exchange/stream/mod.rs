@@ -6,11 +6,13 @@
 //! 6.2.4). A connection that has queries in flight and has not sent a byte for two seconds gets no new ones: another
 //! connection takes over its queue.
 
+mod arrived;
 mod connection;
 mod dial;
 mod h2;
 pub(super) mod http;
 pub(super) mod link;
+mod retry_after;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use detour_core::Time;
 use detour_core::idle::IdleLimit;
 use detour_core::outcome::Failure;
-use detour_core::time::MS;
+use detour_core::time::{MS, SEC};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -32,6 +34,8 @@ use super::{Attempt, Remote};
 
 /// Queries waiting to be written. Full: the query fails here and is asked elsewhere.
 const QUEUE: usize = 1_024;
+/// Connections nobody asked for are made this far apart: a server that closes them at once is left alone.
+const WARM_AGAIN_US: u64 = 10 * SEC;
 /// What connecting is assumed to take before it was measured.
 const CONNECT_ASSUMED_US: u64 = 100 * MS;
 
@@ -54,6 +58,8 @@ struct Known {
     open: AtomicUsize,
     /// What connecting took lately, microseconds.
     connect_us: AtomicU64,
+    /// When a connection was last made before anybody asked, microseconds.
+    warmed_us: AtomicU64,
 }
 
 impl Known {
@@ -83,6 +89,7 @@ impl StreamLine {
             idle: Mutex::default(),
             open: AtomicUsize::new(0),
             connect_us: AtomicU64::new(CONNECT_ASSUMED_US),
+            warmed_us: AtomicU64::new(0),
         };
         Self {
             line,
@@ -110,6 +117,18 @@ impl StreamLine {
         *current = Some(self.open(attempt));
     }
 
+    /// Connects, unless a connection stands or is being made: the next question shall not wait for it.
+    pub(super) fn warm_up(&self) {
+        let now = self.line.clock.now();
+        let warmed = Time::from_micros(self.known.warmed_us.load(Ordering::Relaxed));
+        let is_due = warmed == Time::ZERO || now.since(warmed) >= WARM_AGAIN_US;
+        let mut current = self.current.lock();
+        if is_due && self.line.is_kept_warm() && current.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            self.known.warmed_us.store(now.as_micros(), Ordering::Relaxed);
+            *current = Some(self.start(Connection::warm(Arc::clone(&self.line), Arc::clone(&self.known))));
+        }
+    }
+
     /// Takes a new connection from here on; the current one ends when what it carries is answered.
     pub(super) fn renew(&self) {
         drop(self.current.lock().take());
@@ -133,8 +152,12 @@ impl StreamLine {
 
     /// Starts a connection with a first query.
     fn open(&self, first: Attempt) -> mpsc::Sender<Attempt> {
+        self.start(Connection::new(Arc::clone(&self.line), Arc::clone(&self.known), first))
+    }
+
+    fn start(&self, connection: Connection) -> mpsc::Sender<Attempt> {
+        // Full: the newest query fails here, and is asked elsewhere at once.
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let connection = Connection::new(Arc::clone(&self.line), Arc::clone(&self.known), first);
         self.line
             .tasks
             .spawn_job(async move { connection.run(Some(receiver)).await });

@@ -1,5 +1,7 @@
 //! Which connection a query takes after a sleep, and after the way to the endpoint changed.
 
+mod h2;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

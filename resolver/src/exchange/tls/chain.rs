@@ -15,8 +15,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 
-use super::provider;
-
 /// Certificates of a chain that are looked at; a real one has two or three.
 const CHAIN_MAX: usize = 8;
 /// ASN.1's SEQUENCE, constructed (X.690 section 8.9.1).
@@ -94,7 +92,8 @@ impl ServerCertVerifier for ChainVerifier {
         let proves = |authority: &CertificateDer<'_>| {
             let mut roots = RootCertStore::empty();
             roots.add(authority.clone().into_owned()).ok()?;
-            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = builder.build().ok()?;
             verifier
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)

@@ -1,7 +1,7 @@
 //! Threads that serve, beside sockets that misbehave.
 
 use std::net::UdpSocket;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use detour_core::Time;
@@ -37,11 +37,13 @@ impl Readable {
     }
 }
 
-impl Source for Readable {
-    fn fd(&self) -> BorrowedFd<'_> {
+impl AsFd for Readable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
 
+impl Source for Readable {
     fn read(&self, _buffer: &mut [u8]) -> bool {
         (self.on_read)(&self.socket)
     }

@@ -154,6 +154,37 @@ fn one_slip_makes_garbage() {
 }
 
 #[test]
+fn a_name_never_leads_through_what_replies_overwrite() {
+    // A TTL that is a name: the first record's stands at 27.
+    let ttl = u32::from_be_bytes(*b"\x01x\0\0");
+    let judge = |second: &[u8], rtype: u16, rdata: &[u8]| {
+        let msg = Msg::response(0, "a.t", 1).record(1, Q, 1, ttl, A);
+        let msg = msg.record(1, second, rtype, 60, rdata);
+        msg.accept().map(|_| ())
+    };
+    assert_eq!(judge(Q, 1, A), Ok(()));
+    assert_eq!(judge(&[0xC0, 27], 1, A), garbage(Garbage::Record), "its beginning");
+    assert_eq!(judge(&[0xC0, 29], 1, A), garbage(Garbage::Record), "its end");
+    assert_eq!(judge(Q, rtype::NS, &[0xC0, 29]), garbage(Garbage::Record), "in rdata");
+    assert_eq!(
+        judge(Q, rtype::NS, &[0xC0, 27 + 16]),
+        garbage(Garbage::Record),
+        "its own"
+    );
+    // Its rdata is as good a place as any: the address is 192.0.2.1.
+    assert_eq!(judge(&[0xC0, 34], 1, A), Ok(()), "behind it");
+
+    // The second half of a pointer can be a letter of the question, whose case is the client's.
+    let name = b"\x03\xC0\x0Ca\x01t\0";
+    let msg = |at: u8| {
+        let msg = Msg::new(RESPONSE).question(name, 1, 1);
+        msg.record(1, &[0xC0, at], 1, 60, A).accept().map(|_| ())
+    };
+    assert_eq!(msg(12), Ok(()));
+    assert_eq!(msg(13), garbage(Garbage::Record));
+}
+
+#[test]
 fn names_in_old_rdata_are_walked_and_bounded() {
     let name = b"\x01x\xC0\x0C";
     let with = |before: &[u8], names: usize, after: &[u8]| [before, &name.repeat(names), after].concat();
@@ -537,6 +568,7 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
             udp_size: 1232,
             do_bit: true,
             is_padded: false,
+            asks_keepalive: false,
             cookie: None,
         }),
     };
@@ -571,6 +603,49 @@ fn our_queries_carry_what_was_asked_and_nothing_else() {
 }
 
 #[test]
+fn keepalive_is_asked_for_with_an_empty_option_and_read_as_a_number() {
+    // RFC 7828 sections 3.1 and 3.2.1.
+    let name: NameBuf = "example".parse().unwrap();
+    let edns = EdnsOut {
+        udp_size: 1232,
+        do_bit: false,
+        is_padded: false,
+        asks_keepalive: true,
+        cookie: None,
+    };
+    let query = QueryOut {
+        id: 7,
+        name: &name,
+        qtype: rtype::A,
+        qclass: class::IN,
+        ad: false,
+        cd: false,
+        case_bits: None,
+        edns: Some(edns),
+    };
+    let mut out = Vec::new();
+    let question = build_query(&mut out, &query);
+    assert_eq!(out[out.len() - 6..], [0, 4, 0, 11, 0, 0]);
+    let expected = Expected {
+        id: 7,
+        question: &out[question.clone()],
+        check_case: false,
+        encrypted: true,
+    };
+    let answer = |option: &[u8]| {
+        let head = [&[0, 7, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 1][..], &out[question.clone()]].concat();
+        let length = u8::try_from(option.len()).unwrap();
+        let opt = [&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, length][..], option].concat();
+        accept(&[head, opt].concat(), &expected).unwrap().keepalive
+    };
+    assert_eq!(answer(&[0, 11, 0, 2, 1, 44]), Some(300));
+    assert_eq!(answer(&[0, 11, 0, 2, 0, 0]), Some(0));
+    assert_eq!(answer(&[0, 11, 0, 0]), None);
+    assert_eq!(answer(&[0, 11, 0, 1, 5]), None);
+    assert_eq!(answer(&[]), None);
+}
+
+#[test]
 fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
     // RFC 8467 section 4.1; of what is sent in the clear, nothing.
     let cookie = Cookie::of_client([1; 8]);
@@ -581,6 +656,7 @@ fn encrypted_queries_are_padded_to_128_whatever_else_they_carry() {
                 udp_size: 1232,
                 do_bit: false,
                 is_padded,
+                asks_keepalive: false,
                 cookie,
             };
             let query = QueryOut {

@@ -34,6 +34,8 @@ fn names_are_followed_backwards_only() {
         ("forward pointer", b"\xC0\x0E\x01t\0", 12, None, "."),
         ("into own labels", b"\x01a\x01b\xC0\x0E", 12, None, "."),
         ("to own start", b"\x01a\xC0\x0C", 12, None, "."),
+        ("into a label", b"\x02\x01a\x01b\0\x01t\xC0\x0D", 18, Some(22), "t.a.b."),
+        ("across own start", b"\x02\x01a\x04\x01t\xC0\x0F\0", 16, None, "."),
         ("into the header", b"\x01a\xC0\x02", 12, None, "."),
         ("label type 01", b"\x41a\0", 12, None, "."),
         ("label type 10", b"\x81a\0", 12, None, "."),

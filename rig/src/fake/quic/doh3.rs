@@ -15,10 +15,10 @@ use tokio::time::sleep_until;
 use crate::clock;
 use crate::fake::Shared;
 use crate::fake::doh::request::{MESSAGE_BYTES_MAX, checked, in_head};
-use crate::fake::doh::{head_of_message, head_of_status};
+use crate::fake::doh::{head_of_fault, head_of_message, head_of_status};
 use crate::fake::reply::reply;
 use crate::fake::stats::add;
-use crate::fault::{Closing, FAULTY_REPLY_AFTER, Fault};
+use crate::fault::{Closing, FAULTY_REPLY_AFTER};
 use crate::random::{Random, mix};
 
 /// Header bytes of one request; a DoH client's are a few hundred.
@@ -109,10 +109,13 @@ async fn answer(request: Resolver, shared: Shared, mut random: Random) {
     add(&shared.counters.gets, usize::from(request.method() == Method::GET));
     let now = clock::now();
     let fault = shared.fault(now);
-    if fault == Fault::Http500 {
+    if let Some(head) = head_of_fault(fault) {
         sleep_until(now + FAULTY_REPLY_AFTER).await;
         add(&shared.counters.answered, 1);
-        return send(&mut stream, StatusCode::INTERNAL_SERVER_ERROR, None).await;
+        if stream.send_response(head).await.is_ok() {
+            stream.finish().await.ok();
+        }
+        return;
     }
     let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
     let Some(delayed) = delayed else {

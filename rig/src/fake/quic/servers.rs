@@ -12,7 +12,7 @@ use quinn::{ServerConfig, TransportConfig, VarInt};
 use rustls::HandshakeKind;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
-use crate::authority::{AuthorityError, Shown};
+use crate::authority::{AuthorityError, Shown, Subject, new_key, pin};
 use crate::fake::Shared;
 use crate::fake::config::Encryption;
 use crate::transport::Transport;
@@ -26,8 +26,11 @@ const UNI_STREAMS: u32 = 8;
 pub(in crate::fake) struct Servers {
     right: Arc<ServerConfig>,
     expired: Arc<ServerConfig>,
+    not_yet_valid: Arc<ServerConfig>,
     other_name: Arc<ServerConfig>,
     resumed: Arc<Resumed>,
+    /// The pin of the one key that all of them are for.
+    pub(in crate::fake) pin: String,
 }
 
 impl Servers {
@@ -45,8 +48,10 @@ impl Servers {
             taken: AtomicU64::new(0),
         });
         let transport = transport(is_http, shared.limits.streams_max);
+        let key = new_key()?;
         let server = |shown, keeps_sessions| {
-            let server = encryption.authority.server(name, address, shown, protocol, false)?;
+            let subject = Subject { name, address, shown };
+            let server = encryption.authority.server(&key, subject, protocol, false)?;
             let mut server = Arc::unwrap_or_clone(server);
             if keeps_sessions {
                 server.send_tls13_tickets = 2;
@@ -63,7 +68,9 @@ impl Servers {
         Ok(Self {
             right: server(Shown::Right, encryption.tickets)?,
             expired: server(Shown::Expired, false)?,
+            not_yet_valid: server(Shown::NotYetValid, false)?,
             other_name: server(Shown::OtherName, false)?,
+            pin: pin(&key),
             resumed,
         })
     }
@@ -78,6 +85,7 @@ impl Servers {
         Arc::clone(match shown {
             Shown::Right => &self.right,
             Shown::Expired => &self.expired,
+            Shown::NotYetValid => &self.not_yet_valid,
             Shown::OtherName => &self.other_name,
         })
     }

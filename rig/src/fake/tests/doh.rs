@@ -243,6 +243,7 @@ async fn goaway_lets_requests_in_flight_end_unless_it_is_abrupt() {
 #[tokio::test]
 async fn limits_close_connections_and_are_announced() {
     let limits = ConnectionLimits {
+        told_idle: None,
         idle: Some(Duration::from_millis(250)),
         queries_max: Some(3),
         streams_max: 2,

@@ -1,10 +1,12 @@
 //! DNS over HTTP/3 against servers that answer something else, too much, or nothing more.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use detour_core::Transport;
 use detour_core::outcome::Failure;
+use h3::quic::{Connection as _, RecvStream as _};
 use h3::server::RequestStream;
 use h3_quinn::BidiStream;
 use http::{Response, StatusCode};
@@ -12,6 +14,7 @@ use quinn::Connection;
 use tokio::time::timeout;
 
 use super::server::{Bench, DEADLINE, Server};
+use crate::exchange::quic::bounded::Bounded;
 
 type Http = h3::server::Connection<h3_quinn::Connection, Bytes>;
 type Stream = RequestStream<BidiStream<Bytes>, Bytes>;
@@ -141,6 +144,21 @@ async fn an_endless_body_and_an_endless_head_are_cut_off() {
         "{:?}",
         connection.stats().udp_tx
     );
+}
+
+#[tokio::test]
+async fn a_stream_is_stopped_in_the_middle_of_a_read() {
+    let (server, mut bench) = bench();
+    let _asked = bench.ask();
+    let mut accepted = Bounded::new(server.connection().await);
+    // One of the client's own, which has no end.
+    let opened = poll_fn(|cx| accepted.poll_accept_recv(cx));
+    let mut stream = timeout(DEADLINE, opened).await.unwrap().ok().unwrap();
+    let id = stream.recv_id();
+    let all = async { while let Ok(Some(_)) = poll_fn(|cx| stream.poll_data(cx)).await {} };
+    assert!(timeout(Duration::from_millis(200), all).await.is_err());
+    stream.stop_sending(0x100);
+    assert_eq!(stream.recv_id(), id);
 }
 
 #[tokio::test]

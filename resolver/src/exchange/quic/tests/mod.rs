@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use super::{QuicDialer, QuicSockets};
 use crate::exchange::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
-use crate::exchange::tls::{TlsName, Trust};
+use crate::exchange::tls::{Group, TlsName, Trust};
 use crate::tasks::Tasks;
 use crate::testing::Still;
 
 fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
     let tls = RemoteTls {
         name: TlsName::new("dns.example").unwrap(),
-        trust: Trust::load(&[]).unwrap(),
+        trust: Trust::load(&[], &Group::ALL).unwrap(),
         url: None,
         early_data: false,
     };
@@ -43,11 +43,8 @@ async fn refused(address: SocketAddr) -> Failure {
         token: tasks.token().clone(),
         tasks,
     };
-    dialer(&sockets, address)
-        .dial(&[address], &Still, parts)
-        .await
-        .err()
-        .unwrap()
+    let dialer = dialer(&sockets, address);
+    dialer.dial(&[address], &Still, parts).await.err().unwrap().failure
 }
 
 fn socket() -> (UdpSocket, SocketAddr) {
@@ -114,6 +111,6 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         next
     };
     let (failed, moved) = tokio::join!(own.dial(&to, &Still, parts), both);
-    assert_eq!(failed.err(), Some(Failure::ConnectTimeout));
+    assert_eq!(failed.err(), Some(Failure::ConnectTimeout.into()));
     assert_ne!(moved, 0);
 }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::ask::Ask;
-use crate::exchange::tls::{TlsName, Trust};
+use crate::exchange::tls::{Group, TlsName, Trust};
 use crate::exchange::{
     Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, QuicSockets, Remote, RemoteTls, SourcePorts,
 };
@@ -68,7 +68,7 @@ impl Server {
         config.transport_config(Arc::new(transport));
         Self {
             endpoint: Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
-            trust: Trust::load(&[pem]).unwrap(),
+            trust: Trust::load(&[pem], &Group::ALL).unwrap(),
             _files: files,
         }
     }
