@@ -154,7 +154,7 @@ fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
         for place in of_endpoints.filter_map(|endpoint| endpoint.pins.place.as_ref()) {
             problems.add(
                 place,
-                "there is no certificate without TLS: only tls and https can be pinned",
+                "there is no certificate without TLS: only tls, https, quic and h3 can be pinned",
             );
         }
         if let Some(place) = &provider.pins.place
@@ -163,7 +163,7 @@ fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
         {
             problems.add(
                 place,
-                "no endpoint of this provider has a certificate: only tls and https can be pinned",
+                "no endpoint of this provider has a certificate: only tls, https, quic and h3 can be pinned",
             );
         }
     }
