@@ -1,7 +1,7 @@
 //! Endpoints with host names: resolved by others, followed when they move, remembered over an outage; and DNS stamps.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::node::{Node, config, fake, udp_blocks, until};
 use crate::scripted::{Scripted, question_end, reply_to};
 
 /// The addresses of each name; `None` for all of them is silence.
-type Known = Arc<Mutex<Option<BTreeMap<String, Vec<Ipv4Addr>>>>>;
+type Known = Arc<Mutex<Option<BTreeMap<String, Vec<IpAddr>>>>>;
 
 /// A resolver for host names alone, over plain DNS. What it does not know does not exist.
-struct Directory {
+pub(crate) struct Directory {
     known: Known,
     server: Scripted,
 }
 
 impl Directory {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let known: Known = Arc::default();
         let own = Arc::clone(&known);
         let server = Scripted::start(move |query| answer(own.lock().unwrap().as_ref()?, query)).await;
@@ -36,7 +36,7 @@ impl Directory {
     }
 
     /// It knows this name, and no other.
-    fn knows(&self, name: &str, addresses: &[[u8; 4]]) {
+    pub(crate) fn knows(&self, name: &str, addresses: &[&str]) {
         *self.known.lock().unwrap() = Some(known(name, addresses));
     }
 
@@ -45,17 +45,17 @@ impl Directory {
     }
 
     /// Its table of a configuration.
-    fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         format!("[bootstrap]\nservers = [\"udp://{}\"]\n", self.server.address)
     }
 }
 
-fn known(name: &str, addresses: &[[u8; 4]]) -> BTreeMap<String, Vec<Ipv4Addr>> {
-    let addresses = addresses.iter().map(|address| Ipv4Addr::from(*address));
+fn known(name: &str, addresses: &[&str]) -> BTreeMap<String, Vec<IpAddr>> {
+    let addresses = addresses.iter().map(|address| address.parse().unwrap());
     BTreeMap::from([(name.to_owned(), addresses.collect())])
 }
 
-fn answer(known: &BTreeMap<String, Vec<Ipv4Addr>>, query: &[u8]) -> Option<Vec<u8>> {
+fn answer(known: &BTreeMap<String, Vec<IpAddr>>, query: &[u8]) -> Option<Vec<u8>> {
     let end = question_end(query);
     let (name, asked) = (
         &query[12..end - 4],
@@ -67,29 +67,38 @@ fn answer(known: &BTreeMap<String, Vec<Ipv4Addr>>, query: &[u8]) -> Option<Vec<u
         .map(|(_, addresses)| addresses.as_slice());
     let soa = [0, 0, 0, 0, 0, 1, 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 60];
     let denial = record(&[0], rtype::SOA, CLASS_IN, 60, &soa);
-    let address = |ip: &Ipv4Addr| record(&[0xc0, 12], rtype::A, CLASS_IN, 60, &ip.octets());
-    Some(match (found, asked) {
-        (Some(ips), rtype::A) => reply_to(query, 0, [&ips.iter().map(address).collect::<Vec<_>>(), &[], &[]]),
-        (Some(_), _) => reply_to(query, 0, [&[], &[denial], &[]]),
-        (None, _) => reply_to(query, 3, [&[], &[denial], &[]]),
+    let address = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => record(&[0xc0, 12], rtype::A, CLASS_IN, 60, &ip.octets()),
+        IpAddr::V6(ip) => record(&[0xc0, 12], rtype::AAAA, CLASS_IN, 60, &ip.octets()),
+    };
+    let of_type = |ips: &[IpAddr]| -> Vec<Vec<u8>> {
+        let wanted = ips
+            .iter()
+            .filter(|ip| asked == if ip.is_ipv4() { rtype::A } else { rtype::AAAA });
+        wanted.map(address).collect()
+    };
+    Some(match found.map(of_type) {
+        Some(records) if records.is_empty() => reply_to(query, 0, [&[], &[denial], &[]]),
+        Some(records) => reply_to(query, 0, [&records, &[], &[]]),
+        None => reply_to(query, 3, [&[], &[denial], &[]]),
     })
 }
 
 /// Certificates, and where a node finds whom to believe.
-struct Trusted {
+pub(crate) struct Trusted {
     authority: Authority,
     directory: TempDir,
 }
 
 impl Trusted {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (authority, directory) = (Authority::new().unwrap(), tempfile::tempdir().unwrap());
         authority.write_pem(directory.path()).unwrap();
         Self { authority, directory }
     }
 
     /// A fake called `moving` at this loopback address; over TLS at this port.
-    fn fake_at(&self, ip: [u8; 4], port: u16) -> Fake {
+    pub(crate) fn fake_at(&self, ip: [u8; 4], port: u16) -> Fake {
         let config = FakeConfig::new("moving")
             .at(SocketAddr::from((ip, 0)))
             .encrypted(&self.authority);
@@ -101,21 +110,29 @@ impl Trusted {
     }
 
     /// A provider with these endpoints whose certificates are believed.
-    fn block(&self, name: &str, endpoints: &[&str]) -> String {
+    pub(crate) fn block(&self, name: &str, endpoints: &[&str]) -> String {
+        format!(
+            "[[provider]]\nname = \"{name}\"\n{}endpoints = {endpoints:?}\n",
+            self.line()
+        )
+    }
+
+    /// The line of a provider that says whom to believe.
+    pub(crate) fn line(&self) -> String {
         let pem = self.directory.path().join("ca.pem").display().to_string();
-        format!("[[provider]]\nname = \"{name}\"\ntrust = [{pem:?}]\nendpoints = {endpoints:?}\n")
+        format!("trust = [{pem:?}]\n")
     }
 }
 
 /// The name of the fakes above.
-const MOVING: &str = "moving.detour.test";
+pub(crate) const MOVING: &str = "moving.detour.test";
 
-fn port_of(fake: &Fake, transport: Transport) -> u16 {
+pub(crate) fn port_of(fake: &Fake, transport: Transport) -> u16 {
     fake.address_of(transport).unwrap().port()
 }
 
 /// Asks for a new name; whether the answer was right.
-async fn ask(dns: SocketAddr, number: &mut u32) -> bool {
+pub(crate) async fn ask(dns: SocketAddr, number: &mut u32) -> bool {
     *number += 1;
     let name = format!("named{number}.cedar-mill.org");
     let reply = Udp::to(dns).await.ask(&Message::query(&name, rtype::A)).await;
@@ -123,7 +140,7 @@ async fn ask(dns: SocketAddr, number: &mut u32) -> bool {
 }
 
 /// Why each endpoint of a provider stands where it does.
-async fn whys(node: &Node, provider: &str) -> Vec<String> {
+pub(crate) async fn whys(node: &Node, provider: &str) -> Vec<String> {
     let providers: Value = serde_json::from_str(&node.text("/api/v1/providers").await).unwrap();
     let own = providers
         .as_array()
@@ -139,7 +156,7 @@ async fn whys(node: &Node, provider: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_provider_that_moves_is_found_where_it_went() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
-    directory.knows(MOVING, &[[127, 0, 0, 2]]);
+    directory.knows(MOVING, &["127.0.0.2"]);
     let here = trusted.fake_at([127, 0, 0, 2], 0);
     let port = port_of(&here, Transport::Dot);
     let there = trusted.fake_at([127, 0, 0, 3], port);
@@ -154,7 +171,7 @@ async fn a_provider_that_moves_is_found_where_it_went() {
     })
     .await;
     assert_eq!(whys(&node, "moving").await[0], "unresolved", "it has no IPv6 address");
-    directory.knows(MOVING, &[[127, 0, 0, 3]]);
+    directory.knows(MOVING, &["127.0.0.3"]);
     here.set_fault(TransportSel::All, Fault::Rst);
     // Whoever fails may have moved; meanwhile the other one answers.
     until("the new place is asked", Duration::from_secs(40), async || {
@@ -187,7 +204,7 @@ async fn a_name_that_nobody_resolves_keeps_no_node_from_starting() {
     })
     .await;
     assert_eq!(here.stats().of(Transport::Dot).queries, 0);
-    directory.knows(MOVING, &[[127, 0, 0, 2]]);
+    directory.knows(MOVING, &["127.0.0.2"]);
     until("it is found", Duration::from_secs(30), async || {
         assert!(ask(node.dns(), &mut asked).await, "{}", node.log());
         here.stats().of(Transport::Dot).answered > 0
@@ -202,7 +219,7 @@ async fn a_name_that_nobody_resolves_keeps_no_node_from_starting() {
 #[tokio::test]
 async fn a_restart_in_an_outage_goes_by_what_was_known() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
-    directory.knows(MOVING, &[[127, 0, 0, 2]]);
+    directory.knows(MOVING, &["127.0.0.2"]);
     let here = trusted.fake_at([127, 0, 0, 2], 0);
     let url = format!("tls://{MOVING}:{}", port_of(&here, Transport::Dot));
     let more = format!(
@@ -237,7 +254,7 @@ async fn names_are_resolved_by_the_configurations_own_providers_and_never_by_thi
     let trusted = Trusted::new();
     let here = trusted.fake_at([127, 0, 0, 2], 0);
     let url = format!("tls://{MOVING}:{}", port_of(&here, Transport::Dot));
-    let known = known(MOVING, &[[127, 0, 0, 2]]);
+    let known = known(MOVING, &["127.0.0.2"]);
     let own = Scripted::start(move |query| answer(&known, query)).await;
     let blocks = [trusted.block("moving", &[&url]), own.block("own")];
     let node = Node::start(&config(&blocks)).await;
@@ -256,7 +273,7 @@ async fn names_are_resolved_by_the_configurations_own_providers_and_never_by_thi
 async fn of_several_addresses_the_one_that_works_is_used() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     // Nobody is at the first one, and at the second one nobody shakes hands.
-    directory.knows(MOVING, &[[127, 0, 0, 4], [127, 0, 0, 3], [127, 0, 0, 2]]);
+    directory.knows(MOVING, &["127.0.0.4", "127.0.0.3", "127.0.0.2"]);
     let here = trusted.fake_at([127, 0, 0, 2], 0);
     let port = port_of(&here, Transport::Dot);
     let deaf = trusted.fake_at([127, 0, 0, 3], port);
@@ -308,105 +325,4 @@ async fn a_stamp_is_an_endpoint_and_its_hashes_are_checked() {
             );
         }
     }
-}
-
-/// A resolver in the clear at this address that answers every name with SERVFAIL, and designates `MOVING` over TLS at this
-/// place.
-async fn designating(at: [u8; 4], hint: [u8; 4], port: u16) -> Scripted {
-    let mut svcb = vec![0, 1];
-    svcb.extend(wire_name(MOVING));
-    // The ALPN, the port, and an address.
-    svcb.extend([0, 1, 0, 4, 3, b'd', b'o', b't', 0, 3, 0, 2]);
-    svcb.extend(port.to_be_bytes());
-    svcb.extend([0, 4, 0, 4]);
-    svcb.extend(hint);
-    Scripted::start_at(at, move |query| {
-        let end = question_end(query);
-        let is_discovery = query[12..end - 4].eq_ignore_ascii_case(&wire_name("_dns.resolver.arpa"));
-        if is_discovery && query[end - 4..end - 2] == [0, 64] {
-            let offer = record(&[0xc0, 12], 64, CLASS_IN, 300, &svcb);
-            return Some(reply_to(query, 0, [&[offer], &[], &[]]));
-        }
-        Some(reply_to(query, 2, [&[], &[], &[]]))
-    })
-    .await
-}
-
-/// The text of a provider in the clear that is asked for designations.
-fn asked_for_designations(plain: &Scripted) -> String {
-    format!(
-        "[[provider]]\nname = \"plain\"\nddr = true\nendpoints = [\"udp://{}\"]\n",
-        plain.address
-    )
-}
-
-#[tokio::test]
-async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
-    let trusted = Trusted::new();
-    let there = trusted.fake_at([127, 0, 0, 2], 0);
-    // Its certificate names 127.0.0.1, too.
-    let plain = designating([127, 0, 0, 1], [127, 0, 0, 2], port_of(&there, Transport::Dot)).await;
-    let pem = trusted.directory.path().join("ca.pem").display().to_string();
-    let block = asked_for_designations(&plain).replace("ddr", &format!("trust = [{pem:?}]\nddr"));
-    let text = config(&[block]);
-    let node = Node::start(&text).await;
-    let mut asked = 0;
-    until("it is asked over TLS", PATIENCE, async || {
-        ask(node.dns(), &mut asked).await
-    })
-    .await;
-    assert!(there.stats().of(Transport::Dot).answered > 0);
-    assert_eq!(
-        node.metric("detour_designations_total", &["outcome=\"proven\""]).await,
-        1
-    );
-    let label = format!("tls://127.0.0.2:{}#{MOVING}@ddr", port_of(&there, Transport::Dot));
-    assert!(node.text("/api/v1/providers").await.contains(&label));
-    // A reload of the same file keeps it.
-    node.reloaded(&text).await;
-    let in_the_clear = plain.asked().len();
-    for _ in 0..3 {
-        assert!(ask(node.dns(), &mut asked).await, "{}", node.log());
-    }
-    assert_eq!(plain.asked().len(), in_the_clear);
-    // And one that asks nobody forgets it.
-    node.reloaded(&text.replace("ddr = true", "ddr = false")).await;
-    assert!(!node.text("/api/v1/providers").await.contains("@ddr"));
-}
-
-#[tokio::test]
-async fn a_designated_resolver_whose_certificate_is_for_others_is_refused() {
-    let trusted = Trusted::new();
-    let there = trusted.fake_at([127, 0, 0, 2], 0);
-    let plain = designating([127, 0, 0, 9], [127, 0, 0, 2], port_of(&there, Transport::Dot)).await;
-    let pem = trusted.directory.path().join("ca.pem").display().to_string();
-    let block = asked_for_designations(&plain).replace("ddr", &format!("trust = [{pem:?}]\nddr"));
-    let node = Node::start(&config(&[block])).await;
-    until("it is refused", PATIENCE, async || {
-        node.metric("detour_designations_total", &["outcome=\"refused\""]).await >= 1
-    })
-    .await;
-    let warnings = node.status().await["warnings"].to_string();
-    assert!(
-        warnings.contains("tls-wrong-name") && warnings.contains(MOVING),
-        "{warnings}"
-    );
-    let mut asked = 0;
-    assert!(!ask(node.dns(), &mut asked).await);
-    assert!(!node.text("/api/v1/providers").await.contains("@ddr"));
-    assert_eq!(there.stats().of(Transport::Dot).queries, 0);
-}
-
-#[tokio::test]
-async fn a_resolver_at_a_private_address_may_designate_itself() {
-    // Nobody here trusts who signed its certificate.
-    let there = Trusted::new().fake_at([127, 0, 0, 9], 0);
-    let plain = designating([127, 0, 0, 9], [127, 0, 0, 9], port_of(&there, Transport::Dot)).await;
-    let node = Node::start(&config(&[asked_for_designations(&plain)])).await;
-    let mut asked = 0;
-    until("it is asked over TLS", PATIENCE, async || {
-        ask(node.dns(), &mut asked).await
-    })
-    .await;
-    assert!(there.stats().of(Transport::Dot).answered > 0);
 }

@@ -128,15 +128,16 @@ fn load_trust(
         .ok()
 }
 
-/// With `require`, a provider that is only reached in the clear would never be asked.
+/// With `require`, a provider that is only reached in the clear would never be asked, unless it designates others.
 fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
+        let may_be_asked = |endpoint: &EndpointSpec| is_encrypted(endpoint) || endpoint.config.ddr;
+        if !endpoints.is_empty() && !endpoints.iter().any(may_be_asked) {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
-                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint",
+                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint, or ddr = true",
             );
         }
     }

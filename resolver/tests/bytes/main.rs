@@ -12,3 +12,4 @@ mod corpus;
 mod model;
 mod patch;
 mod query;
+mod stamp;
