@@ -72,17 +72,17 @@ pub struct Designated {
     pub proof: Proof,
 }
 
-/// Why an offer is not used.
+/// What an offer lacks that nothing of it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusable {
-    /// It names nobody (RFC 9462 section 4).
-    NoTarget,
-    /// No transport that is spoken here.
-    NoTransport,
-    /// DNS over HTTPS without a path that can be asked (RFC 9461 section 5).
-    NoPath,
-    /// No address: it would have to be asked for, and is not.
-    NoAddress,
+pub enum Lacking {
+    /// A name: the root names nobody (RFC 9462 section 4).
+    Target,
+    /// A transport that is spoken here.
+    Transport,
+    /// A path of DNS over HTTPS that can be asked (RFC 9461 section 5).
+    Path,
+    /// An address: it would have to be asked for, and is not.
+    Address,
 }
 
 /// What the shell has to do.
@@ -222,7 +222,7 @@ impl Resolver {
 /// What is tried, best first: offers by priority, and of each its transports as this node would list them. Where a private
 /// address designates itself, each is tried by its certificate first.
 fn candidates(resolver: IpAddr, offers: &[Offer]) -> Vec<Designated> {
-    let mut usable: Vec<&Offer> = offers.iter().filter(|offer| unusable(offer).is_none()).collect();
+    let mut usable: Vec<&Offer> = offers.iter().filter(|offer| lacking(offer).is_none()).collect();
     usable.sort_by_key(|offer| offer.priority);
     let mut candidates: Vec<Designated> = Vec::new();
     for offer in usable {
@@ -234,7 +234,7 @@ fn candidates(resolver: IpAddr, offers: &[Offer]) -> Vec<Designated> {
                     transport,
                     name: offer.target.clone(),
                     address: *address,
-                    port: offer.port.unwrap_or(default_port(transport)),
+                    port: offer.port.unwrap_or_else(|| default_port(transport)),
                     path: path_of(offer, transport),
                     proof,
                 };
@@ -267,21 +267,21 @@ fn one_proof_each(proven: Vec<Designated>) -> Vec<Designated> {
     kept
 }
 
-/// Why nothing of an offer can be used.
+/// What an offer lacks, if nothing of it can be used.
 #[must_use]
-pub fn unusable(offer: &Offer) -> Option<Unusable> {
+pub fn lacking(offer: &Offer) -> Option<Lacking> {
     if offer.target.is_empty() {
-        Some(Unusable::NoTarget)
+        Some(Lacking::Target)
     } else if offer.transports.is_empty() {
-        Some(Unusable::NoTransport)
+        Some(Lacking::Transport)
     } else if offer.hints.is_empty() {
-        Some(Unusable::NoAddress)
+        Some(Lacking::Address)
     } else if offer
         .transports
         .iter()
         .all(|own| matches!(own, Transport::Https | Transport::H3) && path_of(offer, *own).is_none())
     {
-        Some(Unusable::NoPath)
+        Some(Lacking::Path)
     } else {
         None
     }

@@ -29,6 +29,8 @@ use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::ddr;
 use crate::descriptors;
+use crate::dns64;
+use crate::given;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::leash;
@@ -102,7 +104,8 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
-    let planes = Planes::build(Plan::of(&config), &clock, &tasks, &mut registry);
+    let given = given::at_start(&config, &tasks).await;
+    let planes = Planes::build(Plan::of(&config, &given), &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
     let board = Board::default();
@@ -133,19 +136,18 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let setups = mesh.as_ref().map(MeshPart::setups);
     run_mesh(mesh, &tasks);
 
-    let reached = Reached {
-        dns: notes.dns.clone(),
-        admin: notes.admin,
-    };
+    let reached = reached(&notes);
     let reloader = Reloader::new(ReloaderParts {
         args: args.clone(),
         ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
         running: config,
+        given,
         text,
         look,
         bound: reached.dns.clone(),
         directory: state.directory().cloned(),
         successions,
+        discovery: dns64::start(&shared),
         mesh: setups,
         configuration,
         notes: Arc::clone(&notes),
@@ -161,6 +163,14 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let code = shut_down(&tasks, &shared).await;
     kept.close().await;
     Ok(code)
+}
+
+/// Where clients and operators reach this node.
+fn reached(notes: &Notes) -> Reached {
+    Reached {
+        dns: notes.dns.clone(),
+        admin: notes.admin,
+    }
 }
 
 /// The mesh, if the configuration has one, and where the control task hears from it once it runs.

@@ -341,10 +341,10 @@ impl ControlTask {
             | Event::ClaimDecided { .. }
             | Event::UplinkSuspect(_)
             | Event::UplinkReturned(_)
-            | Event::NothingUp
-            | Event::SomethingUp
-            | Event::InTheClear
-            | Event::EncryptedAgain
+            | Event::NothingUp(_)
+            | Event::SomethingUp(_)
+            | Event::InTheClear(_)
+            | Event::EncryptedAgain(_)
             | Event::ClockWrong(_)
             | Event::ClockRight => Vec::new(),
         };
@@ -352,8 +352,6 @@ impl ControlTask {
         if events::is_return(event) {
             self.shared.forget_failures();
         }
-        let topology = &self.control.routes().topology;
-        let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned();
-        events::log(event, self.clock.now(), label);
+        events::log(event, self.clock.now(), &self.control.routes().topology);
     }
 }

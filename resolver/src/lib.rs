@@ -26,4 +26,5 @@ mod serve;
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+pub mod translate;
 pub mod wire;

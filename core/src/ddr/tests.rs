@@ -103,21 +103,21 @@ fn offers_that_cannot_be_used_are_not_tried() {
                 target: String::new(),
                 ..whole.clone()
             },
-            Unusable::NoTarget,
+            Lacking::Target,
         ),
         (
             Offer {
                 transports: vec![],
                 ..whole.clone()
             },
-            Unusable::NoTransport,
+            Lacking::Transport,
         ),
         (
             Offer {
                 hints: vec![],
                 ..whole.clone()
             },
-            Unusable::NoAddress,
+            Lacking::Address,
         ),
         (
             Offer {
@@ -125,10 +125,10 @@ fn offers_that_cannot_be_used_are_not_tried() {
                 path: Some("/{?other}".to_owned()),
                 ..whole.clone()
             },
-            Unusable::NoPath,
+            Lacking::Path,
         ),
     ] {
-        assert_eq!(unusable(&offer), Some(why));
+        assert_eq!(lacking(&offer), Some(why));
         let mut discovery = asked("192.0.2.1");
         discovery.handle_offers(0, Some((&[offer], 600)), at(1));
         assert_eq!((outputs(&mut discovery), due_s(&discovery)), (vec![], 6));

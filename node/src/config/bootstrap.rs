@@ -47,7 +47,7 @@ pub(super) fn read_bootstrap(reader: &mut Reader, table: &Table<'_>) -> Vec<(Pla
 }
 
 /// Says what is wrong with names and those who resolve them.
-pub(super) fn check(problems: &mut Problems, spec: &Spec) {
+pub(super) fn check(problems: &mut Problems, spec: &Spec, is_public: &[bool]) {
     for (place, server) in &spec.bootstrap {
         let own = server.at.address();
         if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
@@ -58,15 +58,14 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec) {
             );
         }
     }
-    let endpoints = spec
-        .providers
-        .iter()
-        .filter_map(|provider| provider.endpoints.present());
     let mut named = None;
-    for endpoint in endpoints.flatten() {
-        match &endpoint.config.at {
-            Where::Address(_) => return,
-            Where::Name(_) => named = named.or(Some(&endpoint.place)),
+    for (provider, is_public) in spec.providers.iter().zip(is_public) {
+        for endpoint in provider.endpoints.present().into_iter().flatten() {
+            match &endpoint.config.at {
+                Where::Address(_) if *is_public => return,
+                Where::Address(_) => {}
+                Where::Name(_) => named = named.or(Some(&endpoint.place)),
+            }
         }
     }
     if let Some(place) = named.filter(|_| !spec.has_bootstrap && spec.recommended.is_empty()) {
@@ -95,7 +94,8 @@ pub(super) fn servers(
     };
     let mut servers: Vec<BootstrapConfig> = spec.into_iter().map(|(_, endpoint)| server(endpoint)).collect();
     if servers.is_empty() {
-        for provider in providers {
+        // Those of routes know names of their own, and hear of no others.
+        for provider in providers.iter().filter(|provider| provider.is_public) {
             let with_address = provider
                 .endpoints
                 .iter()

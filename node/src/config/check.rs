@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, LocalZones, ProviderConfig, Source, bootstrap, mesh};
+use super::{Config, LocalZones, Network, ProviderConfig, Source, bootstrap, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -20,33 +20,14 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
-    if !spec.has_version {
-        problems.add(
-            &top.child("version", 1),
-            "missing: every configuration says version = 1",
-        );
-    }
-    if !spec.has_providers {
-        problems.add(
-            &top.child("provider", 1),
-            "no provider: add a [[provider]] with a name and endpoints, or run without a file to use the default ones",
-        );
-    }
-    for provider in &spec.providers {
-        required(problems, provider);
-    }
+    missing(problems, &spec, &top);
     names(problems, &spec.providers);
     endpoints(problems, &spec);
-    if !spec.select.mix_policies {
-        classes(problems, &spec.providers);
-    }
-    tiers(problems, &spec.providers);
-    if spec.select.encryption == Encryption::Require {
-        cleartext(problems, &spec.providers);
-    }
+    let public = public_pool(problems, &spec);
+    let routes = route::check(problems, &spec);
     listen(problems, &spec);
     ddr(problems, &spec.providers);
-    bootstrap::check(problems, &spec);
+    bootstrap::check(problems, &spec, &public);
     let mesh = mesh::check(problems, &spec);
     pins(problems, &spec.providers);
     let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
@@ -57,14 +38,14 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     };
 
     let mut providers = Vec::with_capacity(spec.providers.len());
-    for given in spec.providers {
+    for (given, is_public) in spec.providers.into_iter().zip(public) {
         let own = if given.trust.is_empty() {
             trust.clone()
         } else {
             load_trust(problems, path, &groups, &common, &given.trust)
         };
         let Some(own) = own else { continue };
-        match provider(given, &own) {
+        match provider(given, is_public, &own) {
             Ok(provider) => providers.extend(provider),
             Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
         }
@@ -80,6 +61,12 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         listen: spec.listen,
         providers,
         bootstrap,
+        routes,
+        dns64: spec.dns64,
+        network: Network {
+            files: spec.network.files.into_iter().map(|file| against(path, file)).collect(),
+            ..spec.network
+        },
         select: spec.select,
         local_zones: LocalZones {
             hosts: spec.local_zones.hosts.map(|file| against(path, file)),
@@ -90,6 +77,62 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         limits: spec.limits,
         log: spec.log,
     })
+}
+
+/// Says what every file has and this one lacks.
+fn missing(problems: &mut Problems, spec: &Spec, top: &Place) {
+    if !spec.has_version {
+        problems.add(
+            &top.child("version", 1),
+            "missing: every configuration says version = 1",
+        );
+    }
+    if !spec.has_providers {
+        problems.add(
+            &top.child("provider", 1),
+            "no provider: add a [[provider]] with a name and endpoints, or run without a file to use the default ones",
+        );
+    }
+    for provider in &spec.providers {
+        required(problems, provider);
+    }
+}
+
+/// Judges those who serve the names that no route speaks of; of each provider whether it does.
+fn public_pool(problems: &mut Problems, spec: &Spec) -> Vec<bool> {
+    let is_named = |given: &ProviderSpec| route::is_named(&spec.routes, given);
+    let is_public = |given: &ProviderSpec| given.default.unwrap_or_else(|| !is_named(given));
+    let public: Vec<&ProviderSpec> = spec.providers.iter().filter(|given| is_public(given)).collect();
+    if let Some(first) = spec.providers.first().filter(|_| public.is_empty()) {
+        let place = Place {
+            key: "provider".to_owned(),
+            line: first.place.line,
+        };
+        let message = "every provider is one of routes: names that no route speaks of need one too (default = true)";
+        problems.add(&place, message);
+    }
+    pool(problems, &public, spec.select.mix_policies);
+    if spec.select.encryption == Encryption::Require {
+        cleartext(problems, &public);
+    }
+    // One that is nobody's would never be asked.
+    for given in spec
+        .providers
+        .iter()
+        .filter(|given| given.default == Some(false) && !is_named(given))
+    {
+        let place = given.place.child("default", given.place.line);
+        problems.add(&place, "no route names this provider, so it would never be asked");
+    }
+    spec.providers.iter().map(is_public).collect()
+}
+
+/// What holds among providers that back each other up.
+pub(super) fn pool(problems: &mut Problems, providers: &[&ProviderSpec], mix_policies: bool) {
+    if !mix_policies {
+        classes(problems, providers);
+    }
+    tiers(problems, providers);
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
@@ -129,11 +172,11 @@ fn load_trust(
 }
 
 /// With `require`, a provider that is only reached in the clear would never be asked, unless it designates others.
-fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
+pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        let may_be_asked = |endpoint: &EndpointSpec| is_encrypted(endpoint) || endpoint.config.ddr;
-        if !endpoints.is_empty() && !endpoints.iter().any(may_be_asked) {
+        let designates = endpoints.iter().any(|endpoint| endpoint.config.ddr);
+        if !endpoints.is_empty() && !provider.is_encrypted() && !designates {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
@@ -176,7 +219,7 @@ fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
     has_pins.then(|| trust.pinned(&pins.list)).transpose()
 }
 
-fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+fn provider(spec: ProviderSpec, is_public: bool, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
     let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
         return Ok(None);
     };
@@ -197,6 +240,7 @@ fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>,
         tier: spec.tier,
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
+        is_public,
         trust,
         endpoints,
     }))
@@ -296,7 +340,7 @@ pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> boo
 }
 
 /// A name must not resolve otherwise only because another provider was asked.
-fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn classes(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let class = |provider: &ProviderSpec| {
         let validates = if provider.validates {
             "validates"
@@ -327,7 +371,7 @@ fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
 }
 
 /// Every query must find a provider while all of them are well.
-fn tiers(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn tiers(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let Some(last) = providers.last() else {
         return;
     };

@@ -29,6 +29,7 @@ pub mod record;
 pub mod reply;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod translate;
 
 pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classify};
 pub use answer::{Answer, AnswerRef, Kind, TTL_S_MAX};
