@@ -288,7 +288,8 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoints = ["udp://127.0.0.1:5401", "tcp://127.0.0.1:5401"].map(str::to_owned);
         let block = provider_block("fake1", &endpoints);
-        let rest = "\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n[[provider]]\n\
+        let rest = "\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n\
+                    [network]\nenabled = false\n\n[[provider]]\n\
                     name = \"fake1\"\noperator = \"fake1\"\n\
                     endpoints = [\"udp://127.0.0.1:5401\", \"tcp://127.0.0.1:5401\"]\n";
         assert_eq!(
@@ -299,6 +300,7 @@ mod tests {
             node_config_trusting(any, any, Path::new("/a \"b\"/ca.pem"), &[block]),
             format!("version = 1\ntrust = [\"/a \\\"b\\\"/ca.pem\"]\n{rest}")
         );
+        assert!(!without_network_switch(&node_config(any, any, &[])).contains("network"));
     }
 
     /// A shell script in the place of the node.
