@@ -27,6 +27,7 @@ use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::ddr;
 use crate::descriptors;
 use crate::dns64;
 use crate::given;
@@ -35,6 +36,7 @@ use crate::learned::LearnedKeeper;
 use crate::leash;
 use crate::mesh::{MeshLink, MeshPart, MeshParts, Setup};
 use crate::metrics::ControlMetrics;
+use crate::names::NamesKeeper;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
@@ -103,9 +105,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
     let given = given::at_start(&config, &tasks).await;
-    let plan = Plan::of(&config, &given);
-    let topology = Arc::clone(&plan.topology);
-    let planes = Planes::build(plan, &clock, &tasks, &mut registry);
+    let planes = Planes::build(Plan::of(&config, &given), &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
     let board = Board::default();
@@ -119,8 +119,9 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (successions, queue) = mpsc::channel(1);
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
-    let metrics = ControlMetrics::register(&mut registry, &topology);
-    run_control(planes, Channels { queue, links }, metrics, kept.learned(), &tasks);
+    let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
+    let kept_there = kept.of_control(&notes, &tasks);
+    run_control(planes, Channels { queue, links }, metrics, kept_there);
     listen::serve(&shared, dns);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -138,6 +139,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let reached = reached(&notes);
     let reloader = Reloader::new(ReloaderParts {
         args: args.clone(),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
         running: config,
         given,
         text,
@@ -212,16 +214,24 @@ struct Channels {
 }
 
 /// Starts the control task.
-fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, learned: LearnedKeeper, tasks: &Tasks) {
+fn run_control(
+    planes: Planes,
+    channels: Channels,
+    metrics: ControlMetrics,
+    (learned, mut names): (LearnedKeeper, NamesKeeper),
+) {
     let Planes {
         control,
         reports,
         reporter,
         routes,
         shared,
-        addresses,
+        remotes,
+        bootstrap,
     } = planes;
-    let now = shared.clock().now();
+    let (now, tasks) = (shared.clock().now(), shared.tasks().clone());
+    let addresses = remotes.iter().map(|remote| remote.addresses.clone()).collect();
+    let changes = names.follow(&remotes, &control.routes().topology, bootstrap, now);
     let mut control = ControlTask {
         control,
         reports,
@@ -232,6 +242,7 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         metrics,
         learned,
         network: NetworkWatch::open(addresses, now),
+        names,
         sleeps: Sleeps::new(now),
         successions: channels.queue,
         links: channels.links,
@@ -239,7 +250,8 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         token: tasks.token().clone(),
         rests_until: Time::ZERO,
     };
-    // Before the first query: it must not be sent where there is no route.
+    // Before the first query: it must not be sent where there is no route, or nowhere.
+    control.move_endpoints(changes);
     control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }

@@ -23,6 +23,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
                 allow: _,
             },
         providers: _,
+        bootstrap: _,
         routes: _,
         network: _,
         dns64: _,
