@@ -20,13 +20,16 @@
 #![deny(missing_docs)]
 
 pub mod control;
+pub mod ddr;
 pub mod dice;
 pub mod dns64;
+pub mod eyeballs;
 pub mod given;
 pub mod health;
 pub mod idle;
 pub mod lookup;
 pub mod mesh;
+pub mod names;
 pub mod network;
 pub mod outcome;
 pub mod plan;

@@ -30,6 +30,7 @@ use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Encrypted, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::ddr;
 use crate::descriptors;
 use crate::dns64;
 use crate::given;
@@ -38,6 +39,7 @@ use crate::learned::LearnedKeeper;
 use crate::leash;
 use crate::mesh::{MeshLink, MeshPart, MeshParts, Setup};
 use crate::metrics::ControlMetrics;
+use crate::names::NamesKeeper;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
@@ -123,8 +125,9 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (successions, queue) = mpsc::channel(1);
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
-    let metrics = ControlMetrics::register(&mut registry, &shared.generation().topology);
-    run_control(planes, Channels { queue, links }, metrics, kept.learned(), &tasks);
+    let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
+    let kept_there = kept.of_control(&notes, &tasks);
+    run_control(planes, Channels { queue, links }, metrics, kept_there);
     listen::serve(&shared, sockets.dns, sockets.secure);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -143,11 +146,12 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let reached = reached(&notes);
     let parts = ReloaderParts {
         args: args.clone(),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
         running: config,
         given,
         text,
         look,
-        bound: reached.dns.clone(),
+        bound: notes.own(),
         directory: state.directory().cloned(),
         successions,
         discovery: dns64::start(&shared),
@@ -216,16 +220,24 @@ struct Channels {
 }
 
 /// Starts the control task.
-fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, learned: LearnedKeeper, tasks: &Tasks) {
+fn run_control(
+    planes: Planes,
+    channels: Channels,
+    metrics: ControlMetrics,
+    (learned, mut names): (LearnedKeeper, NamesKeeper),
+) {
     let Planes {
         control,
         reports,
         reporter,
         routes,
         shared,
-        addresses,
+        remotes,
+        bootstrap,
     } = planes;
-    let now = shared.clock().now();
+    let (now, tasks) = (shared.clock().now(), shared.tasks().clone());
+    let addresses = remotes.iter().map(|remote| remote.addresses.clone()).collect();
+    let changes = names.follow(&remotes, &control.routes().topology, bootstrap, now);
     let mut control = ControlTask {
         control,
         reports,
@@ -236,6 +248,7 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         metrics,
         learned,
         network: NetworkWatch::open(addresses, now),
+        names,
         sleeps: Sleeps::new(now),
         successions: channels.queue,
         links: channels.links,
@@ -243,7 +256,8 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         token: tasks.token().clone(),
         rests_until: Time::ZERO,
     };
-    // Before the first query: it must not be sent where there is no route.
+    // Before the first query: it must not be sent where there is no route, or nowhere.
+    control.move_endpoints(changes);
     control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }

@@ -430,7 +430,7 @@ impl RunArgs {
             let own = provider
                 .endpoints
                 .iter()
-                .find(|e| answers_to_itself(&self.listen, e.address));
+                .find(|e| e.at.address().is_some_and(|own| answers_to_itself(&self.listen, own)));
             if let Some(endpoint) = own {
                 return Err(Misuse::AsksItself {
                     provider: provider.name.clone(),

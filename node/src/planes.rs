@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
+use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
 use detour_resolver::listen::StreamLimits;
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
     /// Where each endpoint is, by `EndpointId`.
     pub(crate) remotes: Vec<Remote>,
+    /// Who resolves the host names of endpoints.
+    pub(crate) bootstrap: Vec<BootstrapServer>,
     pub(crate) routes: RouteSettings,
     /// How peers call the endpoints, and what they may say.
     pub(crate) mesh: MeshSettings,
@@ -60,6 +62,7 @@ impl Plan {
         Self {
             topology: Arc::new(topology),
             remotes,
+            bootstrap: config::bootstrap_servers(config),
             routes: RouteSettings { strategy, encryption },
             mesh: mesh::of_control(config),
             settings: Settings {
@@ -92,6 +95,7 @@ fn settings_of(config: &Config) -> Settings {
                 encrypted,
             },
         providers: _,
+        bootstrap: _,
         routes: _,
         network: _,
         dns64: _,
@@ -173,7 +177,8 @@ pub(crate) struct Planes {
     pub(crate) routes: watch::Sender<Arc<Routes>>,
     pub(crate) shared: Arc<Shared>,
     /// Of the endpoints, by `EndpointId`.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) remotes: Vec<Remote>,
+    pub(crate) bootstrap: Vec<BootstrapServer>,
 }
 
 impl Planes {
@@ -185,7 +190,7 @@ impl Planes {
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();
         let reporter = Arc::new(reporter);
-        let addresses = plan.remotes.iter().map(|remote| remote.address).collect();
+        let remotes = plan.remotes.clone();
         let parts = Parts {
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
@@ -200,7 +205,8 @@ impl Planes {
             reporter,
             routes,
             shared,
-            addresses,
+            remotes,
+            bootstrap: plan.bootstrap,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use detour_core::health::Purpose;
 use detour_core::lookup::Via;
+use detour_core::outcome::Failure;
 use detour_core::routes::Routes;
 use detour_core::zones::Zones;
-use detour_core::{Clock, EndpointId};
+use detour_core::{Clock, EndpointId, Transport};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::acl::Acl;
 use crate::ask::{Ask, GroupKey};
 use crate::cache::Cache;
-use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
+use crate::exchange::{self, Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
@@ -234,6 +235,15 @@ impl Shared {
             via: Via::Own,
         };
         generation.exchanges.begin_fresh(endpoint, attempt);
+    }
+
+    /// Connects to what may become an endpoint, and hangs up.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection.
+    pub async fn try_connect(&self, transport: Transport, remote: &Remote) -> Result<(), Failure> {
+        exchange::try_connect(transport, remote, &*self.clock, (&self.tasks, &self.quic)).await
     }
 
     /// An endpoint returned: what failed before may succeed.

@@ -23,7 +23,7 @@ use crate::wire::TTL_S_MAX;
 
 /// Time that does not pass.
 #[derive(Debug)]
-struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn now(&self) -> Time {

@@ -94,6 +94,12 @@ impl Authority {
         self.0.certificate.pem()
     }
 
+    /// Its certificate's bytes (DER).
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        self.0.certificate.der()
+    }
+
     /// Writes its certificate to [`CA_FILE`] in `directory`; returns where that is.
     ///
     /// # Errors
@@ -140,7 +146,8 @@ impl Authority {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
+            // The signer's goes along, as that of an intermediate would: DNS stamps are made of its hash.
+            .with_single_cert(vec![certificate.der().clone(), self.0.certificate.der().clone()], key)?;
         config.alpn_protocols = vec![protocol.to_vec()];
         // Tickets only: what a server would have to remember is lost with a fault that changes its certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});

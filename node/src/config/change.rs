@@ -21,17 +21,10 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
                 admin,
                 admin_is_named: _,
                 allow: _,
-                encrypted:
-                    Encrypted {
-                        tls,
-                        https,
-                        h3,
-                        quic,
-                        doh_path: _,
-                        files: _,
-                    },
+                encrypted,
             },
         providers: _,
+        bootstrap: _,
         routes: _,
         network: _,
         dns64: _,
@@ -57,11 +50,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     };
     keep("state-dir", !state_dir_is_given && *state_dir != running.state_dir);
     keep("listen.dns", *dns != running.listen.dns);
-    let encrypted = &running.listen.encrypted;
-    keep("listen.tls", *tls != encrypted.tls);
-    keep("listen.https", *https != encrypted.https);
-    keep("listen.h3", *h3 != encrypted.h3);
-    keep("listen.quic", *quic != encrypted.quic);
+    keep_encrypted(encrypted, &running.listen.encrypted, &mut keep);
     keep("listen.admin", *admin != running.listen.admin);
     keep("local-zones", *local_zones != running.local_zones);
     keep_mesh(mesh, running.mesh.as_ref(), &mut keep);
@@ -70,16 +59,32 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     keep("log.format", *format != running.log.format);
     state_dir.clone_from(&running.state_dir);
     dns.clone_from(&running.listen.dns);
-    tls.clone_from(&encrypted.tls);
-    https.clone_from(&encrypted.https);
-    h3.clone_from(&encrypted.h3);
-    quic.clone_from(&encrypted.quic);
     *admin = running.listen.admin;
     local_zones.clone_from(&running.local_zones);
     *persist = running.cache.persist;
     *size_bytes = running.cache.size_bytes;
     *format = running.log.format;
     keys
+}
+
+/// The same of encrypted listeners: where they are is decided once, what they show and where DoH is asked is not.
+fn keep_encrypted(new: &mut Encrypted, running: &Encrypted, keep: &mut impl FnMut(&'static str, bool)) {
+    let Encrypted {
+        tls,
+        https,
+        h3,
+        quic,
+        doh_path: _,
+        files: _,
+    } = new;
+    keep("listen.tls", *tls != running.tls);
+    keep("listen.https", *https != running.https);
+    keep("listen.h3", *h3 != running.h3);
+    keep("listen.quic", *quic != running.quic);
+    tls.clone_from(&running.tls);
+    https.clone_from(&running.https);
+    h3.clone_from(&running.h3);
+    quic.clone_from(&running.quic);
 }
 
 /// The same of `[mesh]`: a cluster is joined once, who is of it changes.

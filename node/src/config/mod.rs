@@ -9,9 +9,11 @@
 //! of this file (for a provider: `spec::ProviderSpec`). `configs/reference.toml` shows them all and a test holds the
 //! two together. docs/CONFIG.md explains each key.
 
+mod bootstrap;
 mod change;
 mod check;
 mod copy;
+mod designated;
 mod encrypted;
 mod endpoint;
 #[cfg(any(test, fuzzing))]
@@ -39,16 +41,19 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use detour_core::control::claims::Influence;
+use detour_core::ddr::Proof;
 use detour_core::dns64::{Prefix, PrefixError};
 use detour_core::report::NodeId;
-use detour_core::{Encryption, Strategy, Transport};
+use detour_core::{Encryption, Family, Strategy, Transport};
 use detour_resolver::acl::Cidr;
-use detour_resolver::exchange::tls::{Group, Trust};
+use detour_resolver::exchange::NamedAt;
+use detour_resolver::exchange::tls::{CertificateHash, Group, Trust};
 use toml::de::DeTable;
 
 pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
+pub(crate) use designated::{Designating, Designations, designating, remote_of, with_designations};
 pub(crate) use encrypted::Encrypted;
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
@@ -56,7 +61,7 @@ pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use network::Network;
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::{StateDirSources, state_dir_line};
-pub(crate) use topology::{Assembly, assemble, class_text};
+pub(crate) use topology::{Assembly, assemble, bootstrap_servers, class_text};
 #[cfg(test)]
 pub(crate) use topology::{remotes, to_topology};
 
@@ -115,6 +120,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// At least one for all names, in the order of the file.
     pub(crate) providers: Vec<ProviderConfig>,
+    /// Who is asked for the host names of endpoints, best first; at least one if there is such a name.
+    pub(crate) bootstrap: Vec<BootstrapConfig>,
     /// Names that have providers of their own.
     pub(crate) routes: Vec<RouteConfig>,
     /// The resolvers this machine was given.
@@ -198,15 +205,25 @@ pub(crate) struct ProviderConfig {
     pub(crate) endpoints: Vec<EndpointConfig>,
 }
 
+/// One resolver for the host names of endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BootstrapConfig {
+    /// How it is spoken to; it has an address.
+    pub(crate) endpoint: EndpointConfig,
+    /// Whose certificates are believed.
+    pub(crate) trust: Trust,
+}
+
 /// One address of a provider and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EndpointConfig {
-    /// Exactly the string of the file.
+    /// Exactly the string of the file, with the family behind it where that has a host name; of a stamp the URL it
+    /// stands for.
     pub(crate) label: String,
     /// How it is spoken to.
     pub(crate) transport: Transport,
-    /// A unicast address and a port other than 0.
-    pub(crate) address: SocketAddr,
+    /// Where it is.
+    pub(crate) at: Where,
     /// SNI, name in the certificate and HTTP authority of encrypted endpoints; without it the address must be in the
     /// certificate.
     pub(crate) name: Option<Box<str>>,
@@ -219,6 +236,51 @@ pub(crate) struct EndpointConfig {
     /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as
     /// `[select]` has it.
     pub(crate) early_data: Option<bool>,
+    /// One of these certificates is in the chain of an encrypted endpoint, if there are any.
+    pub(crate) hashes: Vec<CertificateHash>,
+    /// Of `udp` and `tcp` with an address: whether it is asked for encrypted resolvers it designates (RFC 9462).
+    pub(crate) ddr: bool,
+    /// Of a designated one: what it must show. No file has such an endpoint.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Where {
+    /// A unicast address and a port other than 0.
+    Address(SocketAddr),
+    /// At those addresses of a host that are of one family; the file's one endpoint is two here.
+    Name(NamedAt),
+}
+
+impl Where {
+    /// Its address, if it has one by itself.
+    #[must_use]
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Address(address) => address.port(),
+            Self::Name(at) => at.port,
+        }
+    }
+
+    /// Its address family.
+    #[must_use]
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            Self::Address(address) if address.is_ipv4() => Family::V4,
+            Self::Address(_) => Family::V6,
+            Self::Name(at) => at.family,
+        }
+    }
 }
 
 /// `dns64`
