@@ -74,7 +74,7 @@ for_each() {
         running=$((running + 1))
     done
     wait
-    for transport in "${transports[@]}"; do cat "$work/row.$transport"; done | tee /dev/stderr
+    for transport in "${transports[@]}"; do cat "$work/row.$transport"; done | tee -a /dev/stderr
     cat "$work"/errors.* >&2
 }
 
@@ -85,7 +85,7 @@ mode_faults() {
     cat <<'END'
 By `rig/examples/transports`: 100 new names a second for 20 s, three providers that answer in 10 ms; after 4 s the one that
 was asked most breaks, 6 s later it is mended. *Hurt*: lost, wrong, in error, or more than 250 ms late. *Left*: from the
-fault until the endpoint's place is not the normal one; *back*: from its end until the place is, and the endpoint is up.
+fault until the endpoint's place is not the normal one; *back*: from its end until it is (then its share grows for 5 s).
 *Worst*: the longest answer since the fault. Handshakes are what that provider saw since the fault, probes included; of TCP
 they are connections. Resumed sessions need no certificate.
 
@@ -207,7 +207,7 @@ cost() {
     line=$(for ((tries = 0; tries < rounds; tries++)); do round; done | sort -n | awk '{ l[NR] = $0 } END { print l[int((NR + 1) / 2)] }')
     read -r total user qps lost <<<"$line"
     printf '| %s | %s | %s | %s | %s |\n' "$(words_of "$server_name" "$transport" | sed 's/ ; / | /')" "$user" "$total" "$qps" "$lost" |
-        tee /dev/stderr
+        tee -a /dev/stderr
     stop_all
     rm -rf "$work/ca.pem" "$work/state"
 }
