@@ -36,6 +36,7 @@ mod config;
 mod doh;
 mod framed;
 mod gate;
+mod hostile;
 mod owner;
 mod quic;
 pub(crate) mod reply;

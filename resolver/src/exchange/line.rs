@@ -150,6 +150,19 @@ impl Line {
         self.tell(attempt, begun, Signal::Failed(failure), None, now);
     }
 
+    /// A stream carried a truncated answer. Beside UDP that is the endpoint's failure, too: its datagrams send everybody to
+    /// where there is nothing.
+    pub(super) fn cut_short(&self, attempt: &Attempt, begun: Begun) {
+        let now = self.clock.now();
+        self.reporter.send(Report::Garbage(self.endpoint));
+        if self.is_beside_udp(attempt) {
+            let finish = Finish::Failed(Failure::Garbage);
+            self.reporter.send(Report::Begun(self.endpoint, begun));
+            self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        }
+        self.failed(attempt, begun, Failure::Garbage);
+    }
+
     /// Given up without a judgement.
     pub(crate) fn abandoned(&self, attempt: &Attempt, begun: Begun) {
         let now = self.clock.now();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{accept, patch, query, stamp};
+use crate::{accept, frames, patch, query, stamp};
 
 /// Calls `body` with each file of a target's corpus, of which there is at least one.
 fn replay(target: &str, body: fn(&[u8])) {
@@ -27,6 +27,11 @@ fn the_corpus_of_client_messages_holds() {
 #[test]
 fn the_corpus_of_answers_holds() {
     replay("accept", accept::exercise);
+}
+
+#[test]
+fn the_corpus_of_framed_streams_holds() {
+    replay("frames", frames::exercise);
 }
 
 #[test]

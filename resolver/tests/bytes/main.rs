@@ -9,6 +9,7 @@
 
 mod accept;
 mod corpus;
+mod frames;
 mod model;
 mod patch;
 mod query;

@@ -9,6 +9,7 @@
 mod arrived;
 mod connection;
 mod dial;
+mod frames;
 mod h2;
 pub(super) mod http;
 pub(super) mod link;
