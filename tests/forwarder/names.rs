@@ -270,6 +270,65 @@ async fn names_are_resolved_by_the_configurations_own_providers_and_never_by_thi
 }
 
 #[tokio::test]
+async fn names_are_resolved_over_every_transport() {
+    let trusted = Trusted::new();
+    let resolver = trusted.fake_at([127, 0, 0, 2], 0);
+    for transport in [
+        Transport::Udp,
+        Transport::Tcp,
+        Transport::Dot,
+        Transport::Doh,
+        Transport::Doq,
+        Transport::Doh3,
+    ] {
+        let server = transport.endpoint(resolver.address_of(transport).unwrap(), Some(MOVING));
+        let more = format!(
+            "{}\n[bootstrap]\nservers = [{server:?}]\n",
+            trusted.block("moving", &["tls://www.cedar-mill.org"])
+        );
+        let text = config(&[]).replacen('\n', &format!("\n{}", trusted.line()), 1) + &more;
+        let node = Node::start(&text).await;
+        until("the name is resolved", PATIENCE, async || {
+            let found = node.metric("detour_host_name_lookups_total", &["outcome=\"found\""]);
+            found.await >= 1
+        })
+        .await;
+        assert!(resolver.stats().of(transport).answered > 0, "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn encrypted_providers_resolve_names_before_others() {
+    let (trusted, plain) = (Trusted::new(), fake("plain"));
+    let encrypted = trusted.fake_at([127, 0, 0, 2], 0);
+    let dot = Transport::Dot.endpoint(encrypted.address_of(Transport::Dot).unwrap(), Some(MOVING));
+    let blocks = [
+        udp_blocks(&[&plain]),
+        vec![
+            trusted.block("named", &["tls://www.cedar-mill.org"]),
+            trusted.block("dot", &[&dot]),
+        ],
+    ];
+    // Nobody but the node itself asks anything, and of those in the clear nothing else is asked: an encrypted one is up.
+    let node = Node::start(&config(&blocks.concat())).await;
+    let found = ["outcome=\"found\""];
+    until("the name is resolved", PATIENCE, async || {
+        node.metric("detour_host_name_lookups_total", &found).await >= 1
+    })
+    .await;
+    assert!(encrypted.stats().of(Transport::Dot).answered >= 2, "both families");
+    assert_eq!(plain.stats().of(Transport::Udp).answered, 0);
+    // One that does not answer is no reason to know nothing.
+    encrypted.set_fault(TransportSel::All, Fault::Blackhole);
+    let node = Node::start(&config(&blocks.concat())).await;
+    until("the name is resolved", PATIENCE, async || {
+        node.metric("detour_host_name_lookups_total", &found).await >= 1
+    })
+    .await;
+    assert!(plain.stats().of(Transport::Udp).answered >= 2);
+}
+
+#[tokio::test]
 async fn of_several_addresses_the_one_that_works_is_used() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     // Nobody is at the first one, and at the second one nobody shakes hands.
