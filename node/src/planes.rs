@@ -16,14 +16,14 @@ use detour_resolver::acl::Acl;
 use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local;
 use detour_resolver::report::{Report, Reporter};
 use detour_resolver::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, Assembly, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::config::{self, Assembly, CacheConfig, Config, Encrypted, Limits, Listen, LocalZones, Select};
 use crate::given::Given;
 use crate::{descriptors, mesh};
 
@@ -92,6 +92,7 @@ fn settings_of(config: &Config) -> Settings {
                 admin: _,
                 admin_is_named: _,
                 allow,
+                encrypted,
             },
         providers: _,
         bootstrap: _,
@@ -107,11 +108,7 @@ fn settings_of(config: &Config) -> Settings {
                 max_stale,
                 persist: _,
             },
-        limits: Limits {
-            in_flight,
-            tcp_connections,
-            tcp_idle,
-        },
+        limits,
         log: _,
     } = config;
     Settings {
@@ -119,11 +116,9 @@ fn settings_of(config: &Config) -> Settings {
         cache_bytes: *size_bytes,
         max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
         ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
-        in_flight: *in_flight,
-        tcp: TcpLimits {
-            connections: descriptors::for_connections(*tcp_connections),
-            idle: *tcp_idle,
-        },
+        in_flight: limits.in_flight,
+        streams: stream_limits(limits, encrypted),
+        doh_path: encrypted.doh_path.as_str().into(),
         classes: classes(config),
         zones: Arc::default(),
         groups: Vec::new(),
@@ -138,6 +133,26 @@ fn settings_of(config: &Config) -> Settings {
         },
         version: format!("detour {}", env!("CARGO_PKG_VERSION")),
         identity: "detour".to_owned(),
+    }
+}
+
+/// What clients' connections may take.
+fn stream_limits(limits: &Limits, encrypted: &Encrypted) -> StreamLimits {
+    let Limits {
+        in_flight: _,
+        tcp_connections: _,
+        tls_connections: _,
+        quic_connections,
+        tcp_idle,
+        encrypted_idle,
+    } = limits;
+    let connections = descriptors::for_connections(limits, encrypted);
+    StreamLimits {
+        tcp: connections.tcp,
+        tls: connections.tls,
+        quic: *quic_connections,
+        tcp_idle: *tcp_idle,
+        encrypted_idle: *encrypted_idle,
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use self::watch::{GivenWatch, Watch};
 use crate::admin::{Configuration, Mistakes, Notes};
+use crate::certificate::CertificateKeeper;
 use crate::cli::{Misuse, RunArgs};
 use crate::config::{
     Config, Designations, Dns64, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself,
@@ -133,6 +134,8 @@ pub(crate) struct ReloaderParts {
     pub(crate) discovery: Asking,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
+    /// What encrypted listeners show.
+    pub(crate) certificate: Arc<CertificateKeeper>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) level: LogLevel,
@@ -145,7 +148,9 @@ pub(crate) struct ReloaderParts {
 #[derive(Debug)]
 pub(crate) struct Reloader {
     parts: ReloaderParts,
-    watch: Watch,
+    watch: Watch<Look>,
+    /// Of the certificate and its key.
+    pair_watch: Watch<[Option<Look>; 2]>,
     next_look: Time,
     network: GivenWatch,
     next_network: Time,
@@ -160,6 +165,7 @@ impl Reloader {
         parts.configuration.note_given(&parts.running, &parts.given);
         let mut reloader = Self {
             watch: Watch::new(parts.look.take()),
+            pair_watch: Watch::new(None),
             next_look: now,
             network: GivenWatch::default(),
             next_network: now,
@@ -242,6 +248,41 @@ impl Reloader {
         {
             self.reload().await;
         }
+        self.look_at_pair().await;
+    }
+
+    /// Looks at the certificate and its key, and reads them if they have changed and come to rest.
+    async fn look_at_pair(&mut self) {
+        let encrypted = &self.parts.running.listen.encrypted;
+        let Some(files) = encrypted.files.clone().filter(|_| encrypted.is_used()) else {
+            return;
+        };
+        let looks = move || [Look::at(&files.cert), Look::at(&files.key)];
+        let looks = timeout(READ, self.parts.tasks.blocking(looks)).await;
+        if let Ok(Ok(looks)) = looks
+            && self.pair_watch.has_changed(Some(looks.clone()))
+        {
+            self.pair_watch.note_read(Some(looks));
+            self.read_pair().await;
+        }
+    }
+
+    /// Reads the certificate of the configuration in force, and has clients shown it if it is sound.
+    async fn read_pair(&self) {
+        let config = self.parts.running.clone();
+        let work = self.parts.tasks.blocking(move || config.pair());
+        let pair = match timeout(READ, work).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => Err(self.cannot_read_pair(io::Error::other(error))),
+            Err(_elapsed) => Err(self.cannot_read_pair(io::ErrorKind::TimedOut.into())),
+        };
+        self.parts.certificate.take(pair);
+    }
+
+    fn cannot_read_pair(&self, source: io::Error) -> LoadError {
+        let files = self.parts.running.listen.encrypted.files.as_ref();
+        let path = files.map(|files| files.cert.clone()).unwrap_or_default();
+        LoadError::Read { path, source }
     }
 
     /// The network has told its translator's prefix, or that it has none.
@@ -361,7 +402,7 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
-        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+        if let Some(shortage) = descriptors::shortage(&config.limits, &config.listen.encrypted) {
             tracing::warn!("{shortage}");
         }
         if config.network.enabled && config.network != self.parts.running.network {
@@ -387,9 +428,12 @@ impl Reloader {
             self.candidate = None;
             tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
         }
-        self.parts.configuration.note_applied(&config, restart, now);
-        self.parts.configuration.note_given(&config, &self.parts.given);
         self.parts.running = config;
+        // Before it is said that the configuration is in force: the certificate is part of it.
+        self.read_pair().await;
+        let running = &self.parts.running;
+        self.parts.configuration.note_applied(running, restart, now);
+        self.parts.configuration.note_given(running, &self.parts.given);
         self.tell_discovery();
     }
 

@@ -21,7 +21,7 @@ use crate::exchange::{self, Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
-use crate::listen::{Backlogs, TcpLimits};
+use crate::listen::{Backlogs, Doors, StreamLimits};
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -29,8 +29,8 @@ use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::translate::Translation;
-use crate::wire::NameBuf;
 use crate::wire::code::{class, rtype};
+use crate::wire::{self, NameBuf};
 
 /// What own probes ask: the address of a root server, which every resolver has at hand and which tells nobody
 /// anything about a client.
@@ -51,7 +51,9 @@ pub struct Settings {
     /// Misses resolved at once.
     pub in_flight: usize,
     /// Client connections.
-    pub tcp: TcpLimits,
+    pub streams: StreamLimits,
+    /// Where DNS over HTTPS is asked, such as `/dns-query`.
+    pub doh_path: Arc<str>,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
     /// What is answered here; of the start only.
@@ -108,10 +110,9 @@ pub struct Shared {
     pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
-    pub(crate) connections: Places,
-    /// What each client may have of the connections.
-    pub(crate) connection_shares: Arc<PerClient>,
-    /// Of the bytes that wait to be read by those connections.
+    /// Where connections of clients come in.
+    pub(crate) doors: Doors,
+    /// Of the bytes that wait to be read by them.
     pub(crate) backlogs: Backlogs,
     pub(crate) version: String,
     pub(crate) identity: String,
@@ -145,8 +146,7 @@ impl Shared {
             quic,
             permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
-            connections: Places::new(settings.tcp.connections),
-            connection_shares: PerClient::half_of(settings.tcp.connections),
+            doors: Doors::new(&settings.streams),
             backlogs: Backlogs::default(),
             number: AtomicU64::new(0),
             attempts: AtomicU64::new(1),
@@ -177,8 +177,7 @@ impl Shared {
         self.metrics.forget_gone(&older.topology, &newer.topology);
         self.permits.resize(settings.in_flight, &self.tasks);
         self.shares.resize(settings.in_flight);
-        self.connections.resize(settings.tcp.connections, &self.tasks);
-        self.connection_shares.resize(settings.tcp.connections);
+        self.doors.resize(&settings.streams, &self.tasks);
         self.cache.set_max_stale(settings.max_stale_us);
         self.cache.set_ttl_bounds(settings.ttl_bounds_s);
         if !newer.has_classes_of(&older) {
@@ -195,9 +194,9 @@ impl Shared {
         Arc::clone(&self.generation.read())
     }
 
-    /// How long a client connection may be silent.
-    pub(crate) fn tcp_idle(&self) -> Duration {
-        self.generation.read().tcp.idle
+    /// How long a connection of this kind may be idle.
+    pub(crate) fn idle(&self, via: wire::Via) -> Duration {
+        self.generation.read().streams.idle(via)
     }
 
     /// The number of the next question.

@@ -51,6 +51,9 @@ pub enum AuthorityError {
     /// What a TLS server makes of it.
     #[error("cannot use a certificate")]
     Use(#[from] rustls::Error),
+    /// A disk.
+    #[error("cannot write a certificate")]
+    Write(#[from] io::Error),
 }
 
 /// Which certificate a server shows.
@@ -105,6 +108,27 @@ impl Authority {
         let path = directory.join(CA_FILE);
         fs::write(&path, self.pem())?;
         Ok(path)
+    }
+
+    /// Writes a fresh certificate for `name` and for loopback, and its key, to `cert.pem` and `key.pem` in `directory`, for a
+    /// node that serves encrypted DNS. A reader sees the old files or the new ones, each whole.
+    ///
+    /// # Errors
+    /// When the name is no host name, or a file cannot be written.
+    pub fn write_pair(&self, name: &str, directory: &Path) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let certificate = params(name, loopback, Shown::Right)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
+        let write = |name: &str, text: String| {
+            let (path, temporary) = (directory.join(name), directory.join(format!(".{name}")));
+            fs::write(&temporary, text)?;
+            fs::rename(temporary, &path)?;
+            Ok::<_, io::Error>(path)
+        };
+        Ok((
+            write("cert.pem", certificate.pem())?,
+            write("key.pem", key.serialize_pem())?,
+        ))
     }
 
     /// A TLS server with a fresh certificate for `key` that speaks `protocol` (RFC 7301) and, if `tickets`, lets clients

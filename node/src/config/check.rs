@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, LocalZones, Network, ProviderConfig, Source, bootstrap, mesh, route};
+use super::{Config, Listen, LocalZones, Network, ProviderConfig, Source, bootstrap, encrypted, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -20,7 +20,7 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
-    missing(problems, &spec, &top);
+    presence(problems, &spec, &top);
     names(problems, &spec.providers);
     endpoints(problems, &spec);
     let public = public_pool(problems, &spec);
@@ -28,6 +28,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     listen(problems, &spec);
     ddr(problems, &spec.providers);
     bootstrap::check(problems, &spec, &public);
+    let admin = spec.listen.admin.address();
+    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
+        against(path, file)
+    });
     let mesh = mesh::check(problems, &spec);
     pins(problems, &spec.providers);
     let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
@@ -58,7 +62,10 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
         tls_groups: groups,
-        listen: spec.listen,
+        listen: Listen {
+            encrypted,
+            ..spec.listen
+        },
         providers,
         bootstrap,
         routes,
@@ -79,8 +86,8 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     })
 }
 
-/// Says what every file has and this one lacks.
-fn missing(problems: &mut Problems, spec: &Spec, top: &Place) {
+/// Whether all is there that must be.
+fn presence(problems: &mut Problems, spec: &Spec, top: &Place) {
     if !spec.has_version {
         problems.add(
             &top.child("version", 1),
@@ -325,6 +332,14 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
         let own = config.at.address();
         if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
+            problems.add(place, message);
+        }
+        let encrypted = spec.encrypted.places.iter();
+        let is_asked = |listening: SocketAddr| own.is_some_and(|address| answers_to_itself(&[listening], address));
+        for (_, via, address) in encrypted.filter(|(_, _, listening)| is_asked(*listening)) {
+            let via = via.word();
+            let message =
+                format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");
             problems.add(place, message);
         }
     }

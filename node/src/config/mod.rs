@@ -14,6 +14,7 @@ mod change;
 mod check;
 mod copy;
 mod designated;
+mod encrypted;
 mod endpoint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod exercise;
@@ -55,6 +56,7 @@ pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use designated::{
     Designating, Designations, designating, is_designated, label_of, remote_of, with_designations,
 };
+pub(crate) use encrypted::Encrypted;
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
@@ -172,6 +174,8 @@ pub(crate) struct Listen {
     pub(crate) admin_is_named: bool,
     /// Who may ask; everybody else gets REFUSED.
     pub(crate) allow: Vec<Cidr>,
+    /// Over TLS, HTTPS and QUIC.
+    pub(crate) encrypted: Encrypted,
 }
 
 /// One `[[provider]]`
@@ -419,10 +423,16 @@ pub(crate) enum Persist {
 pub(crate) struct Limits {
     /// Misses being resolved at once.
     pub(crate) in_flight: usize,
-    /// Client connections at once.
+    /// Client connections over TCP at once.
     pub(crate) tcp_connections: usize,
-    /// How long a client connection may be silent.
+    /// The same over TLS and HTTPS.
+    pub(crate) tls_connections: usize,
+    /// The same over QUIC and HTTP/3.
+    pub(crate) quic_connections: usize,
+    /// How long a client connection over TCP may be silent.
     pub(crate) tcp_idle: Duration,
+    /// The same of an encrypted one.
+    pub(crate) encrypted_idle: Duration,
 }
 
 /// `[log]`
@@ -463,6 +473,7 @@ impl Default for Listen {
             admin_is_named: false,
             // A test counts what is left of these.
             allow: ALLOW.iter().filter_map(|prefix| prefix.parse().ok()).collect(),
+            encrypted: Encrypted::default(),
         }
     }
 }
@@ -500,8 +511,12 @@ impl Default for Limits {
             in_flight: 4096,
             // The usual limit on open files, with room for sockets to providers after it was raised.
             tcp_connections: 1024,
+            tls_connections: 1024,
+            quic_connections: 1024,
             // RFC 7766 section 6.2.3: "of the order of a few seconds".
             tcp_idle: Duration::from_secs(10),
+            // A handshake costs more than a connection that waits.
+            encrypted_idle: Duration::from_secs(30),
         }
     }
 }

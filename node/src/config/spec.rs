@@ -14,6 +14,7 @@ use detour_resolver::sdns::Properties;
 use toml::de::DeTable;
 
 use super::bootstrap::{BOOTSTRAP_SERVERS_MAX, read_bootstrap};
+use super::encrypted::{self, EncryptedSpec};
 use super::endpoint::{Host, Stamped};
 use super::mesh::MeshSpec;
 use super::problem::Place;
@@ -33,7 +34,7 @@ pub(super) const ENDPOINTS_OF_PROVIDER_MAX: usize = 16;
 pub(super) const ENDPOINTS_MAX: usize = 256;
 
 /// Most addresses to listen on; each takes a socket and a task or two.
-const LISTEN_MAX: usize = 32;
+pub(super) const LISTEN_MAX: usize = 32;
 
 /// Most files of roots.
 const TRUST_MAX: usize = 16;
@@ -60,7 +61,9 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "limits",
     "log",
 ];
-pub(super) const LISTEN_KEYS: &[&str] = &["dns", "admin", "allow"];
+pub(super) const LISTEN_KEYS: &[&str] = &[
+    "dns", "tls", "https", "h3", "quic", "cert", "key", "doh-path", "admin", "allow",
+];
 pub(super) const PROVIDER_KEYS: &[&str] = &[
     "name",
     "operator",
@@ -81,7 +84,14 @@ pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-dat
 pub(super) const BOOTSTRAP_KEYS: &[&str] = &["servers"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
-pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
+pub(super) const LIMITS_KEYS: &[&str] = &[
+    "in-flight",
+    "tcp-connections",
+    "tls-connections",
+    "quic-connections",
+    "tcp-idle",
+    "encrypted-idle",
+];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 
 /// A file.
@@ -98,6 +108,7 @@ pub(super) struct Spec {
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
     pub(super) listen_admin_place: Option<Place>,
+    pub(super) encrypted: EncryptedSpec,
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
@@ -158,8 +169,9 @@ pub(super) struct Pins {
 }
 
 /// A value that must be there.
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) enum Required<T> {
+    #[default]
     Absent,
     /// It was there and has been reported.
     Wrong,
@@ -301,6 +313,7 @@ fn read_listen(reader: &mut Reader, table: &Table<'_>, spec: &mut Spec) {
         let prefixes = elements.iter().filter_map(|element| reader.parsed(element, str::parse));
         spec.listen.allow = prefixes.collect();
     }
+    spec.encrypted = encrypted::read(reader, table);
 }
 
 /// Paths of PEM files.
@@ -412,14 +425,24 @@ fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
     let Limits {
         in_flight,
         tcp_connections,
+        tls_connections,
+        quic_connections,
         tcp_idle,
+        encrypted_idle,
     } = limits;
     let idle = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
     reader.set(table, "in-flight", in_flight, |r, item| r.integer(item, 64..=65_536));
-    reader.set(table, "tcp-connections", tcp_connections, |r, item| {
-        r.integer(item, 1..=65_536)
-    });
-    reader.set(table, "tcp-idle", tcp_idle, |r, item| r.duration(item, idle));
+    let connections = [
+        ("tcp-connections", tcp_connections),
+        ("tls-connections", tls_connections),
+        ("quic-connections", quic_connections),
+    ];
+    for (key, slot) in connections {
+        reader.set(table, key, slot, |r, item| r.integer(item, 1..=65_536));
+    }
+    for (key, slot) in [("tcp-idle", tcp_idle), ("encrypted-idle", encrypted_idle)] {
+        reader.set(table, key, slot, |r, item| r.duration(item, idle.clone()));
+    }
 }
 
 fn read_log(reader: &mut Reader, table: &Table<'_>, log: &mut Log) {
