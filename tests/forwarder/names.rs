@@ -217,6 +217,29 @@ async fn a_name_that_nobody_resolves_keeps_no_node_from_starting() {
 }
 
 #[tokio::test]
+async fn who_asks_before_a_name_is_resolved_waits_for_it() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let directory = Directory::start().await;
+        directory.knows("somebody-else.detour.test", &[]);
+        let here = fake("moving");
+        let scheme = if transport == Transport::Udp { "udp" } else { "tcp" };
+        let url = format!("{scheme}://{MOVING}:{}", port_of(&here, transport));
+        let block = format!("[[provider]]\nname = \"moving\"\nendpoints = [{url:?}]\n");
+        let node = Node::start(&(config(&[block]) + "\n" + &directory.table())).await;
+        let (mut asked, dns) = (0, node.dns());
+        let (is_answered, ()) = tokio::join!(ask(dns, &mut asked), async {
+            until("it was tried", PATIENCE, async || {
+                !directory.server.asked_for(MOVING).is_empty()
+            })
+            .await;
+            // It comes into being while somebody waits for it.
+            directory.knows(MOVING, &["127.0.0.1"]);
+        });
+        assert!(is_answered, "{transport}: {}", node.log());
+    }
+}
+
+#[tokio::test]
 async fn a_restart_in_an_outage_goes_by_what_was_known() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     directory.knows(MOVING, &["127.0.0.2"]);
