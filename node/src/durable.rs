@@ -24,7 +24,7 @@ pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()
     File::open(directory)?.sync_all()
 }
 
-/// As [`write`], but only where nothing of that name is there.
+/// As [`write()`], but only where nothing of that name is there.
 ///
 /// # Errors
 /// `AlreadyExists` where something is; or when the system refuses any of it.

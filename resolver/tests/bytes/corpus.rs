@@ -43,3 +43,20 @@ fn the_corpus_of_patched_answers_holds() {
 fn the_corpus_of_stamps_holds() {
     replay("stamp", stamp::exercise);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_frames_in_any_pieces_are_read_as_they_are(
+        pieces: u8,
+        messages in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..700), 0..12),
+        cut in 0_usize..8,
+    ) {
+        let mut bytes = vec![pieces];
+        for message in messages {
+            bytes.extend_from_slice(&u16::try_from(message.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(&message);
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        frames::exercise(&bytes);
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) struct Run {
     pub(crate) left_after: Option<Duration>,
     /// What the node gave as its cause then.
     pub(crate) cause: Option<String>,
-    /// From the end of the fault until its place was the normal one again and it was up.
+    /// From the end of the fault until its place was the normal one again; its share may still grow then.
     pub(crate) back_after: Option<Duration>,
     /// What the provider saw from the fault on.
     pub(crate) handshakes: Handshakes,
@@ -153,8 +153,7 @@ async fn watch(
     sleep_until(broke + broken).await;
     let mended = clock::now();
     victim.set_fault(TransportSel::All, Fault::None);
-    let is_back = |stand: &Stand| stand.place == "normal" && stand.state == "up";
-    let back = stands(admin, victim.name(), mended + after, is_back).await;
+    let back = stands(admin, victim.name(), mended + after, |stand| stand.place == "normal").await;
     let left_after = left.as_ref().map(|(at, _)| at.saturating_duration_since(broke));
     (
         left_after,
@@ -166,7 +165,6 @@ async fn watch(
 /// Where the node has an endpoint.
 #[derive(Debug)]
 struct Stand {
-    state: String,
     place: String,
     reason: String,
 }
@@ -197,12 +195,12 @@ fn stand_of(body: &[u8], provider: &str) -> Option<Stand> {
     let own = providers.as_array()?.iter().find(named)?;
     let endpoint = own.get("endpoints")?.as_array()?.first()?;
     let text = |key: &str| Some(endpoint.get(key)?.as_str()?.to_owned());
-    let (state, place) = (text("state")?, text("place")?);
+    let place = text("place")?;
     let reason = text("reason").unwrap_or_default();
     let place_why = text("place_why").unwrap_or_default();
     // A place of its own has a reason of its own.
     let reason = if place_why == "throttled" { place_why } else { reason };
-    Some(Stand { state, place, reason })
+    Some(Stand { place, reason })
 }
 
 #[cfg(test)]
@@ -214,7 +212,7 @@ mod tests {
         let body = br#"[{"name":"fake1","endpoints":[{"state":"up","place":"normal","reason":"answering"}]},
             {"name":"fake2","endpoints":[{"state":"up","place":"out","reason":"answering","place_why":"throttled"}]}]"#;
         let stand = stand_of(body, "fake1").unwrap();
-        assert_eq!([stand.state, stand.place, stand.reason], ["up", "normal", "answering"]);
+        assert_eq!([stand.place, stand.reason], ["normal", "answering"]);
         assert_eq!(stand_of(body, "fake2").unwrap().reason, "throttled");
         assert!(stand_of(body, "fake3").is_none());
         assert!(stand_of(b"not json", "fake1").is_none());
