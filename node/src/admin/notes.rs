@@ -31,6 +31,13 @@ impl Notes {
         }
     }
 
+    /// Where queries are answered, however they come: nobody is asked there.
+    #[must_use]
+    pub(crate) fn answering(&self) -> Vec<SocketAddr> {
+        let encrypted = self.encrypted.iter().map(|(_, address)| *address);
+        self.dns.iter().copied().chain(encrypted).collect()
+    }
+
     /// Something went wrong that a start survives.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
