@@ -151,7 +151,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         given,
         text,
         look,
-        bound: reached.dns.clone(),
+        bound: notes.own(),
         directory: state.directory().cloned(),
         successions,
         discovery: dns64::start(&shared),

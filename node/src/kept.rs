@@ -89,7 +89,7 @@ impl Kept {
         };
         (
             LearnedKeeper::new(self.store.clone(), self.metrics.clone()),
-            NamesKeeper::new(parts, notes.answering()),
+            NamesKeeper::new(parts, notes.own()),
         )
     }
 

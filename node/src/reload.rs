@@ -387,10 +387,9 @@ impl Reloader {
         self.parts.args.apply_to(&mut config)?;
         let is_given = state::is_given(self.parts.args.state_dir.as_deref());
         let restart = keep_running(&mut config, &self.parts.running, is_given);
-        let answering = self.parts.notes.answering();
         for provider in &config.providers {
             let mut endpoints = provider.endpoints.iter();
-            let is_own = |e: &&EndpointConfig| e.at.address().is_some_and(|own| answers_to_itself(&answering, own));
+            let is_own = |e: &&EndpointConfig| e.at.address().is_some_and(|a| answers_to_itself(&self.parts.bound, a));
             if let Some(endpoint) = endpoints.find(is_own) {
                 return Err(Rejected::AsksItself {
                     provider: provider.name.clone(),
@@ -460,8 +459,7 @@ impl Reloader {
         let Adopted { label, mut endpoints } = adopted;
         // A forwarder beside this node that asks it would pass on what this node says of itself.
         let place = |own: &Designated| SocketAddr::new(own.address, own.port);
-        let answering = self.parts.notes.answering();
-        endpoints.retain(|own| !answers_to_itself(&answering, place(own)));
+        endpoints.retain(|own| !answers_to_itself(&self.parts.bound, place(own)));
         if self.designations.get(&label) == Some(&endpoints) {
             return;
         }

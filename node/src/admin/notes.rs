@@ -31,9 +31,9 @@ impl Notes {
         }
     }
 
-    /// Where queries are answered, however they come: nobody is asked there.
+    /// Where this node answers, whatever the transport: nothing that is asked may come there.
     #[must_use]
-    pub(crate) fn answering(&self) -> Vec<SocketAddr> {
+    pub(crate) fn own(&self) -> Vec<SocketAddr> {
         let encrypted = self.encrypted.iter().map(|(_, address)| *address);
         self.dns.iter().copied().chain(encrypted).collect()
     }
