@@ -20,11 +20,16 @@
 #![deny(missing_docs)]
 
 pub mod control;
+pub mod ddr;
 pub mod dice;
+pub mod dns64;
+pub mod eyeballs;
+pub mod given;
 pub mod health;
 pub mod idle;
 pub mod lookup;
 pub mod mesh;
+pub mod names;
 pub mod network;
 pub mod outcome;
 pub mod plan;
@@ -36,10 +41,12 @@ pub mod time;
 pub mod topology;
 pub mod usage;
 pub mod verdict;
+pub mod zones;
 
 pub use time::{Clock, Time};
 pub use topology::{
-    ClassId, Endpoint, EndpointId, Family, OperatorId, Path, Provider, ProviderId, Topology, Transport, TransportClass,
+    ClassId, Endpoint, EndpointId, Family, Group, GroupId, OperatorId, Path, Provider, ProviderId, Topology, Transport,
+    TransportClass,
 };
 
 /// How the first choice falls among equally usable providers.

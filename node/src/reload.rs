@@ -1,6 +1,8 @@
 //! Another configuration while the node runs: reads the file when it is told to, judges it as a start would, and hands
 //! it to the control task. A file with mistakes changes nothing and is reported wherever somebody may look.
 //!
+//! Looks after what the network gives as well: resolvers that change are another configuration to both planes.
+//!
 //! Also keeps the text of what has served for a minute, to start from when the file is broken one day. Reading and
 //! writing happen off the threads that serve; a disk that hangs delays reloads and nothing else.
 
@@ -19,12 +21,19 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::watch::Watch;
+use self::watch::{GivenWatch, Watch};
 use crate::admin::{Configuration, Mistakes, Notes};
+use crate::certificate::CertificateKeeper;
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{
+    Config, Designations, Dns64, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself,
+    designating, keep_running, with_designations,
+};
 use crate::control_task::Succession;
+use crate::ddr::{Adopted, Ddr};
 use crate::descriptors;
+use crate::dns64::{Asking, Discovered};
+use crate::given::{self, Given, Looks};
 use crate::last_good;
 use crate::mesh::Setup;
 use crate::output::chain;
@@ -81,8 +90,14 @@ enum Action {
     Asked,
     /// Time to look at the file.
     Look,
+    /// Time to look at what the network gives.
+    Network,
+    /// The network has told its translator's prefix.
+    Translate(Discovered),
     /// The configuration has served its minute.
     Keep,
+    /// An endpoint designated others.
+    Adopt(Adopted),
     /// Shutdown.
     Stop,
 }
@@ -99,8 +114,12 @@ struct Candidate {
 pub(crate) struct ReloaderParts {
     /// As the node was started.
     pub(crate) args: RunArgs,
+    /// Who is asked for designated resolvers, and what came of it.
+    pub(crate) ddr: Ddr,
     /// In force, command line applied.
     pub(crate) running: Config,
+    /// What the network gave, as it is in force.
+    pub(crate) given: Given,
     /// Its text, if it is from a sound file.
     pub(crate) text: Option<String>,
     /// What the file looked like when it was read.
@@ -110,8 +129,12 @@ pub(crate) struct ReloaderParts {
     /// Where copies are kept, if anywhere.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) successions: mpsc::Sender<Succession>,
+    /// Where resolvers are asked for a translator's prefix.
+    pub(crate) discovery: Asking,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
+    /// What encrypted listeners show.
+    pub(crate) certificate: Arc<CertificateKeeper>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) level: LogLevel,
@@ -124,18 +147,29 @@ pub(crate) struct ReloaderParts {
 #[derive(Debug)]
 pub(crate) struct Reloader {
     parts: ReloaderParts,
-    watch: Watch,
+    watch: Watch<Look>,
+    /// Of the certificate and its key.
+    pair_watch: Watch<[Option<Look>; 2]>,
     next_look: Time,
+    network: GivenWatch,
+    next_network: Time,
     candidate: Option<Candidate>,
+    /// What is in force beside what the file says.
+    designations: Designations,
 }
 
 impl Reloader {
     pub(crate) fn new(mut parts: ReloaderParts) -> Self {
         let (text, now) = (parts.text.take(), parts.clock.now());
+        parts.configuration.note_given(&parts.running, &parts.given);
         let mut reloader = Self {
             watch: Watch::new(parts.look.take()),
+            pair_watch: Watch::new(None),
             next_look: now,
+            network: GivenWatch::default(),
+            next_network: now,
             candidate: None,
+            designations: Designations::new(),
             parts,
         };
         if let Some(text) = text {
@@ -146,11 +180,15 @@ impl Reloader {
 
     /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
+        self.tell_discovery();
         loop {
             match self.select().await {
                 Action::Asked => self.reload().await,
                 Action::Look => self.look().await,
+                Action::Network => self.look_at_network().await,
+                Action::Translate(discovered) => self.translate(discovered).await,
                 Action::Keep => self.keep().await,
+                Action::Adopt(adopted) => self.adopt(adopted).await,
                 Action::Stop => return,
             }
         }
@@ -161,12 +199,13 @@ impl Reloader {
         let is_watched = self.parts.running.reload == Reload::Watch && self.file().is_some();
         let look = is_watched.then_some(self.next_look);
         let keep = self.candidate.as_ref().map(|candidate| candidate.due);
-        let due = match (look, keep) {
-            (Some(look), Some(keep)) if keep < look => Some((keep, Action::Keep)),
-            (Some(look), _) => Some((look, Action::Look)),
-            (None, Some(keep)) => Some((keep, Action::Keep)),
-            (None, None) => None,
-        };
+        let network = self.parts.running.network.enabled.then_some(self.next_network);
+        let dues = [
+            look.map(|at| (at, Action::Look)),
+            network.map(|at| (at, Action::Network)),
+            keep.map(|at| (at, Action::Keep)),
+        ];
+        let due = dues.into_iter().flatten().min_by_key(|(at, _)| *at);
         let timer = async {
             match due {
                 Some((at, action)) => {
@@ -181,6 +220,10 @@ impl Reloader {
             () = self.parts.tasks.draining().cancelled() => Action::Stop,
             // Cancel safe: a signal stays noted; several that wait are one.
             Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more.
+            Some(adopted) = self.parts.ddr.adopted.recv() => Action::Adopt(adopted),
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
+            Some(discovered) = self.parts.discovery.discovered.recv() => Action::Translate(discovered),
             // Cancel safe: a timer.
             action = timer => action,
         }
@@ -204,6 +247,106 @@ impl Reloader {
         {
             self.reload().await;
         }
+        self.look_at_pair().await;
+    }
+
+    /// Looks at the certificate and its key, and reads them if they have changed and come to rest.
+    async fn look_at_pair(&mut self) {
+        let encrypted = &self.parts.running.listen.encrypted;
+        let Some(files) = encrypted.files.clone().filter(|_| encrypted.is_used()) else {
+            return;
+        };
+        let looks = move || [Look::at(&files.cert), Look::at(&files.key)];
+        let looks = timeout(READ, self.parts.tasks.blocking(looks)).await;
+        if let Ok(Ok(looks)) = looks
+            && self.pair_watch.has_changed(Some(looks.clone()))
+        {
+            self.pair_watch.note_read(Some(looks));
+            self.read_pair().await;
+        }
+    }
+
+    /// Reads the certificate of the configuration in force, and has clients shown it if it is sound.
+    async fn read_pair(&self) {
+        let config = self.parts.running.clone();
+        let work = self.parts.tasks.blocking(move || config.pair());
+        let pair = match timeout(READ, work).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => Err(self.cannot_read_pair(io::Error::other(error))),
+            Err(_elapsed) => Err(self.cannot_read_pair(io::ErrorKind::TimedOut.into())),
+        };
+        self.parts.certificate.take(pair);
+    }
+
+    fn cannot_read_pair(&self, source: io::Error) -> LoadError {
+        let files = self.parts.running.listen.encrypted.files.as_ref();
+        let path = files.map(|files| files.cert.clone()).unwrap_or_default();
+        LoadError::Read { path, source }
+    }
+
+    /// The network has told its translator's prefix, or that it has none.
+    async fn translate(&mut self, Discovered { resolvers, prefix }: Discovered) {
+        // Of another network it says nothing.
+        if resolvers != self.parts.given.resolvers || prefix == self.parts.given.prefix {
+            return;
+        }
+        self.parts.given.prefix = prefix;
+        let config = self.parts.running.clone();
+        if self.hand_over(&config).await.is_some() {
+            match prefix {
+                Some(prefix) => tracing::info!(%prefix, "the network translates addresses: names get such (DNS64)"),
+                None => tracing::info!("the network translates addresses no more"),
+            }
+            self.parts.configuration.note_given(&config, &self.parts.given);
+        }
+    }
+
+    /// Whose word on a translator's prefix counts: that of the resolvers in force, where the prefix is looked for.
+    fn tell_discovery(&self) {
+        let config = &self.parts.running;
+        let is_wanted = config.network.enabled && config.dns64 == Dns64::Auto;
+        let resolvers = if is_wanted {
+            self.parts.given.resolvers.clone()
+        } else {
+            Vec::new()
+        };
+        self.parts.discovery.resolvers.send_if_modified(|known| {
+            let is_other = *known != resolvers;
+            *known = resolvers;
+            is_other
+        });
+    }
+
+    /// Looks at what the network gives, and puts it in force if it is something else.
+    async fn look_at_network(&mut self) {
+        self.next_network = self.parts.clock.now().plus(u64_micros(watch::INTERVAL));
+        let config = self.parts.running.clone();
+        if let Some(given) = self.given(&config, &self.network.seen).await
+            && self.network.has_changed(given, &self.parts.given)
+        {
+            let mut given = std::mem::take(&mut self.network.found);
+            if given.resolvers == self.parts.given.resolvers {
+                given.prefix = self.parts.given.prefix;
+            }
+            let (resolvers, search) = (given.resolvers.len(), given.search.len());
+            self.parts.given = given;
+            if self.hand_over(&config).await.is_some() {
+                tracing::info!(resolvers, search, "the network gives other resolvers");
+                self.parts.configuration.note_given(&config, &self.parts.given);
+                self.tell_discovery();
+            }
+        }
+    }
+
+    /// What the network gives, unless all looks as it did.
+    async fn given(&self, config: &Config, seen: &Looks) -> Option<(Given, Looks)> {
+        let (files, listening, seen) = (config.network.files.clone(), self.parts.bound.clone(), seen.clone());
+        let work = self.parts.tasks.blocking(move || {
+            let looks = given::look(&files);
+            (looks != seen).then(|| (given::read(&files, &listening), looks))
+        });
+        // A disk that hangs is looked at again.
+        timeout(READ, work).await.ok()?.ok()?
     }
 
     /// Reads the file and puts it in force, or says why not.
@@ -245,7 +388,8 @@ impl Reloader {
         let restart = keep_running(&mut config, &self.parts.running, is_given);
         for provider in &config.providers {
             let mut endpoints = provider.endpoints.iter();
-            if let Some(endpoint) = endpoints.find(|e| answers_to_itself(&self.parts.bound, e.address)) {
+            let is_own = |e: &&EndpointConfig| e.at.address().is_some_and(|a| answers_to_itself(&self.parts.bound, a));
+            if let Some(endpoint) = endpoints.find(is_own) {
                 return Err(Rejected::AsksItself {
                     provider: provider.name.clone(),
                     label: endpoint.label.clone(),
@@ -257,21 +401,23 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
-        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+        if let Some(shortage) = descriptors::shortage(&config.limits, &config.listen.encrypted) {
             tracing::warn!("{shortage}");
         }
-        let plan = Plan::of(&config);
-        let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
+        if config.network.enabled && config.network != self.parts.running.network {
+            // From the first query on, or names of this network would go elsewhere until the next look.
+            if let Some((given, looks)) = self.given(&config, &Looks::default()).await {
+                (self.parts.given, self.network.seen) = (given, looks);
+            }
+        }
         self.parts.level.set(config.log.level);
-        let (done, is_done) = oneshot::channel();
-        let succession = Succession { plan, done };
-        // The control task ends with the node only.
-        if self.parts.successions.send(succession).await.is_err() || is_done.await.is_err() {
+        let asked = designating(&config);
+        self.designations
+            .retain(|label, _| asked.iter().any(|own| own.label == *label));
+        let Some((providers, endpoints)) = self.hand_over(&config).await else {
             return;
-        }
-        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&config)) {
-            mesh.send_replace(Arc::new(setup));
-        }
+        };
+        self.parts.ddr.designating.send_replace(asked.into());
         let now = self.parts.clock.now();
         tracing::info!(providers, endpoints, "configuration reloaded");
         if restart.is_empty() {
@@ -281,8 +427,45 @@ impl Reloader {
             self.candidate = None;
             tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
         }
-        self.parts.configuration.note_applied(&config, restart, now);
         self.parts.running = config;
+        // Before it is said that the configuration is in force: the certificate is part of it.
+        self.read_pair().await;
+        let running = &self.parts.running;
+        self.parts.configuration.note_applied(running, restart, now);
+        self.parts.configuration.note_given(running, &self.parts.given);
+        self.tell_discovery();
+    }
+
+    /// Hands a configuration, and what was designated or given by the network beside it, to control task and mesh; how many
+    /// providers and endpoints there are then, unless the node stops.
+    async fn hand_over(&self, config: &Config) -> Option<(usize, usize)> {
+        let whole = with_designations(config, &self.designations);
+        let plan = Plan::of(&whole, &self.parts.given);
+        let counts = (plan.topology.providers.len(), plan.topology.endpoints.len());
+        let (done, is_done) = oneshot::channel();
+        let succession = Succession { plan, done };
+        // The control task ends with the node only.
+        self.parts.successions.send(succession).await.ok()?;
+        is_done.await.ok()?;
+        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&whole)) {
+            mesh.send_replace(Arc::new(setup));
+        }
+        Some(counts)
+    }
+
+    /// Puts designated endpoints in force: another configuration, though the file is the same.
+    async fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { label, endpoints } = adopted;
+        if self.designations.get(&label) == Some(&endpoints) {
+            return;
+        }
+        tracing::info!(
+            endpoint = label,
+            designated = endpoints.len(),
+            "designated resolvers are used"
+        );
+        self.designations.insert(label, endpoints);
+        self.hand_over(&self.parts.running).await;
     }
 
     /// Says that a file changed nothing, and why.

@@ -13,7 +13,7 @@ use crate::outcome::Cause;
 use crate::plan::{PROVIDERS_MAX, Question, plan};
 use crate::routes::{EndpointRoute, PlaceWhy, Settings};
 use crate::testing::{providers, with_transports};
-use crate::topology::{Topology, Transport};
+use crate::topology::{GroupId, Topology, Transport};
 
 /// What endpoints were heard of.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ fn bench_of(topology: Topology) -> Bench {
         usage: Usage::new(&topology, start),
         routes: Routes {
             version: 0,
+            group: GroupId::PUBLIC,
+            routed: Vec::new(),
             choices: Routes::choose(&topology, &endpoints),
             topology: Arc::new(topology),
             settings: Settings {

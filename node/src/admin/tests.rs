@@ -14,7 +14,7 @@ use detour_resolver::acl::Acl;
 use detour_resolver::cache::{Entry, Failure};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local::Settings as LocalSettings;
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
@@ -96,11 +96,18 @@ impl Node {
             max_stale_us: 3_600 * SEC,
             ttl_bounds_s: (0, 604_800),
             in_flight: 16,
-            tcp: TcpLimits {
-                connections: 16,
-                idle: std::time::Duration::from_secs(10),
+            streams: StreamLimits {
+                tcp: 16,
+                tls: 16,
+                quic: 16,
+                tcp_idle: std::time::Duration::from_secs(10),
+                encrypted_idle: std::time::Duration::from_secs(10),
             },
+            doh_path: "/dns-query".into(),
             classes: String::new(),
+            zones: Arc::default(),
+            groups: Vec::new(),
+            translation: None,
             source_ports: SourcePorts::Pool,
             local: LocalSettings {
                 off: Vec::new(),
@@ -354,12 +361,16 @@ async fn status_begins_with_what_is_wrong() {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": 5,
             "listening": ["127.0.0.1:5300"],
+            "encrypted": [],
             "admin": node.admin.to_string(),
             "config": "/etc/detour.toml",
             "configuration": {"age_s": 5, "degraded": null, "reload": null, "restart": []},
             "mesh": {"state": "none", "connected": 0, "listed": 0},
             "nothing_up": false,
             "uplink_suspect": [],
+            "groups": [],
+            "network": null,
+            "dns64": null,
             "providers": {"up": 0, "total": 3},
             "cache": {"entries": 0, "bytes": 0},
             "in_flight": 0,
@@ -507,7 +518,8 @@ async fn providers_have_exactly_the_promised_keys() {
     let provider = |name: &str, operator: &str, share: u32, endpoints: &[Value]| {
         let in_use = &endpoints[0]["endpoint"];
         json!({
-            "name": name, "operator": operator, "class": "none/validating", "share_permille": share,
+            "name": name, "operator": operator, "class": "none/validating", "groups": ["public"],
+            "share_permille": share,
             "in_use": in_use, "endpoints": endpoints,
         })
     };
@@ -544,12 +556,14 @@ async fn explain_shows_the_plan_and_changes_nothing() {
             "budget_tokens",
             "cache",
             "claims",
+            "group",
             "local",
             "name",
             "note",
             "nothing_up",
             "plan",
             "policy",
+            "route",
             "skipped",
             "type"
         ]

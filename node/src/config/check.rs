@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, LocalZones, ProviderConfig, Source, mesh};
+use super::{Config, Listen, LocalZones, Network, ProviderConfig, Source, bootstrap, encrypted, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -20,6 +20,74 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
+    presence(problems, &spec, &top);
+    names(problems, &spec.providers);
+    endpoints(problems, &spec);
+    let public = public_pool(problems, &spec);
+    let routes = route::check(problems, &spec);
+    listen(problems, &spec);
+    ddr(problems, &spec.providers);
+    bootstrap::check(problems, &spec, &public);
+    let admin = spec.listen.admin.address();
+    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
+        against(path, file)
+    });
+    let mesh = mesh::check(problems, &spec);
+    pins(problems, &spec.providers);
+    let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
+    let trust = load_trust(problems, path, &groups, &[], &spec.trust);
+    let common: Vec<PathBuf> = match &trust {
+        Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
+        None => Vec::new(),
+    };
+
+    let mut providers = Vec::with_capacity(spec.providers.len());
+    for (given, is_public) in spec.providers.into_iter().zip(public) {
+        let own = if given.trust.is_empty() {
+            trust.clone()
+        } else {
+            load_trust(problems, path, &groups, &common, &given.trust)
+        };
+        let Some(own) = own else { continue };
+        match provider(given, is_public, &own) {
+            Ok(provider) => providers.extend(provider),
+            Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
+        }
+    }
+    let bootstrap = trust
+        .map(|trust| bootstrap::servers(spec.bootstrap, &spec.recommended, &providers, &trust))
+        .unwrap_or_default();
+    (!providers.is_empty()).then(|| Config {
+        source: Source::File(path.to_owned()),
+        state_dir: spec.state_dir.map(|dir| against(path, dir)),
+        reload: spec.reload,
+        tls_groups: groups,
+        listen: Listen {
+            encrypted,
+            ..spec.listen
+        },
+        providers,
+        bootstrap,
+        routes,
+        dns64: spec.dns64,
+        network: Network {
+            files: spec.network.files.into_iter().map(|file| against(path, file)).collect(),
+            ..spec.network
+        },
+        select: spec.select,
+        local_zones: LocalZones {
+            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
+            ..spec.local_zones
+        },
+        mesh,
+        cache: spec.cache,
+        limits: spec.limits,
+        log: spec.log,
+    })
+}
+
+/// Whether all is there that must be.
+fn presence(problems: &mut Problems, spec: &Spec, top: &Place) {
     if !spec.has_version {
         problems.add(
             &top.child("version", 1),
@@ -35,55 +103,43 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     for provider in &spec.providers {
         required(problems, provider);
     }
-    names(problems, &spec.providers);
-    endpoints(problems, &spec);
-    if !spec.select.mix_policies {
-        classes(problems, &spec.providers);
-    }
-    tiers(problems, &spec.providers);
-    if spec.select.encryption == Encryption::Require {
-        cleartext(problems, &spec.providers);
-    }
-    listen(problems, &spec);
-    let mesh = mesh::check(problems, &spec);
-    pins(problems, &spec.providers);
-    let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
-    let trust = load_trust(problems, path, &groups, &[], &spec.trust);
-    let common: Vec<PathBuf> = match &trust {
-        Some(_) => spec.trust.iter().map(|(_, file)| against(path, file.clone())).collect(),
-        None => Vec::new(),
-    };
+}
 
-    let mut providers = Vec::with_capacity(spec.providers.len());
-    for given in spec.providers {
-        let own = if given.trust.is_empty() {
-            trust.clone()
-        } else {
-            load_trust(problems, path, &groups, &common, &given.trust)
+/// Judges those who serve the names that no route speaks of; of each provider whether it does.
+fn public_pool(problems: &mut Problems, spec: &Spec) -> Vec<bool> {
+    let is_named = |given: &ProviderSpec| route::is_named(&spec.routes, given);
+    let is_public = |given: &ProviderSpec| given.default.unwrap_or_else(|| !is_named(given));
+    let public: Vec<&ProviderSpec> = spec.providers.iter().filter(|given| is_public(given)).collect();
+    if let Some(first) = spec.providers.first().filter(|_| public.is_empty()) {
+        let place = Place {
+            key: "provider".to_owned(),
+            line: first.place.line,
         };
-        let Some(own) = own else { continue };
-        match provider(given, &own) {
-            Ok(provider) => providers.extend(provider),
-            Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
-        }
+        let message = "every provider is one of routes: names that no route speaks of need one too (default = true)";
+        problems.add(&place, message);
     }
-    (!providers.is_empty()).then(|| Config {
-        source: Source::File(path.to_owned()),
-        state_dir: spec.state_dir.map(|dir| against(path, dir)),
-        reload: spec.reload,
-        tls_groups: groups,
-        listen: spec.listen,
-        providers,
-        select: spec.select,
-        local_zones: LocalZones {
-            hosts: spec.local_zones.hosts.map(|file| against(path, file)),
-            ..spec.local_zones
-        },
-        mesh,
-        cache: spec.cache,
-        limits: spec.limits,
-        log: spec.log,
-    })
+    pool(problems, &public, spec.select.mix_policies);
+    if spec.select.encryption == Encryption::Require {
+        cleartext(problems, &public);
+    }
+    // One that is nobody's would never be asked.
+    for given in spec
+        .providers
+        .iter()
+        .filter(|given| given.default == Some(false) && !is_named(given))
+    {
+        let place = given.place.child("default", given.place.line);
+        problems.add(&place, "no route names this provider, so it would never be asked");
+    }
+    spec.providers.iter().map(is_public).collect()
+}
+
+/// What holds among providers that back each other up.
+pub(super) fn pool(problems: &mut Problems, providers: &[&ProviderSpec], mix_policies: bool) {
+    if !mix_policies {
+        classes(problems, providers);
+    }
+    tiers(problems, providers);
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
@@ -122,15 +178,16 @@ fn load_trust(
         .ok()
 }
 
-/// With `require`, a provider that is only reached in the clear would never be asked.
-fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
+/// With `require`, a provider that is only reached in the clear would never be asked, unless it designates others.
+pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
+        let designates = endpoints.iter().any(|endpoint| endpoint.config.ddr);
+        if !endpoints.is_empty() && !provider.is_encrypted() && !designates {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
-                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint",
+                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint, or ddr = true",
             );
         }
     }
@@ -169,7 +226,7 @@ fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
     has_pins.then(|| trust.pinned(&pins.list)).transpose()
 }
 
-fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+fn provider(spec: ProviderSpec, is_public: bool, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
     let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
         return Ok(None);
     };
@@ -190,6 +247,7 @@ fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>,
         tier: spec.tier,
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
+        is_public,
         trust,
         endpoints,
     }))
@@ -226,6 +284,22 @@ fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
     }
 }
 
+/// A provider that is asked for designated resolvers has somebody to ask.
+fn ddr(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        if let Some((place, true)) = &provider.ddr
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(|endpoint| endpoint.config.ddr)
+        {
+            problems.add(
+                place,
+                "there is nobody to ask: designated resolvers are what udp and tcp endpoints with an IP address name",
+            );
+        }
+    }
+}
+
 /// No endpoint twice, not too many, and none that is this node.
 fn endpoints(problems: &mut Problems, spec: &Spec) {
     let all: Vec<&EndpointSpec> = spec
@@ -248,15 +322,24 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
     for (index, EndpointSpec { place, config, .. }) in all.iter().enumerate() {
         let is_same = |other: &&&EndpointSpec| {
             let (one, other) = (config, &other.config);
-            (other.transport, other.address) == (one.transport, one.address)
+            (other.transport, &other.at) == (one.transport, &one.at)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
         let label = quoted(&config.label);
         if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        if answers_to_itself(&spec.listen.dns, config.address) {
+        let own = config.at.address();
+        if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
+            problems.add(place, message);
+        }
+        let encrypted = spec.encrypted.places.iter();
+        let is_asked = |listening: SocketAddr| own.is_some_and(|address| answers_to_itself(&[listening], address));
+        for (_, via, address) in encrypted.filter(|(_, _, listening)| is_asked(*listening)) {
+            let via = via.word();
+            let message =
+                format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");
             problems.add(place, message);
         }
     }
@@ -272,7 +355,7 @@ pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> boo
 }
 
 /// A name must not resolve otherwise only because another provider was asked.
-fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn classes(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let class = |provider: &ProviderSpec| {
         let validates = if provider.validates {
             "validates"
@@ -303,7 +386,7 @@ fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
 }
 
 /// Every query must find a provider while all of them are well.
-fn tiers(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn tiers(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let Some(last) = providers.last() else {
         return;
     };

@@ -1,7 +1,6 @@
 //! One endpoint as its transports see it: how queries to it are written, and where outcomes go.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Transport};
 use nix::errno::Errno;
 
+use super::addresses::Addresses;
 use super::habits::{Defences, Habits};
 use super::{Attempt, AttemptEvent};
 use crate::ask::Ask;
@@ -32,7 +32,7 @@ pub(crate) struct Line {
     /// How it is spoken to.
     pub(super) transport: Transport,
     /// Where packets go.
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Addresses,
     /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
     pub(super) heard: AtomicU64,
     /// Until when it is asked without EDNS.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{accept, frames, patch, query};
+use crate::{accept, frames, patch, query, stamp};
 
 /// Calls `body` with each file of a target's corpus, of which there is at least one.
 fn replay(target: &str, body: fn(&[u8])) {
@@ -37,6 +37,11 @@ fn the_corpus_of_framed_streams_holds() {
 #[test]
 fn the_corpus_of_patched_answers_holds() {
     replay("patch", patch::exercise);
+}
+
+#[test]
+fn the_corpus_of_stamps_holds() {
+    replay("stamp", stamp::exercise);
 }
 
 proptest::proptest! {

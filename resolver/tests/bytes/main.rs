@@ -13,3 +13,4 @@ mod frames;
 mod model;
 mod patch;
 mod query;
+mod stamp;

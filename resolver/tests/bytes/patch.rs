@@ -5,7 +5,7 @@
 
 use detour_core::Time;
 use detour_core::time::SEC;
-use detour_resolver::ask::{Ask, key_of};
+use detour_resolver::ask::{Ask, GroupKey, key_of};
 use detour_resolver::cache::{Cache, Entry, Found, Wanted};
 use detour_resolver::wire::{
     Answer, Ede, Expected, Freshness, Kind, Parsed, Query, Section, Via, accept, parse, question_of, reply_limit, write,
@@ -71,7 +71,7 @@ pub(crate) fn exercise(input: &[u8]) {
     // Any limit there can be, and the two that there are.
     let limit = match flags & 3 {
         0 => reply_limit(&query.echo, Via::Udp),
-        1 => reply_limit(&query.echo, Via::Stream),
+        1 => reply_limit(&query.echo, Via::Tcp),
         _ => usize::from(size).max(512),
     };
     let said = EDES.get(..usize::from(edes % 3)).unwrap_or_default();
@@ -252,7 +252,15 @@ fn ask(query: &Query) -> Ask {
         qclass: query.qclass,
         do_bit,
         cd,
-        key: key_of(&query.name, query.qtype, query.qclass, (do_bit, cd), SEED),
+        group: GroupKey::PUBLIC,
+        key: key_of(
+            &query.name,
+            query.qtype,
+            query.qclass,
+            (do_bit, cd),
+            GroupKey::PUBLIC,
+            SEED,
+        ),
         domain: 0,
     }
 }

@@ -17,7 +17,7 @@ use detour_core::outcome::{Failure, Signal};
 use detour_core::{Clock, EndpointId, Time, Transport};
 use tokio::sync::mpsc;
 
-use crate::ask::Ask;
+use crate::ask::{Ask, GroupKey};
 use crate::exchange::{Attempt, AttemptEvent, ExchangeParts, Exchanges, Listener, QuicSockets, SourcePorts};
 use crate::readers::Readers;
 use crate::report::Reporter;
@@ -141,7 +141,14 @@ impl Bench {
         let attempt = Attempt {
             id: self.next,
             purpose: Purpose::Client,
-            ask: Arc::new(Ask::new(&name, rtype::A, class::IN, (false, false), 1)),
+            ask: Arc::new(Ask::new(
+                &name,
+                rtype::A,
+                class::IN,
+                (false, false),
+                GroupKey::PUBLIC,
+                1,
+            )),
             slot: 0,
             reply_to: Some(Arc::new(Ear(heard))),
             without_edns: false,

@@ -175,7 +175,7 @@ impl Bench {
         let mut topology = topology(&address.to_string());
         topology.endpoints[0].transport = transport;
         let remote = Remote {
-            address,
+            addresses: address.into(),
             tls: Some(RemoteTls {
                 name: TlsName::new("dns.example").unwrap(),
                 trust: server.trust.clone(),
@@ -218,7 +218,14 @@ impl Bench {
         let attempt = Attempt {
             id: self.next,
             purpose: Purpose::Client,
-            ask: Arc::new(Ask::new(&name, rtype::A, class::IN, (false, false), 1)),
+            ask: Arc::new(Ask::new(
+                &name,
+                rtype::A,
+                class::IN,
+                (false, false),
+                crate::ask::GroupKey::PUBLIC,
+                1,
+            )),
             slot: 0,
             reply_to: Some(Arc::new(Ear(heard))),
             without_edns: false,
