@@ -8,7 +8,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -55,6 +57,9 @@ pub(super) struct Backlog {
     has_place: AtomicBool,
     /// Held to take or return it.
     place: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
+    is_cut: AtomicBool,
+    /// Who is to be told of that.
+    waker: AtomicWaker,
 }
 
 /// Bytes that wait, until this is dropped.
@@ -77,6 +82,8 @@ impl Backlog {
             bytes: AtomicUsize::new(0),
             has_place: AtomicBool::new(false),
             place: Mutex::default(),
+            is_cut: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         }
     }
 
@@ -98,6 +105,22 @@ impl Backlog {
             backlog: Arc::clone(self),
             bytes,
         })
+    }
+
+    /// There was no room for a reply: the connection is to end, whatever waits on it.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Ready when it is to end.
+    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn take_place(&self, all: &Backlogs) -> bool {
@@ -132,6 +155,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Waker;
 
     fn of(last: u8) -> Backlog {
         Backlog::new([127, 0, 0, last].into())
@@ -194,5 +218,9 @@ mod tests {
         assert!(backlog.reads_on());
         assert!(backlog.hold(PLACE_BYTES, &all).is_none());
         assert!(backlog.reads_on(), "what has no room does not wait");
+        let cx = Context::from_waker(Waker::noop());
+        assert!(backlog.poll_cut(&cx).is_pending());
+        backlog.cut();
+        assert!(backlog.poll_cut(&cx).is_ready());
     }
 }

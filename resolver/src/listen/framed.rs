@@ -45,9 +45,12 @@ struct Back {
 
 impl ReplyTo for Back {
     fn send(self, reply: Vec<u8>) {
-        let has_room = self.backlog.add(cost(&reply), &self.shared.backlogs);
-        // Nothing in the place of a reply: the connection ends.
-        self.replies.send(if has_room { reply } else { Vec::new() });
+        if self.backlog.add(cost(&reply), &self.shared.backlogs) {
+            self.replies.send(reply);
+        } else {
+            // Replies before it may wait for ever.
+            self.backlog.cut();
+        }
     }
 }
 
@@ -287,6 +290,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<'_, S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.backlog.poll_cut(cx).is_ready() {
+            return Poll::Ready(Event::NoRoom);
+        }
         let mut is_moved = false;
         if self.is_reading {
             match self.take_queries() {
@@ -298,9 +304,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<'_, S> {
         while self.output.waiting() < OUTPUT_BYTES
             && let Poll::Ready(Some(reply)) = self.queue.poll_recv(cx)
         {
-            if reply.is_empty() {
-                return Poll::Ready(Event::NoRoom);
-            }
             let cost = cost(&reply);
             self.backlog.remove(cost - self.output.push(&reply).min(cost));
             is_moved = true;

@@ -109,10 +109,10 @@ pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connectio
             Step::Gone => break,
             Step::Cut(why) => {
                 shared.metrics.streams(Via::Quic).count_cut(why);
-                let code = if why == Cut::Flood {
-                    EXCESSIVE_LOAD
-                } else {
+                let code = if why == Cut::Protocol {
                     PROTOCOL_ERROR
+                } else {
+                    EXCESSIVE_LOAD
                 };
                 break connection.close(code, b"");
             }
