@@ -21,6 +21,7 @@
 
 pub mod control;
 pub mod dice;
+pub mod doctor;
 pub mod health;
 pub mod idle;
 pub mod lookup;
