@@ -105,6 +105,8 @@ admin = "off"
 [[provider]]
 name = "far-end"
 endpoints = ["udp://127.0.0.1:$far_port"]
+[network]
+enabled = false
 [select]
 encryption = "any"
 ${detour_select:-}

@@ -25,7 +25,7 @@ use self::claims::Peers;
 use self::clock::ClockWatch;
 pub use self::clock::{CertificateTime, ClockError, ClockWitness, ClockWrong};
 pub use self::learned::{Memory, Remembered};
-use self::paths::Paths;
+use self::paths::{Paths, Way};
 use self::probes::Reference;
 use self::start::Start;
 use self::table::Ingredients;
@@ -36,7 +36,7 @@ use crate::health::{Begun, Finish, Health, Purpose};
 use crate::outcome::{Cause, Rcode};
 use crate::routes::{PlaceWhy, Routes, Settings};
 use crate::time::{MS, SEC, Time};
-use crate::topology::{EndpointId, OperatorId, Path, Topology};
+use crate::topology::{EndpointId, GroupId, OperatorId, Path, Topology};
 use crate::verdict::Claim;
 
 /// Without a client's question for this long nothing is probed.
@@ -147,14 +147,14 @@ pub enum Event {
         /// For how long, microseconds.
         gap_us: u64,
     },
-    /// Nothing is usable.
-    NothingUp,
-    /// Something is usable again.
-    SomethingUp,
-    /// Nothing encrypted answers: queries travel in the clear.
-    InTheClear,
+    /// Nothing of this group is usable.
+    NothingUp(GroupId),
+    /// Something of it is usable again.
+    SomethingUp(GroupId),
+    /// Nothing encrypted of this group answers: its queries travel in the clear.
+    InTheClear(GroupId),
     /// Something encrypted may answer again: they do not any more.
-    EncryptedAgain,
+    EncryptedAgain(GroupId),
     /// This machine's clock is wrong: certificates cannot be judged by it.
     ClockWrong(ClockWrong),
     /// It is not any more.
@@ -174,8 +174,8 @@ pub struct Control {
     health: Vec<Health>,
     /// Answers and troubles by path.
     paths: Paths,
-    /// Latest answers of operators to the probe question: good, and bad.
-    references: BTreeMap<OperatorId, Reference>,
+    /// By scope: latest answers of operators to the probe question, good and bad.
+    references: BTreeMap<(GroupId, OperatorId), Reference>,
     /// Probes under way, and when they are forgotten.
     probes: BTreeMap<u64, Time>,
     /// Number of the next probe.
@@ -267,20 +267,20 @@ impl Control {
     pub fn handle_finished(&mut self, endpoint: EndpointId, begun: Begun, finish: Finish, now: Time) {
         self.notice_resume(now);
         self.probes.remove(&begun.id);
-        let Some((path, operator)) = self.path_and_operator(endpoint) else {
+        let Some((way, operator)) = self.way_and_operator(endpoint) else {
             return;
         };
         let mut good = false;
         let mut bad_rcode = None;
         if let Finish::Answered { reply, .. } = finish {
-            self.paths.answered(path, operator, begun.at);
+            self.paths.answered(way, operator, begun.at);
             self.note_encrypted_answer(endpoint, begun.at, now);
-            if let Some(back) = self.paths.end_trouble(path, begun.at) {
-                self.uplink_returned(path, endpoint, begun.at, back.was_suspect, now);
+            if let Some(back) = self.paths.end_trouble(way, begun.at) {
+                self.uplink_returned(way, endpoint, begun.at, back.was_suspect, now);
             }
             (good, bad_rcode) = match begun.purpose {
                 Purpose::Client | Purpose::Backup => (reply.is_good(), None),
-                Purpose::Probe => self.judge_probe(endpoint, operator, begun, reply, now),
+                Purpose::Probe => self.judge_probe(endpoint, (way.scope, operator), begun, reply, now),
             };
         }
         if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
@@ -294,6 +294,7 @@ impl Control {
             self.claim_probe_ended(endpoint, begun, finish, bad_rcode.is_some(), now);
             if let Finish::Answered { reply, .. } = finish
                 && reply.is_good()
+                && way.scope.is_public()
             {
                 self.file_unjudged(operator, now);
             }
@@ -342,19 +343,23 @@ impl Control {
     }
 
     /// Where an endpoint's packets go and who runs it.
-    fn path_and_operator(&self, endpoint: EndpointId) -> Option<(Path, OperatorId)> {
-        let path = self.topology.endpoint(endpoint)?.path();
-        Some((path, self.topology.provider_of(endpoint)?.operator))
+    fn way_and_operator(&self, id: EndpointId) -> Option<(Way, OperatorId)> {
+        let endpoint = self.topology.endpoint(id)?;
+        let way = Way {
+            scope: self.topology.scope_of(endpoint.provider),
+            path: endpoint.path(),
+        };
+        Some((way, self.topology.provider(endpoint.provider)?.operator))
     }
 
     /// The first answer after nobody answered: older failures of the others were the uplink's.
-    fn uplink_returned(&mut self, path: Path, by: EndpointId, begun: Time, was_suspect: bool, now: Time) {
-        if was_suspect {
-            self.outputs.push_back(Output::Event(Event::UplinkReturned(path)));
+    fn uplink_returned(&mut self, way: Way, by: EndpointId, begun: Time, was_suspect: bool, now: Time) {
+        if was_suspect && way.scope.is_public() {
+            self.outputs.push_back(Output::Event(Event::UplinkReturned(way.path)));
         }
-        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
+        for id in self.topology.endpoint_ids() {
             if id != by
-                && endpoint.path() == path
+                && self.way_and_operator(id).is_some_and(|(own, _)| own == way)
                 && let Some(health) = self.health.get_mut(usize::from(id.0))
             {
                 health.forgive(begun, now);
@@ -407,15 +412,23 @@ impl Control {
     /// something, an endpoint is strained. That it no longer is may wait for the next table.
     fn has_moved(&self, now: Time) -> bool {
         let ingredients = self.ingredients();
-        let grounds = ingredients.grounds(now);
-        let routes = self.topology.endpoint_ids().zip(&self.routes.endpoints);
-        routes.zip(&self.health).any(|((id, route), own)| {
-            grounds.why(id, self.peers.reported()) != route.why
-                || own.paused_until() != route.paused_until
+        let clear = ingredients.clear(now);
+        let has_moved = |table: &Routes| {
+            let grounds = ingredients.grounds_of(table.group, &clear);
+            let mut routes = self.topology.endpoint_ids().zip(&table.endpoints);
+            routes.any(|(id, route)| grounds.why(id, self.peers.reported()) != route.why)
+        };
+        let mut routes = self
+            .topology
+            .endpoint_ids()
+            .zip(&self.routes.endpoints)
+            .zip(&self.health);
+        routes.any(|((id, route), own)| {
+            own.paused_until() != route.paused_until
                 || self.peers.is_hinted(id) != route.hinted
                 || self.peers.said(id) != self.routes.said(id)
                 || (!route.strained && own.is_strained())
-        })
+        }) || self.routes.all().any(has_moved)
     }
 
     /// What the table is made of.
@@ -432,45 +445,45 @@ impl Control {
         }
     }
 
-    /// From when on queries may travel in the clear, as things stand.
-    fn cleartext_from(&self) -> Option<Time> {
-        cleartext::allowed_from(self.settings.encryption, &self.topology, &self.health, self.settled)
+    /// From when on a group's queries may travel in the clear, as things stand.
+    fn cleartext_from(&self, group: GroupId) -> Option<Time> {
+        let policy = self.settings.encryption;
+        cleartext::allowed_from(policy, &self.topology, group, &self.health, self.settled)
     }
 
     /// Whether they may now.
-    fn is_cleartext_allowed(&self, now: Time) -> bool {
-        self.cleartext_from().is_some_and(|from| from <= now)
+    fn is_cleartext_allowed(&self, group: GroupId, now: Time) -> bool {
+        self.cleartext_from(group).is_some_and(|from| from <= now)
     }
 
     /// Notes troubles by path, and whether a path is this machine's own.
     fn judge_uplink(&mut self, now: Time) -> bool {
-        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
+        for id in self.topology.endpoint_ids() {
             let Some(health) = self.health.get(usize::from(id.0)) else {
                 continue;
             };
             if health.state() == State::Suspect
                 && let Some(doubt) = health.doubt()
-                && let Some(provider) = self.topology.provider(endpoint.provider)
+                && let Some((way, operator)) = self.way_and_operator(id)
             {
-                self.paths.note_doubt(endpoint.path(), provider.operator, doubt);
+                self.paths.note_doubt(way, operator, doubt);
             }
         }
         let found = self.paths.newly_suspect(now);
-        for path in &found {
-            self.outputs.push_back(Output::Event(Event::UplinkSuspect(*path)));
+        for way in found.iter().filter(|way| way.scope.is_public()) {
+            self.outputs.push_back(Output::Event(Event::UplinkSuspect(way.path)));
         }
         !found.is_empty()
     }
 
     /// Condemns what failed three times while another operator answered.
     fn condemn(&mut self, now: Time) {
-        for (id, endpoint) in self.topology.endpoint_ids().zip(&self.topology.endpoints) {
-            let Some(health) = self.health.get_mut(usize::from(id.0)) else {
-                continue;
-            };
-            if let Some(since) = health.condemnable_since()
-                && let Some(provider) = self.topology.provider(endpoint.provider)
-                && self.paths.other_answered(endpoint.path(), provider.operator, since)
+        for id in self.topology.endpoint_ids() {
+            let since = self.health(id).and_then(Health::condemnable_since);
+            if let Some(since) = since
+                && let Some((way, operator)) = self.way_and_operator(id)
+                && self.paths.other_answered(way, operator, since)
+                && let Some(health) = self.health.get_mut(usize::from(id.0))
             {
                 health.condemn(now);
             }
@@ -543,19 +556,30 @@ impl Control {
     fn take_table(&mut self, routes: Routes, now: Time) {
         self.stale_stats = false;
         self.built = now;
-        if routes.nothing_up != self.routes.nothing_up {
-            self.outputs.push_back(Output::Event(if routes.nothing_up {
-                Event::NothingUp
-            } else {
-                Event::SomethingUp
-            }));
-        }
-        if routes.in_the_clear != self.routes.in_the_clear {
-            self.outputs.push_back(Output::Event(if routes.in_the_clear {
-                Event::InTheClear
-            } else {
-                Event::EncryptedAgain
-            }));
+        let is_quiet = |table: &&Routes| {
+            let group = routes.topology.routed(table.group);
+            group.is_some_and(|group| group.is_quiet)
+        };
+        for new in routes.all().filter(|table| !is_quiet(table)) {
+            let name = routes.topology.group_name(new.group);
+            let older = &self.routes.topology;
+            let mut before = self.routes.all();
+            let before = before.find(|old| older.group_name(old.group) == name);
+            let (nothing_up, in_the_clear) = before.map_or((false, false), |old| (old.nothing_up, old.in_the_clear));
+            if new.nothing_up != nothing_up {
+                self.outputs.push_back(Output::Event(if new.nothing_up {
+                    Event::NothingUp(new.group)
+                } else {
+                    Event::SomethingUp(new.group)
+                }));
+            }
+            if new.in_the_clear != in_the_clear {
+                self.outputs.push_back(Output::Event(if new.in_the_clear {
+                    Event::InTheClear(new.group)
+                } else {
+                    Event::EncryptedAgain(new.group)
+                }));
+            }
         }
         self.any_trouble = routes
             .endpoints
@@ -575,8 +599,10 @@ impl Control {
         if !self.outputs.is_empty() {
             return Some((now, "output"));
         }
-        let (clients, alone) = (self.has_clients(now), self.routes.is_exhausted());
-        let cleartext = self.cleartext_from().filter(|from| *from > now);
+        let (clients, routes) = (self.has_clients(now), &self.routes);
+        let groups = self.topology.group_ids();
+        let cleartext = groups.filter_map(|group| self.cleartext_from(group).filter(|from| *from > now));
+        let cleartext = cleartext.min();
         let mut next: Option<(Time, &'static str)> = [self.paths.next_due(), self.peers.next_due()]
             .into_iter()
             .flatten()
@@ -586,6 +612,7 @@ impl Control {
         }
         for (id, health) in self.topology.endpoint_ids().zip(&mut self.health) {
             let is_sent = clients || self.peers.is_checking(id, now);
+            let alone = health.pause().is_some() && routes.is_alone(id);
             let probe = health.probe_due(alone);
             let probe = probe.filter(|_| is_sent).map(|at| (at, "probe"));
             for due in [health.next_due(), probe].into_iter().flatten() {

@@ -21,7 +21,9 @@
 
 pub mod control;
 pub mod dice;
+pub mod dns64;
 pub mod doctor;
+pub mod given;
 pub mod health;
 pub mod idle;
 pub mod lookup;
@@ -37,10 +39,12 @@ pub mod time;
 pub mod topology;
 pub mod usage;
 pub mod verdict;
+pub mod zones;
 
 pub use time::{Clock, Time};
 pub use topology::{
-    ClassId, Endpoint, EndpointId, Family, OperatorId, Path, Provider, ProviderId, Topology, Transport, TransportClass,
+    ClassId, Endpoint, EndpointId, Family, Group, GroupId, OperatorId, Path, Provider, ProviderId, Topology, Transport,
+    TransportClass,
 };
 
 /// How the first choice falls among equally usable providers.

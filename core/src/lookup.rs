@@ -577,16 +577,20 @@ impl Lookup {
         let timing = route.timing;
         // A stream beside UDP connects first; the datagrams' times say nothing about it.
         let (overdue_us, timeout_us) = match via {
-            // The handshake is no answer's latency, but no reason to hedge later than is good for the client, either.
+            // The handshake is no answer's latency, and waiting for it no reason to hedge; but who takes half again as
+            // long to connect as lately is late, and nobody waits for an answer longer than usual because of it.
             Via::Own | Via::NoEdns => {
                 let connect_us = view.heard.connect_us(endpoint);
+                let patience_us = connect_us.saturating_add(connect_us >> 1);
                 let overdue_us = if route.hinted {
                     OVERDUE_US_MIN
                 } else {
                     timing.overdue_us
                 };
-                let overdue_us = overdue_us.saturating_add(connect_us).min(OVERDUE_US_MAX);
-                (overdue_us, timing.timeout_us)
+                let overdue_us = overdue_us
+                    .saturating_add(patience_us)
+                    .min(OVERDUE_US_MAX.saturating_add(connect_us));
+                (overdue_us, timing.timeout_us.saturating_add(patience_us))
             }
             Via::Stream => (OVERDUE_US_MAX, STREAM_TIMEOUT_US),
         };

@@ -2,7 +2,8 @@
 //!
 //! A pure function of the routes, what queries have cost so far, and the question's number: first the provider
 //! by strategy, then its transport in listed order (already settled in [`Routes::choices`]). Backups are as
-//! unlike the first choice as the group allows, because what fails together is no backup.
+//! unlike the first choice as the group allows, because what fails together is no backup. The routes are those of one
+//! group, and a plan names nobody else.
 
 #[cfg(test)]
 mod tests;
@@ -188,7 +189,8 @@ fn first_choice<'r>(
         (Skipped::Ramp, &|c, _| has_ramped(routes, question, c, now)),
         (Skipped::Share, &|c, usage| {
             let cap = routes.topology.provider(c.provider).and_then(|p| p.max_share_permille);
-            cap.is_none_or(|cap| !usage.is_over_share(c.provider, cap, now))
+            let mut members = routes.topology.members(routes.group).map(|(id, _)| id);
+            cap.is_none_or(|cap| !usage.is_over_share(c.provider, cap, &mut members, now))
         }),
         (Skipped::Rate, &|c, usage| usage.fits(c.provider, c.endpoint, now)),
     ];
@@ -394,12 +396,13 @@ fn add_cleartext(routes: &Routes, plan: &mut Plan) {
         return;
     }
     let class_of = |id: ProviderId| routes.topology.provider(id).map(|p| p.class);
+    let members = routes.topology.members(routes.group).map(|(id, _)| id);
     let Some(class) = plan.steps.first().map(|step| class_of(step.provider)) else {
         return;
     };
     let mut providers: Vec<ProviderId> = Vec::with_capacity(routes.topology.providers.len());
     let planned = plan.steps.iter().map(|step| step.provider);
-    for id in planned.chain(routes.topology.provider_ids()) {
+    for id in planned.chain(members) {
         if !providers.contains(&id) && class_of(id) == class {
             providers.push(id);
         }

@@ -12,7 +12,7 @@ use crate::health::latency::Timing;
 use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::time::Time;
-use crate::topology::{EndpointId, Path, ProviderId, Topology};
+use crate::topology::{Endpoint, EndpointId, GroupId, Path, ProviderId, Topology};
 use crate::verdict::Said;
 use crate::{Encryption, Strategy};
 
@@ -170,11 +170,15 @@ pub struct Settings {
     pub encryption: Encryption,
 }
 
-/// The table.
+/// The table of one group: that of the public one, which carries those of all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routes {
     /// Counts up with every change; for logs and tests.
     pub version: u64,
+    /// Whose table it is: its choices are of this group, and what it says of all is about this group.
+    pub group: GroupId,
+    /// In the public group's table those of routes, by [`GroupId`] from 1 on; in these none.
+    pub routed: Vec<Arc<Self>>,
     /// What there is.
     pub topology: Arc<Topology>,
     /// What the operator chose.
@@ -185,10 +189,11 @@ pub struct Routes {
     pub endpoints: Vec<EndpointRoute>,
     /// What peers say, by [`EndpointId`]; apart, because plans do not read it.
     pub said: Vec<Said>,
-    /// One per provider that has an endpoint with a route, in the order of the configuration; all providers if none
-    /// has.
+    /// One per provider of the group that has an endpoint with a route, in the order of the configuration; all of the
+    /// group if none has.
     pub choices: Vec<Choice>,
-    /// No endpoint is usable: queries go to two at a time, deadlines are short, stale answers are served at once.
+    /// No endpoint of the group is usable: queries go to two at a time, deadlines are short, stale answers are served at
+    /// once.
     pub nothing_up: bool,
     /// Queries travel in the clear, though encryption is preferred and listed: nothing encrypted answers.
     pub in_the_clear: bool,
@@ -203,17 +208,40 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// The table by which a group's queries are planned; `None`: there is no such group.
+    #[must_use]
+    pub fn of(self: &Arc<Self>, group: GroupId) -> Option<&Arc<Self>> {
+        match usize::from(group.0).checked_sub(1) {
+            None => Some(self),
+            Some(index) => self.routed.get(index),
+        }
+    }
+
+    /// This table and those of routes.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.routed.iter().map(Arc::as_ref))
+    }
+
     /// An endpoint's row.
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointRoute> {
         self.endpoints.get(usize::from(id.0))
     }
 
-    /// Whether nothing that may be asked is usable; what may not be, as things stand, is no hope here.
+    /// Whether nothing of the group that may be asked is usable; what may not be, as things stand, is no hope here.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         let is_usable = |route: &EndpointRoute| route.why.may_be_asked() && route.state.is_usable();
-        !self.endpoints.iter().any(is_usable)
+        let is_member = |endpoint: &Endpoint| self.topology.is_member(self.group, endpoint.provider);
+        let mut endpoints = self.endpoints.iter().zip(&self.topology.endpoints);
+        !endpoints.any(|(route, endpoint)| is_usable(route) && is_member(endpoint))
+    }
+
+    /// Whether nothing else is left for those who would ask this endpoint.
+    #[must_use]
+    pub fn is_alone(self: &Arc<Self>, id: EndpointId) -> bool {
+        let scope = self.topology.scope_of_endpoint(id);
+        self.of(scope).is_none_or(|table| table.is_exhausted())
     }
 
     /// What peers say of an endpoint.
@@ -231,11 +259,17 @@ impl Routes {
             .is_some_and(|(d, e, until)| *d == domain && *e == endpoint && *until > now)
     }
 
-    /// The endpoint each provider would be asked at: the first in listed order with the best place.
+    /// The endpoint each provider of the public group would be asked at: the first in listed order with the best place.
     #[must_use]
     pub fn choose(topology: &Topology, endpoints: &[EndpointRoute]) -> Vec<Choice> {
+        Self::choose_of(topology, GroupId::PUBLIC, endpoints)
+    }
+
+    /// The same of any group.
+    #[must_use]
+    pub fn choose_of(topology: &Topology, group: GroupId, endpoints: &[EndpointRoute]) -> Vec<Choice> {
         let mut choices = Vec::with_capacity(topology.providers.len());
-        for (provider, id) in topology.providers.iter().zip(topology.provider_ids()) {
+        for (id, provider) in topology.members(group) {
             let best = provider
                 .endpoints
                 .iter()

@@ -36,6 +36,7 @@ pub(crate) fn with_transports(count: u16, transports: &[Transport]) -> Topology 
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            is_public: true,
             endpoints,
         });
     }

@@ -21,6 +21,33 @@ pub struct OperatorId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub u16);
 
+/// Providers that serve the public pool ([`GroupId::PUBLIC`]), or those of one route: a place in
+/// [`Topology::routed`], counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u16);
+
+impl GroupId {
+    /// Whoever serves the names that no route speaks of.
+    pub const PUBLIC: Self = Self(0);
+
+    /// Whether it is the public group.
+    #[must_use]
+    pub fn is_public(self) -> bool {
+        self == Self::PUBLIC
+    }
+}
+
+/// The providers of a route. Plans, hedges, retries and confirmations never leave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Unique; for status and explanations.
+    pub name: String,
+    /// In the order of the configuration, each once. None: nobody may be asked, and nobody is.
+    pub providers: Vec<ProviderId>,
+    /// No client's names are asked of it: its trouble is nobody's, and nobody is told.
+    pub is_quiet: bool,
+}
+
 /// How an endpoint is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
@@ -179,6 +206,8 @@ pub struct Provider {
     pub max_share_permille: Option<u16>,
     /// Most queries per second sent to it; `None`: no cap.
     pub max_qps: Option<u32>,
+    /// Whether it is of the public group. What others say of it and what is said of it to others concerns such only.
+    pub is_public: bool,
     /// Its endpoints in listed order: the first usable one is used.
     pub endpoints: Vec<EndpointId>,
 }
@@ -190,6 +219,8 @@ pub struct Topology {
     pub providers: Vec<Provider>,
     /// Endpoints, by [`EndpointId`].
     pub endpoints: Vec<Endpoint>,
+    /// The groups of routes, by [`GroupId`] from 1 on. The public one follows from [`Provider::is_public`].
+    pub routed: Vec<Group>,
 }
 
 impl Topology {
@@ -219,6 +250,65 @@ impl Topology {
     /// Ids of all providers, in order.
     pub fn provider_ids(&self) -> impl Iterator<Item = ProviderId> + use<> {
         (0..u16::try_from(self.providers.len()).unwrap_or(u16::MAX)).map(ProviderId)
+    }
+
+    /// Ids of all groups, the public one first.
+    pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + use<> {
+        (0..=u16::try_from(self.routed.len()).unwrap_or(u16::MAX)).map(GroupId)
+    }
+
+    /// A route's group; `None` for the public one, and for what is none of ours.
+    #[must_use]
+    pub fn routed(&self, group: GroupId) -> Option<&Group> {
+        self.routed.get(usize::from(group.0).checked_sub(1)?)
+    }
+
+    /// What a group is called.
+    #[must_use]
+    pub fn group_name(&self, group: GroupId) -> &str {
+        let routed = self.routed(group);
+        routed.map_or("public", |group| group.name.as_str())
+    }
+
+    /// Whether all groups that a provider is of are quiet ones.
+    #[must_use]
+    pub fn is_quiet(&self, provider: ProviderId) -> bool {
+        let is_own = |group: &GroupId| self.is_member(*group, provider);
+        let is_quiet = |group| self.routed(group).is_some_and(|group| group.is_quiet);
+        self.group_ids().filter(is_own).all(is_quiet)
+    }
+
+    /// Whether a provider is of a group.
+    #[must_use]
+    pub fn is_member(&self, group: GroupId, provider: ProviderId) -> bool {
+        if group.is_public() {
+            return self.provider(provider).is_some_and(|provider| provider.is_public);
+        }
+        let routed = self.routed(group);
+        routed.is_some_and(|group| group.providers.contains(&provider))
+    }
+
+    /// The providers of a group, in order.
+    pub fn members(&self, group: GroupId) -> impl Iterator<Item = (ProviderId, &Provider)> {
+        let all = self.provider_ids().zip(&self.providers);
+        all.filter(move |(id, _)| self.is_member(group, *id))
+    }
+
+    /// The first group a provider is of. Evidence is weighed among providers for whom it is the same: that an office's
+    /// resolver answers says nothing of the way to the Internet. Whoever is in no group has none in common with anybody
+    /// either.
+    #[must_use]
+    pub fn scope_of(&self, provider: ProviderId) -> GroupId {
+        let mut groups = self.group_ids();
+        let found = groups.find(|group| self.is_member(*group, provider));
+        found.unwrap_or(GroupId(u16::MAX))
+    }
+
+    /// The scope of an endpoint's provider.
+    #[must_use]
+    pub fn scope_of_endpoint(&self, id: EndpointId) -> GroupId {
+        let provider = self.endpoint(id).map(|endpoint| endpoint.provider);
+        provider.map_or(GroupId(u16::MAX), |provider| self.scope_of(provider))
     }
 
     /// By new id: which endpoint of an older topology each one is; `None` for those that are new.

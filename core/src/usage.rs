@@ -258,13 +258,18 @@ impl Usage {
         u32::try_from(permille).unwrap_or(1_000)
     }
 
-    /// Whether one more first choice would take the provider over its share.
-    pub fn is_over_share(&mut self, provider: ProviderId, max_permille: u16, now: Time) -> bool {
+    /// Whether one more first choice would take the provider over its share of those of its group, whose `members`
+    /// these are.
+    pub fn is_over_share(
+        &mut self,
+        provider: ProviderId,
+        max_permille: u16,
+        members: &mut dyn Iterator<Item = ProviderId>,
+        now: Time,
+    ) -> bool {
         self.shares.advance(now);
         let own = self.shares.of(provider).saturating_add(1);
-        let total: u64 = (0..u16::try_from(self.shares.counts.len()).unwrap_or(u16::MAX))
-            .map(|id| self.shares.of(ProviderId(id)))
-            .sum();
+        let total: u64 = members.map(|id| self.shares.of(id)).sum();
         // Below twenty choices a share is noise, and a cap of 25 % would bar the very first query.
         total >= 20 && own.saturating_mul(1_000) > total.saturating_add(1).saturating_mul(u64::from(max_permille))
     }
@@ -337,7 +342,12 @@ mod tests {
             usage.count_first_choice(ProviderId(1), Time::at_ms(30_000));
         }
         assert_eq!(usage.share_permille(ProviderId(0), Time::at_ms(30_000)), 750);
-        assert!(usage.is_over_share(ProviderId(0), 500, Time::at_ms(30_000)));
+        let members = || [0, 1].map(ProviderId).into_iter();
+        assert!(usage.is_over_share(ProviderId(0), 500, &mut members(), Time::at_ms(30_000)));
+        // Of the questions of another group it may have all.
+        let mut alone = [ProviderId(1)].into_iter();
+        assert!(!usage.is_over_share(ProviderId(0), 1_000, &mut alone.clone(), Time::at_ms(30_000)));
+        assert!(!usage.is_over_share(ProviderId(1), 500, &mut alone, Time::at_ms(30_000)));
         assert_eq!(usage.share_permille(ProviderId(0), Time::at_ms(62_000)), 0);
     }
 

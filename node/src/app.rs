@@ -28,6 +28,8 @@ use crate::clock::{BootClock, Sleeps};
 use crate::config::{Admin, Config, Listen};
 use crate::control_task::{ControlTask, Succession};
 use crate::descriptors;
+use crate::dns64;
+use crate::given;
 use crate::kept::Kept;
 use crate::learned::LearnedKeeper;
 use crate::leash;
@@ -100,7 +102,8 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
-    let plan = Plan::of(&config);
+    let given = given::at_start(&config, &tasks).await;
+    let plan = Plan::of(&config, &given);
     let topology = Arc::clone(&plan.topology);
     let planes = Planes::build(plan, &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
@@ -132,18 +135,17 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let setups = mesh.as_ref().map(MeshPart::setups);
     run_mesh(mesh, &tasks);
 
-    let reached = Reached {
-        dns: notes.dns.clone(),
-        admin: notes.admin,
-    };
+    let reached = reached(&notes);
     let reloader = Reloader::new(ReloaderParts {
         args: args.clone(),
         running: config,
+        given,
         text,
         look,
         bound: reached.dns.clone(),
         directory: state.directory().cloned(),
         successions,
+        discovery: dns64::start(&shared),
         mesh: setups,
         configuration,
         notes: Arc::clone(&notes),
@@ -159,6 +161,14 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let code = shut_down(&tasks, &shared).await;
     kept.close().await;
     Ok(code)
+}
+
+/// Where clients and operators reach this node.
+fn reached(notes: &Notes) -> Reached {
+    Reached {
+        dns: notes.dns.clone(),
+        admin: notes.admin,
+    }
 }
 
 /// The mesh, if the configuration has one, and where the control task hears from it once it runs.

@@ -130,6 +130,7 @@ fn line(name: &str, entry: &EntryView) -> String {
         (entry.class != 1, format!(", class {}", entry.class)),
         (entry.dnssec_ok, ", with DNSSEC records".to_owned()),
         (entry.checking_disabled, ", unchecked".to_owned()),
+        (entry.group != "public", format!(", from {}", entry.group)),
     ];
     text.extend(flags.into_iter().filter_map(|(holds, words)| holds.then_some(words)));
     if let Some(explained) = &entry.explained {
@@ -148,6 +149,7 @@ mod tests {
     #[test]
     fn each_answer_is_a_line() {
         let entry = EntryView {
+            group: "public".to_owned(),
             qtype: "A".to_owned(),
             class: 1,
             dnssec_ok: false,
@@ -163,6 +165,7 @@ mod tests {
             explained: None,
         };
         let stale = EntryView {
+            group: "office-dns".to_owned(),
             qtype: "AAAA".to_owned(),
             dnssec_ok: true,
             checking_disabled: true,
@@ -183,7 +186,7 @@ mod tests {
         };
         expect![[r#"
             example.com. A: NOERROR (positive), 2 records in 63 bytes, 40 s old, fresh for 20 s
-            example.com. AAAA: NXDOMAIN (denial), 2 records in 63 bytes, 40 s old, stale since 7 s, with DNSSEC records, unchecked, explained by EDE 17 "filtered[2J"
+            example.com. AAAA: NXDOMAIN (denial), 2 records in 63 bytes, 40 s old, stale since 7 s, with DNSSEC records, unchecked, from office-dns, explained by EDE 17 "filtered[2J"
         "#]]
         .assert_eq(&harmless(&render(&cached)));
         cached.entries.clear();

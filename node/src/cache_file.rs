@@ -156,9 +156,10 @@ fn pool(parts: &Parts) -> u32 {
     let mut endpoints: Vec<(&str, bool)> = topology
         .endpoints
         .iter()
-        .map(|endpoint| {
-            let provider = topology.provider(endpoint.provider);
-            (endpoint.label.as_str(), provider.is_some_and(|p| p.validates))
+        .filter_map(|endpoint| {
+            // Answers of routes' groups carry the key of theirs.
+            let provider = topology.provider(endpoint.provider).filter(|p| p.is_public)?;
+            Some((endpoint.label.as_str(), provider.validates))
         })
         .collect();
     endpoints.sort_unstable();

@@ -300,8 +300,6 @@ impl ControlTask {
         if events::is_return(event) {
             self.shared.forget_failures();
         }
-        let topology = &self.control.routes().topology;
-        let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str()).to_owned();
-        events::log(event, self.clock.now(), label);
+        events::log(event, self.clock.now(), &self.control.routes().topology);
     }
 }

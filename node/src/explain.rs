@@ -85,6 +85,9 @@ fn render(explanation: &Explanation) -> String {
             explanation.name, explanation.qtype, explanation.policy
         );
     }
+    if let Some(zone) = &explanation.route {
+        text.push_str(&format!("; the route of {zone} leads to {} only", explanation.group));
+    }
     text.push_str(&format!("; {}", order_words(explanation)));
     if !explanation.skipped.is_empty() {
         text.push_str(&format!("; skipped: {}", skipped_words(&explanation.skipped)));
@@ -229,6 +232,8 @@ mod tests {
             qtype: "A".to_owned(),
             policy: "forward".to_owned(),
             local: None,
+            group: "public".to_owned(),
+            route: None,
             cache: CacheView {
                 state: "nothing".to_owned(),
                 ..CacheView::default()

@@ -239,8 +239,8 @@ impl ControlMetrics {
             Event::Resumed { .. } => {
                 self.resumes.inc();
             }
-            Event::UplinkReturned(_) | Event::NothingUp | Event::SomethingUp => {}
-            Event::InTheClear | Event::EncryptedAgain | Event::ClockWrong(_) | Event::ClockRight => {}
+            Event::UplinkReturned(_) | Event::NothingUp(_) | Event::SomethingUp(_) => {}
+            Event::InTheClear(_) | Event::EncryptedAgain(_) | Event::ClockWrong(_) | Event::ClockRight => {}
         }
     }
 }
@@ -403,6 +403,8 @@ pub(crate) enum FileEntry {
     known,
     /// It was too old.
     expired,
+    /// It was of a group of providers that there is not any more.
+    stranger,
     /// It did not pass for an answer that may be kept.
     rejected,
     /// A stretch of the file that could not be read.

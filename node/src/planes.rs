@@ -23,7 +23,8 @@ use detour_resolver::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::config::{self, Assembly, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::given::Given;
 use crate::{descriptors, mesh};
 
 /// What both planes take from a configuration.
@@ -39,80 +40,100 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// That of a configuration.
+    /// That of a configuration, and of what the network gave.
     #[must_use]
-    pub(crate) fn of(config: &Config) -> Self {
-        let Config {
-            source: _,
-            state_dir: _,
-            reload: _,
-            // In the trust of each provider.
-            tls_groups: _,
-            local_zones: LocalZones { off, hosts },
-            mesh: _,
-            listen:
-                Listen {
-                    dns: _,
-                    admin: _,
-                    admin_is_named: _,
-                    allow,
-                },
-            providers: _,
-            select:
-                Select {
-                    strategy,
-                    encryption,
-                    mix_policies: _,
-                    early_data: _,
-                    source_ports,
-                },
-            cache:
-                CacheConfig {
-                    size_bytes,
-                    min_ttl,
-                    max_ttl,
-                    max_stale,
-                    persist: _,
-                },
-            limits:
-                Limits {
-                    in_flight,
-                    tcp_connections,
-                    tcp_idle,
-                },
-            log: _,
-        } = config;
+    pub(crate) fn of(config: &Config, given: &Given) -> Self {
+        let Assembly {
+            topology,
+            remotes,
+            zones,
+            groups,
+            translation,
+        } = config::assemble(config, given);
+        let Select {
+            strategy,
+            encryption,
+            mix_policies: _,
+            early_data: _,
+            source_ports: _,
+        } = config.select;
         Self {
-            topology: Arc::new(config::to_topology(config)),
-            remotes: config::remotes(config),
-            routes: RouteSettings {
-                strategy: *strategy,
-                encryption: *encryption,
-            },
+            topology: Arc::new(topology),
+            remotes,
+            routes: RouteSettings { strategy, encryption },
             mesh: mesh::of_control(config),
             settings: Settings {
-                acl: Acl::new(allow.clone()),
-                cache_bytes: *size_bytes,
-                max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
-                ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
-                in_flight: *in_flight,
-                tcp: TcpLimits {
-                    connections: descriptors::for_connections(*tcp_connections),
-                    idle: *tcp_idle,
-                },
-                classes: classes(config),
-                source_ports: match source_ports {
-                    config::SourcePorts::Pool => SourcePorts::Pool,
-                    config::SourcePorts::PerQuery => SourcePorts::PerQuery,
-                },
-                local: local::Settings {
-                    off: off.clone(),
-                    hosts: hosts.clone(),
-                },
-                version: format!("detour {}", env!("CARGO_PKG_VERSION")),
-                identity: "detour".to_owned(),
+                zones: Arc::new(zones),
+                groups,
+                translation,
+                ..settings_of(config)
             },
         }
+    }
+}
+
+/// What the data plane takes from a configuration, but for providers and routes.
+fn settings_of(config: &Config) -> Settings {
+    // No `..` here: whoever adds a key has to say where it goes.
+    let Config {
+        source: _,
+        state_dir: _,
+        reload: _,
+        // In the trust of each provider.
+        tls_groups: _,
+        local_zones: LocalZones { off, hosts },
+        mesh: _,
+        listen:
+            Listen {
+                dns: _,
+                admin: _,
+                admin_is_named: _,
+                allow,
+            },
+        providers: _,
+        routes: _,
+        network: _,
+        dns64: _,
+        select,
+        cache:
+            CacheConfig {
+                size_bytes,
+                min_ttl,
+                max_ttl,
+                max_stale,
+                persist: _,
+            },
+        limits: Limits {
+            in_flight,
+            tcp_connections,
+            tcp_idle,
+        },
+        log: _,
+    } = config;
+    Settings {
+        acl: Acl::new(allow.clone()),
+        cache_bytes: *size_bytes,
+        max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
+        ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
+        in_flight: *in_flight,
+        tcp: TcpLimits {
+            connections: descriptors::for_connections(*tcp_connections),
+            idle: *tcp_idle,
+        },
+        classes: classes(config),
+        zones: Arc::default(),
+        groups: Vec::new(),
+        translation: None,
+        source_ports: match select.source_ports {
+            config::SourcePorts::Pool => SourcePorts::Pool,
+            config::SourcePorts::PerQuery => SourcePorts::PerQuery,
+        },
+        local: local::Settings {
+            off: off.clone(),
+            hosts: hosts.clone(),
+        },
+        version: format!("detour {}", env!("CARGO_PKG_VERSION")),
+        identity: "detour".to_owned(),
     }
 }
 
@@ -121,9 +142,10 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// What the providers do to answers, in words that are the same for the same.
+/// What the providers of the public group do to answers, in words that are the same for the same.
 fn classes(config: &Config) -> String {
-    let classes = config.providers.iter().map(config::class_text);
+    let public = config.providers.iter().filter(|provider| provider.is_public);
+    let classes = public.map(config::class_text);
     let distinct: BTreeSet<String> = classes.collect();
     Vec::from_iter(distinct).join(" ")
 }

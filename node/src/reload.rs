@@ -1,6 +1,8 @@
 //! Another configuration while the node runs: reads the file when it is told to, judges it as a start would, and hands
 //! it to the control task. A file with mistakes changes nothing and is reported wherever somebody may look.
 //!
+//! Looks after what the network gives as well: resolvers that change are another configuration to both planes.
+//!
 //! Also keeps the text of what has served for a minute, to start from when the file is broken one day. Reading and
 //! writing happen off the threads that serve; a disk that hangs delays reloads and nothing else.
 
@@ -19,12 +21,14 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::watch::Watch;
+use self::watch::{GivenWatch, Watch};
 use crate::admin::{Configuration, Mistakes, Notes};
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{Config, Dns64, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
 use crate::control_task::Succession;
 use crate::descriptors;
+use crate::dns64::{Asking, Discovered};
+use crate::given::{self, Given, Looks};
 use crate::last_good;
 use crate::mesh::Setup;
 use crate::output::chain;
@@ -81,6 +85,10 @@ enum Action {
     Asked,
     /// Time to look at the file.
     Look,
+    /// Time to look at what the network gives.
+    Network,
+    /// The network has told its translator's prefix.
+    Translate(Discovered),
     /// The configuration has served its minute.
     Keep,
     /// Shutdown.
@@ -101,6 +109,8 @@ pub(crate) struct ReloaderParts {
     pub(crate) args: RunArgs,
     /// In force, command line applied.
     pub(crate) running: Config,
+    /// What the network gave, as it is in force.
+    pub(crate) given: Given,
     /// Its text, if it is from a sound file.
     pub(crate) text: Option<String>,
     /// What the file looked like when it was read.
@@ -110,6 +120,8 @@ pub(crate) struct ReloaderParts {
     /// Where copies are kept, if anywhere.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) successions: mpsc::Sender<Succession>,
+    /// Where resolvers are asked for a translator's prefix.
+    pub(crate) discovery: Asking,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
     pub(crate) configuration: Arc<Configuration>,
@@ -126,15 +138,20 @@ pub(crate) struct Reloader {
     parts: ReloaderParts,
     watch: Watch,
     next_look: Time,
+    network: GivenWatch,
+    next_network: Time,
     candidate: Option<Candidate>,
 }
 
 impl Reloader {
     pub(crate) fn new(mut parts: ReloaderParts) -> Self {
         let (text, now) = (parts.text.take(), parts.clock.now());
+        parts.configuration.note_given(&parts.running, &parts.given);
         let mut reloader = Self {
             watch: Watch::new(parts.look.take()),
             next_look: now,
+            network: GivenWatch::default(),
+            next_network: now,
             candidate: None,
             parts,
         };
@@ -146,10 +163,13 @@ impl Reloader {
 
     /// Runs until shutdown.
     pub(crate) async fn run(mut self) {
+        self.tell_discovery();
         loop {
             match self.select().await {
                 Action::Asked => self.reload().await,
                 Action::Look => self.look().await,
+                Action::Network => self.look_at_network().await,
+                Action::Translate(discovered) => self.translate(discovered).await,
                 Action::Keep => self.keep().await,
                 Action::Stop => return,
             }
@@ -161,12 +181,13 @@ impl Reloader {
         let is_watched = self.parts.running.reload == Reload::Watch && self.file().is_some();
         let look = is_watched.then_some(self.next_look);
         let keep = self.candidate.as_ref().map(|candidate| candidate.due);
-        let due = match (look, keep) {
-            (Some(look), Some(keep)) if keep < look => Some((keep, Action::Keep)),
-            (Some(look), _) => Some((look, Action::Look)),
-            (None, Some(keep)) => Some((keep, Action::Keep)),
-            (None, None) => None,
-        };
+        let network = self.parts.running.network.enabled.then_some(self.next_network);
+        let dues = [
+            look.map(|at| (at, Action::Look)),
+            network.map(|at| (at, Action::Network)),
+            keep.map(|at| (at, Action::Keep)),
+        ];
+        let due = dues.into_iter().flatten().min_by_key(|(at, _)| *at);
         let timer = async {
             match due {
                 Some((at, action)) => {
@@ -181,6 +202,8 @@ impl Reloader {
             () = self.parts.tasks.draining().cancelled() => Action::Stop,
             // Cancel safe: a signal stays noted; several that wait are one.
             Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
+            Some(discovered) = self.parts.discovery.discovered.recv() => Action::Translate(discovered),
             // Cancel safe: a timer.
             action = timer => action,
         }
@@ -204,6 +227,71 @@ impl Reloader {
         {
             self.reload().await;
         }
+    }
+
+    /// The network has told its translator's prefix, or that it has none.
+    async fn translate(&mut self, Discovered { resolvers, prefix }: Discovered) {
+        // Of another network it says nothing.
+        if resolvers != self.parts.given.resolvers || prefix == self.parts.given.prefix {
+            return;
+        }
+        self.parts.given.prefix = prefix;
+        let config = self.parts.running.clone();
+        if self.succeed(Plan::of(&config, &self.parts.given)).await {
+            match prefix {
+                Some(prefix) => tracing::info!(%prefix, "the network translates addresses: names get such (DNS64)"),
+                None => tracing::info!("the network translates addresses no more"),
+            }
+            self.parts.configuration.note_given(&config, &self.parts.given);
+        }
+    }
+
+    /// Whose word on a translator's prefix counts: that of the resolvers in force, where the prefix is looked for.
+    fn tell_discovery(&self) {
+        let config = &self.parts.running;
+        let is_wanted = config.network.enabled && config.dns64 == Dns64::Auto;
+        let resolvers = if is_wanted {
+            self.parts.given.resolvers.clone()
+        } else {
+            Vec::new()
+        };
+        self.parts.discovery.resolvers.send_if_modified(|known| {
+            let is_other = *known != resolvers;
+            *known = resolvers;
+            is_other
+        });
+    }
+
+    /// Looks at what the network gives, and puts it in force if it is something else.
+    async fn look_at_network(&mut self) {
+        self.next_network = self.parts.clock.now().plus(u64_micros(watch::INTERVAL));
+        let config = self.parts.running.clone();
+        if let Some(given) = self.given(&config, &self.network.seen).await
+            && self.network.has_changed(given, &self.parts.given)
+        {
+            let mut given = std::mem::take(&mut self.network.found);
+            if given.resolvers == self.parts.given.resolvers {
+                given.prefix = self.parts.given.prefix;
+            }
+            let (resolvers, search) = (given.resolvers.len(), given.search.len());
+            self.parts.given = given;
+            if self.succeed(Plan::of(&config, &self.parts.given)).await {
+                tracing::info!(resolvers, search, "the network gives other resolvers");
+                self.parts.configuration.note_given(&config, &self.parts.given);
+                self.tell_discovery();
+            }
+        }
+    }
+
+    /// What the network gives, unless all looks as it did.
+    async fn given(&self, config: &Config, seen: &Looks) -> Option<(Given, Looks)> {
+        let (files, listening, seen) = (config.network.files.clone(), self.parts.bound.clone(), seen.clone());
+        let work = self.parts.tasks.blocking(move || {
+            let looks = given::look(&files);
+            (looks != seen).then(|| (given::read(&files, &listening), looks))
+        });
+        // A disk that hangs is looked at again.
+        timeout(READ, work).await.ok()?.ok()?
     }
 
     /// Reads the file and puts it in force, or says why not.
@@ -260,13 +348,16 @@ impl Reloader {
         if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
             tracing::warn!("{shortage}");
         }
-        let plan = Plan::of(&config);
+        if config.network.enabled && config.network != self.parts.running.network {
+            // From the first query on, or names of this network would go elsewhere until the next look.
+            if let Some((given, looks)) = self.given(&config, &Looks::default()).await {
+                (self.parts.given, self.network.seen) = (given, looks);
+            }
+        }
+        let plan = Plan::of(&config, &self.parts.given);
         let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
         self.parts.level.set(config.log.level);
-        let (done, is_done) = oneshot::channel();
-        let succession = Succession { plan, done };
-        // The control task ends with the node only.
-        if self.parts.successions.send(succession).await.is_err() || is_done.await.is_err() {
+        if !self.succeed(plan).await {
             return;
         }
         if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&config)) {
@@ -282,7 +373,17 @@ impl Reloader {
             tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
         }
         self.parts.configuration.note_applied(&config, restart, now);
+        self.parts.configuration.note_given(&config, &self.parts.given);
         self.parts.running = config;
+        self.tell_discovery();
+    }
+
+    /// Hands what queries are to be served by to the control task; whether they are.
+    async fn succeed(&self, plan: Plan) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let succession = Succession { plan, done };
+        // The control task ends with the node only.
+        self.parts.successions.send(succession).await.is_ok() && is_done.await.is_ok()
     }
 
     /// Says that a file changed nothing, and why.

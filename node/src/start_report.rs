@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::routes::{PlaceWhy, Routes};
-use detour_core::{Clock, Encryption, Provider, Time};
+use detour_core::{Clock, Encryption, GroupId, Provider, Time};
 use detour_resolver::forwarder::Shared;
 use tokio::time::timeout;
 
@@ -56,7 +56,7 @@ pub(crate) async fn tell(shared: Arc<Shared>, clock: Arc<dyn Clock>, reached: Re
 /// Whether waiting would tell nothing more.
 fn is_known(view: View<'_>) -> bool {
     let all = |wanted: Standing| {
-        let mut providers = view.routes.topology.providers.iter();
+        let mut providers = public(view);
         providers.all(|provider| standing(view, provider) == wanted)
     };
     all(Standing::Answering) || all(Standing::Unroutable)
@@ -65,7 +65,7 @@ fn is_known(view: View<'_>) -> bool {
 /// The report.
 fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
     let answering = answering_providers(view);
-    let total = view.routes.topology.providers.len();
+    let total = public(view).count();
     let trouble = trouble_text(view, now);
     let silent = silent_text(view);
     let mut lines = Vec::new();
@@ -111,13 +111,21 @@ fn is_cleartext_withheld(routes: &Routes) -> bool {
     routes.settings.encryption == Encryption::Prefer && endpoints.any(|route| route.why == PlaceWhy::Cleartext)
 }
 
+/// Those who serve the names that no route speaks of.
+fn public<'v>(view: View<'v>) -> impl Iterator<Item = &'v Provider> {
+    view.routes
+        .topology
+        .members(GroupId::PUBLIC)
+        .map(|(_, provider)| provider)
+}
+
 /// Who has said nothing that shows anything.
 fn silent_text(view: View<'_>) -> Option<String> {
     let is_silent = |provider: &&Provider| match standing(view, provider) {
         Standing::Untried | Standing::Neutral => true,
         Standing::Answering | Standing::Troubled(..) | Standing::Paused(..) | Standing::Unroutable => false,
     };
-    let silent = view.routes.topology.providers.iter().filter(is_silent);
+    let silent = public(view).filter(is_silent);
     let names: Vec<String> = silent.map(|provider| provider.name.clone()).collect();
     (!names.is_empty()).then(|| format!("no answer from {}", enumerate(&names)))
 }
@@ -126,7 +134,7 @@ fn silent_text(view: View<'_>) -> Option<String> {
 fn over(view: View<'_>) -> String {
     let topology = &view.routes.topology;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for provider in &topology.providers {
+    for provider in public(view) {
         let endpoint = answering_endpoint(view.routes, provider).and_then(|id| topology.endpoint(id));
         if let Some(endpoint) = endpoint {
             // The name of an endpoint begins with its scheme.

@@ -13,7 +13,7 @@ use crate::admin::claims::short;
 use crate::admin::client::{Answer, GetError, get};
 use crate::admin::peers::MeshView;
 use crate::admin::providers::{EndpointView, ProviderView};
-use crate::admin::status::{ConfigurationView, ReloadView, Status};
+use crate::admin::status::{ConfigurationView, Dns64View, GroupView, NetworkView, ReloadView, Status};
 use crate::admin::words::age_text_s;
 use crate::cli::{StatusArgs, exit_code};
 
@@ -92,6 +92,16 @@ fn render(status: &Status, providers: &[ProviderView], mesh: &MeshView) -> Strin
     }
     text.push('\n');
     text.push_str(&table(providers));
+    text.push_str(&groups(&status.groups));
+    text.push_str(&network(status.network.as_ref()));
+    if let Some(Dns64View { prefix, is_discovered }) = &status.dns64 {
+        let by = if *is_discovered {
+            "the network"
+        } else {
+            "the configuration"
+        };
+        text.push_str(&format!("DNS64: {prefix}, as {by} says\n"));
+    }
     text.push_str(&mesh::words(mesh));
     text.push_str(&format!("\nconfiguration: {}\n", configuration(status)));
     let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
@@ -105,6 +115,39 @@ fn render(status: &Status, providers: &[ProviderView], mesh: &MeshView) -> Strin
         status.in_flight,
     ));
     text
+}
+
+/// The groups of routes, a line each.
+fn groups(groups: &[GroupView]) -> String {
+    let line = |group: &GroupView| {
+        let standing = match (group.providers.is_empty(), group.nothing_up, group.in_the_clear) {
+            (true, _, _) => "nobody to ask",
+            (_, true, _) => "nothing answers",
+            (_, _, true) => "in the clear",
+            (false, false, false) => "answers",
+        };
+        format!("route to {}: {standing}\n", group.name)
+    };
+    let lines: String = groups.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// What the network gave, if it gave anything.
+fn network(network: Option<&NetworkView>) -> String {
+    let Some(NetworkView {
+        source: Some(source),
+        resolvers,
+        search_domains,
+    }) = network
+    else {
+        return String::new();
+    };
+    let resolvers: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
+    let search = match search_domains.as_slice() {
+        [] => "no search domains".to_owned(),
+        domains => format!("search domains {}", domains.join(" ")),
+    };
+    format!("network: {}, {search} ({source})\n", resolvers.join(", "))
 }
 
 /// Which configuration, and what became of the last reload.
@@ -232,6 +275,7 @@ mod tests {
             name: name.to_owned(),
             operator: name.to_owned(),
             class: "none/validating".to_owned(),
+            groups: vec!["public".to_owned()],
             share_permille,
             in_use: endpoints.last().map(|endpoint| endpoint.endpoint.clone()),
             endpoints,
@@ -250,6 +294,21 @@ mod tests {
             nothing_up: false,
             uplink_suspect: Vec::new(),
             providers: ProviderCount { up: 1, total: 2 },
+            groups: vec![GroupView {
+                name: "two".to_owned(),
+                providers: vec!["two".to_owned()],
+                nothing_up: true,
+                in_the_clear: false,
+            }],
+            dns64: Some(Dns64View {
+                prefix: "64:ff9b::/96".to_owned(),
+                is_discovered: true,
+            }),
+            network: Some(NetworkView {
+                source: Some("/etc/resolv.conf".to_owned()),
+                resolvers: vec!["192.0.2.1:53".parse().unwrap()],
+                search_domains: vec!["lan.".to_owned()],
+            }),
             mesh: MeshCount::default(),
             cache: CacheSize {
                 entries: 1_804,
@@ -292,6 +351,10 @@ mod tests {
             one       udp://192.0.2.1  up       normal  100.0 %  11.3 ms  45.1 ms  answering for 12 s
                       tcp://192.0.2.1  suspect  last             -        -        reset for 12 s
             two       udp://192.0.2.2  down     out     0.0 %    -        -        timeout for 12 s
+
+            route to two: nothing answers
+            network: 192.0.2.1:53, search domains lan. (/etc/resolv.conf)
+            DNS64: 64:ff9b::/96, as the network says
 
             configuration: /etc/detour.toml, in force for 0 s
             listening: 127.0.0.1:53, [::1]:53

@@ -9,7 +9,7 @@ use detour_core::plan::{Question, plan};
 use detour_core::routes::Settings;
 use detour_core::usage::Usage;
 use detour_core::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Time, Topology, Transport};
-use detour_resolver::ask::{Ask, key_of};
+use detour_resolver::ask::{Ask, GroupKey, key_of};
 use detour_resolver::cache::{Cache, Entry, Found, Wanted};
 use detour_resolver::wire::{
     Accepted, EdnsOut, Expected, Freshness, NameBuf, Parsed, Query, QueryOut, Via, accept, build_query, parse,
@@ -98,7 +98,7 @@ fn hit(bencher: Bencher<'_, '_>) {
     for n in 0..100_000 {
         let bytes = query_bytes(&format!("host{n}.example.com"));
         if let (Some(query), Some(accepted)) = (read(&bytes), accepted(&bytes, 1)) {
-            let ask = Ask::of(&query, SEED);
+            let ask = Ask::of(&query, GroupKey::PUBLIC, SEED);
             cache.store(&ask, &Entry::new(accepted.answer, &ask, NOW), NOW);
         }
     }
@@ -110,10 +110,18 @@ fn hit(bencher: Bencher<'_, '_>) {
         turn = (turn + 1) % queries.len();
         let query = queries.get(turn).and_then(|bytes| read(black_box(bytes)))?;
         let wanted = Wanted {
-            key: key_of(&query.name, query.qtype, query.qclass, (false, false), SEED),
+            key: key_of(
+                &query.name,
+                query.qtype,
+                query.qclass,
+                (false, false),
+                GroupKey::PUBLIC,
+                SEED,
+            ),
             name: &query.name,
             kind: (query.qtype, query.qclass),
             flags: (false, false),
+            group: GroupKey::PUBLIC,
         };
         out.clear();
         let looked = cache.look(&wanted, NOW, |answer, age_s| {
@@ -183,6 +191,7 @@ fn topology(providers: u16) -> Topology {
                 tier: 1,
                 max_share_permille: None,
                 max_qps: None,
+                is_public: true,
                 endpoints: vec![EndpointId(n)],
             })
             .collect(),
@@ -195,5 +204,6 @@ fn topology(providers: u16) -> Topology {
                 max_qps: None,
             })
             .collect(),
+        routed: Vec::new(),
     }
 }

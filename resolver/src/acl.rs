@@ -32,6 +32,18 @@ pub enum CidrError {
 }
 
 impl Cidr {
+    /// Its first address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits all its addresses have in common.
+    #[must_use]
+    pub fn prefix_len(&self) -> u8 {
+        self.prefix_len
+    }
+
     /// Whether `ip` lies inside, IPv4-mapped addresses taken as IPv4.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {

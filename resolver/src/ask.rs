@@ -4,10 +4,87 @@ use std::hash::Hasher;
 
 use detour_core::plan::Question as PlanQuestion;
 
+use detour_core::GroupId;
+
 use crate::wire::name::fingerprint;
 use crate::wire::{NameBuf, Query};
 
-/// A question with everything that distinguishes its answer: name, type, class, DO and CD.
+/// Which group of providers an answer is of. The same in every process and under every configuration that has such a
+/// group, so that answers outlive both; [`GroupId`] holds under one configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey(u32);
+
+impl GroupKey {
+    /// That of the public group.
+    pub const PUBLIC: Self = Self(0);
+
+    /// That of a route's group, which these words tell from all others: who is of it and what they do to answers. Two
+    /// that differ have one key once in four thousand million; then what is cached of a name that moved from one to the
+    /// other is still found.
+    #[must_use]
+    pub fn of(identity: &str) -> Self {
+        let hash = fingerprint(identity.as_bytes(), 0);
+        let [.., a, b, c, d] = hash.to_be_bytes();
+        Self(u32::from_be_bytes([a, b, c, d]).max(1))
+    }
+
+    /// As it stands in a file.
+    #[must_use]
+    pub fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From a file.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// That of answers of the same group which may be translated behind a prefix, of which `mark` is a hash that is not
+    /// zero.
+    #[must_use]
+    pub(crate) fn marked(self, mark: u32) -> Self {
+        Self(self.0 ^ mark)
+    }
+}
+
+/// Whom a name is asked of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The group, under the configuration at hand.
+    pub group: Group,
+    /// Octets of the zone of the route that says so; `None`: no route does.
+    pub(crate) zone_bytes: Option<usize>,
+}
+
+impl Asked {
+    /// The zone of `name` that says so.
+    #[must_use]
+    pub fn zone(&self, name: &NameBuf) -> Option<NameBuf> {
+        let zone = name.suffixes().find(|suffix| Some(suffix.len()) == self.zone_bytes)?;
+        NameBuf::from_wire(zone)
+    }
+}
+
+/// A group under one configuration and under all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Under the one at hand.
+    pub id: GroupId,
+    /// Under all.
+    pub key: GroupKey,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            id: GroupId::PUBLIC,
+            key: GroupKey::PUBLIC,
+        }
+    }
+}
+
+/// A question with everything that distinguishes its answer: name, type, class, DO, CD and whom it is asked of.
 #[derive(Debug, Clone)]
 pub struct Ask {
     /// Lower-cased name.
@@ -20,6 +97,8 @@ pub struct Ask {
     pub do_bit: bool,
     /// Whether the provider shall not validate.
     pub cd: bool,
+    /// Whose answer is wanted.
+    pub group: GroupKey,
     /// Keyed hash of all of the above.
     pub key: u64,
     /// Stable hash of the registrable domain.
@@ -30,23 +109,32 @@ pub struct Ask {
 const DOMAIN_SEED: u64 = 0;
 
 impl Ask {
-    /// What `query` asks; `seed` keys the hash so that nobody outside can make questions collide.
+    /// What `query` asks of a group; `seed` keys the hash so that nobody outside can make questions collide.
     #[must_use]
-    pub fn of(query: &Query, seed: u64) -> Self {
+    pub fn of(query: &Query, group: GroupKey, seed: u64) -> Self {
         let do_bit = query.echo.edns.is_some_and(|edns| edns.do_bit);
-        Self::new(&query.name, query.qtype, query.qclass, (do_bit, query.echo.cd), seed)
+        let flags = (do_bit, query.echo.cd);
+        Self::new(&query.name, query.qtype, query.qclass, flags, group, seed)
     }
 
     /// A question made here.
     #[must_use]
-    pub fn new(name: &NameBuf, qtype: u16, qclass: u16, (do_bit, cd): (bool, bool), seed: u64) -> Self {
+    pub fn new(
+        name: &NameBuf,
+        qtype: u16,
+        qclass: u16,
+        (do_bit, cd): (bool, bool),
+        group: GroupKey,
+        seed: u64,
+    ) -> Self {
         Self {
             name: name.clone(),
             qtype,
             qclass,
             do_bit,
             cd,
-            key: key_of(name, qtype, qclass, (do_bit, cd), seed),
+            group,
+            key: key_of(name, qtype, qclass, (do_bit, cd), group, seed),
             domain: fingerprint(name.registrable(), DOMAIN_SEED),
         }
     }
@@ -54,7 +142,7 @@ impl Ask {
     /// Whether both ask the same; the domain follows from the name.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let kind = |ask: &Self| (ask.key, ask.qtype, ask.qclass, ask.do_bit, ask.cd);
+        let kind = |ask: &Self| (ask.key, ask.qtype, ask.qclass, ask.do_bit, ask.cd, ask.group);
         kind(self) == kind(other) && self.name == other.name
     }
 
@@ -70,10 +158,11 @@ impl Ask {
 
 /// The cache key of a query, without building an [`Ask`].
 #[must_use]
-pub fn key_of(name: &NameBuf, qtype: u16, qclass: u16, (do_bit, cd): (bool, bool), seed: u64) -> u64 {
+pub fn key_of(name: &NameBuf, qtype: u16, qclass: u16, (do_bit, cd): (bool, bool), group: GroupKey, seed: u64) -> u64 {
     let tail = u64::from(qtype) << 32 | u64::from(qclass) << 16 | u64::from(do_bit) << 1 | u64::from(cd);
-    // Two multiplications spread the tail over all bits; the name's hash is keyed already.
-    (name.fingerprint_seeded(seed) ^ tail.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    // The multiplications spread what follows the name over all bits; the name's hash is keyed already.
+    let tail = tail.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(group.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    (name.fingerprint_seeded(seed) ^ tail).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
 /// Hashes what is a keyed hash already.

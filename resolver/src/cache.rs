@@ -1,6 +1,6 @@
 //! The packet cache: whole answers to whole questions, as wire bytes.
 //!
-//! Keyed by a 64-bit keyed hash, with the question verified in the entry, so that a collision costs a miss and
+//! Keyed by a 64-bit keyed hash, with question and group verified in the entry, so that a collision costs a miss and
 //! nothing else. Expired answers stay for serving stale (RFC 8767); failures live in a small cache of their own,
 //! so that they can never displace an answer, and die when an endpoint returns (RFC 9520).
 //!
@@ -24,7 +24,7 @@ use quick_cache::sync::Cache as Sharded;
 use tokio::sync::Notify;
 
 use self::log::{Log, SEGMENT_BYTES};
-use crate::ask::Ask;
+use crate::ask::{Ask, GroupKey};
 use crate::wire::{Answer, AnswerRef, Kind, NameBuf, TTL_S_MAX};
 
 /// Most logs: more than threads that could meet in one.
@@ -63,6 +63,8 @@ struct Stamp {
     came_at_age_ms: u32,
     /// Asked with DO, and with CD.
     flags: (bool, bool),
+    /// Who gave it.
+    group: GroupKey,
     /// When its refresh last failed; 0: never.
     refresh_failed: Time,
 }
@@ -102,6 +104,7 @@ impl Entry {
             stored: now,
             came_at_age_ms: age_ms(age_us),
             flags: (ask.do_bit, ask.cd),
+            group: ask.group,
             refresh_failed: Time::ZERO,
         };
         Self { answer, stamp }
@@ -174,6 +177,8 @@ pub struct Wanted<'a> {
     pub kind: (u16, u16),
     /// DO and CD.
     pub flags: (bool, bool),
+    /// Whose answer.
+    pub group: GroupKey,
 }
 
 impl<'a> Wanted<'a> {
@@ -185,6 +190,7 @@ impl<'a> Wanted<'a> {
             name: &ask.name,
             kind: (ask.qtype, ask.qclass),
             flags: (ask.do_bit, ask.cd),
+            group: ask.group,
         }
     }
 
@@ -194,7 +200,7 @@ impl<'a> Wanted<'a> {
             return false;
         };
         let [t0, t1, c0, c1] = *tail;
-        self.flags == stamp.flags
+        (self.flags, self.group) == (stamp.flags, stamp.group)
             && self.kind == (u16::from_be_bytes([t0, t1]), u16::from_be_bytes([c0, c1]))
             && own.eq_ignore_ascii_case(self.name.as_wire())
     }
@@ -234,6 +240,7 @@ struct Failed {
     failure: Failure,
     name: NameBuf,
     qtype: u16,
+    group: GroupKey,
     until: Time,
     /// The epoch it belongs to; an endpoint that returns begins a new one.
     epoch: u64,
@@ -401,6 +408,7 @@ impl Cache {
             failure,
             name: ask.name.clone(),
             qtype: ask.qtype,
+            group: ask.group,
             until: now.plus(lasts_us),
             epoch: self.epoch.load(Ordering::Relaxed),
         };
@@ -426,7 +434,7 @@ impl Cache {
         let failed = self.failures.get(&ask.key)?;
         let stands = now < failed.until
             && failed.epoch == self.epoch.load(Ordering::Relaxed)
-            && failed.qtype == ask.qtype
+            && (failed.qtype, failed.group) == (ask.qtype, ask.group)
             && failed.name == ask.name;
         stands.then_some(failed.failure)
     }

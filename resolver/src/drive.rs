@@ -20,7 +20,7 @@ use detour_core::Time;
 use detour_core::health::Begun;
 use detour_core::lookup::{Done, GaveUp, Lookup, Output, Slot, Via, View};
 use detour_core::outcome::Signal;
-use detour_core::plan::plan;
+use detour_core::plan::{Plan, plan};
 use detour_core::routes::Routes;
 use detour_core::{EndpointId, health::Finish};
 use parking_lot::Mutex;
@@ -130,6 +130,9 @@ impl Shared {
             return;
         };
         tracing::trace!(name = %ask.name, qtype = ask.qtype, "resolving");
+        if self.ask_for_pointer(&running, now) {
+            return;
+        }
         if self.tasks.token().is_cancelled() {
             // Nobody looks after timers any more.
             running.give_up();
@@ -244,8 +247,19 @@ impl Running {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Keeps what it came to, and tells all who wait.
+    pub(crate) fn end(&self, outcome: Outcome, now: Time) {
+        let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
+        let place = (self.place, self.number);
+        self.shared.inflight.finish(place, Some((&resolved, now)));
+    }
+
     /// Ends without an answer: who waits for one helps itself.
-    fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.shared.inflight.finish((self.place, self.number), None);
     }
@@ -279,9 +293,7 @@ impl Running {
                 *driver = None;
                 drop(driver);
                 self.is_over.store(true, Ordering::Relaxed);
-                let resolved = self.shared.keep(&self.ask, self.stale.as_ref(), outcome, now);
-                let place = (self.place, self.number);
-                self.shared.inflight.finish(place, Some((&resolved, now)));
+                self.shared.conclude(self, outcome, now);
                 return;
             }
             drop(driver);
@@ -297,6 +309,7 @@ impl Running {
 struct Driver {
     /// The one it began with, to its end.
     generation: Arc<Generation>,
+    /// The table of its group.
     routes: Arc<Routes>,
     lookup: Lookup,
     /// Endpoint and, once known, beginning of each attempt.
@@ -311,12 +324,19 @@ impl Driver {
     fn start(running: &Running, now: Time) -> Self {
         let shared = &running.shared;
         let generation = shared.generation();
-        let routes = generation.routes();
+        // A reload a moment ago may have taken the group away. Then nobody is asked: the public group least of all.
+        let own = generation.routes_of(running.ask.group);
+        let has_group = own.is_some();
+        let routes = own.unwrap_or_else(|| generation.routes());
         let question = running.ask.for_plan(running.number);
         let positive_known = running.stale.as_ref().is_some_and(|entry| entry.is_positive());
         let lookup = {
             let mut usage = generation.usage.lock();
-            let plan = plan(&routes, &mut usage, question, now, &mut |_, _| {});
+            let plan = if has_group {
+                plan(&routes, &mut usage, question, now, &mut |_, _| {})
+            } else {
+                Plan::default()
+            };
             let mut view = View {
                 routes: &routes,
                 usage: &mut usage,
@@ -338,7 +358,7 @@ impl Driver {
     fn work(&mut self, running: &Arc<Running>, action: Option<Action>, now: Time) -> Option<Outcome> {
         let mut actions: Vec<(Action, Time)> = Vec::new();
         if let Some(action) = action {
-            self.apply(action, now);
+            self.apply(running, action, now);
         }
         loop {
             if let Some(outcome) = self.carry_out(running, now) {
@@ -350,7 +370,7 @@ impl Driver {
             }
             for (action, at) in actions.drain(..) {
                 // A timer that another thread found due is due: by this one's time it may lie ahead.
-                self.apply(action, now.max(at));
+                self.apply(running, action, now.max(at));
             }
         }
         let due = self.lookup.poll_timeout().map_or(Time::FAR, |(at, _)| at);
@@ -425,9 +445,10 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, action: Action, now: Time) {
+    fn apply(&mut self, running: &Running, action: Action, now: Time) {
         if matches!(action, Action::Routes) {
-            self.routes = self.generation.routes();
+            let own = self.generation.routes_of(running.ask.group);
+            self.routes = own.unwrap_or_else(|| Arc::clone(&self.routes));
         }
         let mut usage = self.generation.usage.lock();
         let mut view = View {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use detour_core::health::Purpose;
 use detour_core::lookup::Via;
 use detour_core::routes::Routes;
+use detour_core::zones::Zones;
 use detour_core::{Clock, EndpointId};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 
 use crate::acl::Acl;
-use crate::ask::Ask;
+use crate::ask::{Ask, GroupKey};
 use crate::cache::Cache;
 use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
@@ -26,6 +27,7 @@ use crate::places::Places;
 use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
+use crate::translate::Translation;
 use crate::wire::NameBuf;
 use crate::wire::code::{class, rtype};
 
@@ -53,8 +55,15 @@ pub struct Settings {
     pub source_ports: SourcePorts,
     /// What is answered here; of the start only.
     pub local: local::Settings,
-    /// What the providers do to answers, in any words: answers are kept as long as these words stay the same.
+    /// What the providers of the public group do to answers, in any words: answers are kept as long as these words stay
+    /// the same.
     pub classes: String,
+    /// Which names are asked of the groups of routes.
+    pub zones: Arc<Zones>,
+    /// What these groups are called in the cache, by `GroupId` from 1 on.
+    pub groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub translation: Option<Translation>,
     /// Text of `version.bind`.
     pub version: String,
     /// Text of `id.server`.
@@ -215,6 +224,7 @@ impl Shared {
                 rtype::A,
                 class::IN,
                 (false, false),
+                GroupKey::PUBLIC,
                 generation.key_seed,
             )),
             slot: 0,
@@ -269,7 +279,9 @@ impl Shared {
     /// A question as a client without EDNS would ask it.
     #[must_use]
     pub fn ask(&self, name: &NameBuf, qtype: u16, qclass: u16) -> Ask {
-        Ask::new(name, qtype, qclass, (false, false), self.generation().key_seed)
+        let generation = self.generation();
+        let group = generation.keyed(generation.asked(name), qtype);
+        Ask::new(name, qtype, qclass, (false, false), group, generation.key_seed)
     }
 
     /// What time it is.

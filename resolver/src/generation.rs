@@ -8,20 +8,26 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use detour_core::dns64;
 use detour_core::lookup::Heard;
 use detour_core::routes::Routes;
 use detour_core::usage::Usage;
-use detour_core::{EndpointId, Time, Topology};
+use detour_core::zones::Zones;
+use detour_core::{EndpointId, GroupId, Time, Topology};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::acl::Acl;
+use crate::ask::{Asked, Group, GroupKey};
 use crate::exchange::{ExchangeParts, Exchanges, QuicSockets, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
 use crate::listen::TcpLimits;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::readers::Readers;
 use crate::report::Reporter;
+use crate::translate::Translation;
+use crate::wire::NameBuf;
+use crate::wire::code::rtype;
 
 /// What queries are served by.
 #[derive(Debug)]
@@ -36,6 +42,14 @@ pub struct Generation {
     pub(crate) counters: Arc<EndpointCounters>,
     pub(crate) tcp: TcpLimits,
     acl: Acl,
+    /// Which names are whose.
+    zones: Arc<Zones>,
+    /// Of routes' groups, by [`GroupId`] from 1 on.
+    groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub(crate) translation: Option<Translation>,
+    /// Marks what may be; zero without.
+    mark: u32,
     /// Keys the cache: answers of another class of providers are not found.
     pub(crate) key_seed: u64,
     /// What the seed stands for.
@@ -91,6 +105,10 @@ impl Generation {
             reporter: Arc::clone(&parts.reporter),
             tcp: settings.tcp,
             acl: settings.acl.clone(),
+            zones: Arc::clone(&settings.zones),
+            groups: settings.groups.clone(),
+            translation: settings.translation,
+            mark: settings.translation.map_or(0, mark_of),
             key_seed: same_classes.map_or_else(rand::random, |older| older.key_seed),
             classes: settings.classes.clone(),
             lines,
@@ -103,6 +121,67 @@ impl Generation {
         self.acl.allows(client)
     }
 
+    /// Whom a name is asked of.
+    #[must_use]
+    pub fn asked(&self, name: &NameBuf) -> Asked {
+        let Some(routed) = self.zones.find(name.as_wire()) else {
+            return Asked::default();
+        };
+        Asked {
+            group: Group {
+                id: routed.to,
+                key: self.key_of(routed.to),
+            },
+            zone_bytes: Some(routed.zone_bytes),
+        }
+    }
+
+    /// Before how many octets of a name the zones give way that are answered here; `None`: they answer. To the route that
+    /// has it for its zone, and to the translator whose address it is the name of.
+    #[must_use]
+    pub fn yields(&self, asked: Asked, name: &NameBuf, qtype: u16) -> Option<usize> {
+        let is_pointer = |own: Translation| dns64::pointer(own.prefix, name.as_wire()).is_some();
+        if qtype == rtype::PTR && self.translation.is_some_and(is_pointer) {
+            return Some(name.as_wire().len());
+        }
+        asked.zone_bytes
+    }
+
+    /// By what answers to this type of question are kept, for a name that is asked so.
+    #[must_use]
+    pub fn keyed(&self, asked: Asked, qtype: u16) -> GroupKey {
+        match qtype {
+            // Translated or not: with another prefix, or none, it is another answer.
+            rtype::AAAA | rtype::PTR => asked.group.key.marked(self.mark),
+            _ => asked.group.key,
+        }
+    }
+
+    /// What a group is called under all configurations. One that has no key is nobody's, and never the public one.
+    pub(crate) fn key_of(&self, id: GroupId) -> GroupKey {
+        match usize::from(id.0).checked_sub(1) {
+            None => GroupKey::PUBLIC,
+            Some(index) => self.groups.get(index).copied().unwrap_or(NOBODY),
+        }
+    }
+
+    /// The group of this key, if this configuration has it.
+    #[must_use]
+    pub fn group(&self, key: GroupKey) -> Option<GroupId> {
+        let mut ids = self.topology.group_ids();
+        let is_own = |id: &GroupId| {
+            let own = self.key_of(*id);
+            own == key || own.marked(self.mark) == key
+        };
+        ids.find(is_own)
+    }
+
+    /// What is translated for a network without IPv4.
+    #[must_use]
+    pub fn translation(&self) -> Option<Translation> {
+        self.translation
+    }
+
     /// Whether answers of `older` are answers of this one too.
     pub(crate) fn has_classes_of(&self, older: &Self) -> bool {
         self.classes == older.classes
@@ -112,6 +191,13 @@ impl Generation {
     #[must_use]
     pub fn routes(&self) -> Arc<Routes> {
         Arc::clone(&self.routes.borrow())
+    }
+
+    /// The current table of a group, if this configuration has it: else nobody may be asked.
+    #[must_use]
+    pub fn routes_of(&self, key: GroupKey) -> Option<Arc<Routes>> {
+        let id = self.group(key)?;
+        self.routes.borrow().of(id).map(Arc::clone)
     }
 
     /// The table and its changes, until another generation takes this one's place.
@@ -132,6 +218,14 @@ impl Generation {
         self.exchanges.last_heard(endpoint) > Time::ZERO
     }
 }
+
+/// A number for a prefix, the same in every process.
+fn mark_of(translation: Translation) -> u32 {
+    GroupKey::of(&translation.prefix.to_string()).to_bits()
+}
+
+/// The key of a group that does not exist.
+const NOBODY: GroupKey = GroupKey::from_bits(u32::MAX);
 
 /// New lines to all endpoints.
 fn exchanges(

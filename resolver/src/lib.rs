@@ -23,4 +23,5 @@ mod serve;
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+pub mod translate;
 pub mod wire;

@@ -107,6 +107,8 @@ pub struct Metrics {
     signals: Family<EventLabels, Counter>,
     /// Hot answers had anew before they expired.
     pub prefetches: Counter,
+    /// Answers with IPv4 addresses translated for a network without IPv4.
+    pub translated: Counter,
     /// Connections turned away because too many were open.
     pub connections_refused: Counter,
     /// Connections closed because their clients did not read.
@@ -135,6 +137,12 @@ impl Metrics {
             "Hot answers had anew before they expired",
             prefetches.clone(),
         );
+        let translated = Counter::default();
+        registry.register(
+            "dns64_translated",
+            "Answers with IPv4 addresses translated for a network without IPv4",
+            translated.clone(),
+        );
         let connections_refused = Counter::default();
         registry.register(
             "tcp_connections_refused",
@@ -157,6 +165,7 @@ impl Metrics {
             attempts,
             signals,
             prefetches,
+            translated,
             connections_refused,
             connections_cut,
         }

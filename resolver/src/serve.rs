@@ -11,10 +11,11 @@ use std::time::Duration;
 use detour_core::Time;
 use detour_core::lookup::GaveUp;
 use detour_core::outcome::Reply;
+use detour_core::routes::Routes;
 use detour_core::time::SEC;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::ask::{Ask, key_of};
+use crate::ask::{Ask, GroupKey, key_of};
 use crate::cache::{Entry, Failure, Found, Wanted};
 use crate::drive::Outcome;
 use crate::forwarder::Shared;
@@ -24,8 +25,8 @@ use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
 use crate::wire::code::{class, ede, rcode};
 use crate::wire::{
-    Chaos, Ede, Freshness, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write, write_error,
-    write_hinfo_any, write_txt,
+    Chaos, Ede, Freshness, NameBuf, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write,
+    write_error, write_hinfo_any, write_txt,
 };
 
 /// How long a client waits for a refresh before it gets the stale answer (RFC 8767 section 5).
@@ -161,7 +162,9 @@ impl Shared {
             return Verdict::Replied;
         }
         self.local.look_if_due(now, &self.tasks);
-        if let Some(found) = self.local.find(&query.name, client) {
+        let asked = moment.generation.asked(&query.name);
+        let routed = moment.generation.yields(asked, &query.name, query.qtype);
+        if let Some(found) = self.local.find_unrouted(&query.name, client, routed) {
             // What comes from a file that is being read waits for its end, as a miss does.
             if found.is_from_hosts() && query.echo.rd && self.local.is_being_read(now) {
                 return resolve(query, via, client, None);
@@ -170,7 +173,13 @@ impl Shared {
             return Verdict::Replied;
         }
         self.reporter.note_client(now);
-        let stale = match self.look(&query, via, key_seed, now, out) {
+        let stale = match self.look(
+            &query,
+            via,
+            (moment.generation.keyed(asked, query.qtype), key_seed),
+            now,
+            out,
+        ) {
             Found::Fresh(()) => return Verdict::Hit,
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
@@ -184,14 +193,29 @@ impl Shared {
         resolve(query, via, client, stale)
     }
 
-    /// Looks a query up; what is fresh is written.
-    fn look(&self, query: &Query, via: Via, key_seed: u64, now: Time, out: &mut Vec<u8>) -> Found<()> {
+    /// What a query asks, and of whom at this moment.
+    fn ask_of(&self, query: &Query) -> Ask {
+        let generation = self.generation();
+        let group = generation.keyed(generation.asked(&query.name), query.qtype);
+        Ask::of(query, group, generation.key_seed)
+    }
+
+    /// Looks a query up, as it is asked of a group and keyed by a seed; what is fresh is written.
+    fn look(
+        &self,
+        query: &Query,
+        via: Via,
+        (group, key_seed): (GroupKey, u64),
+        now: Time,
+        out: &mut Vec<u8>,
+    ) -> Found<()> {
         let flags = (query.echo.edns.is_some_and(|edns| edns.do_bit), query.echo.cd);
         let wanted = Wanted {
-            key: key_of(&query.name, query.qtype, query.qclass, flags, key_seed),
+            key: key_of(&query.name, query.qtype, query.qclass, flags, group, key_seed),
             name: &query.name,
             kind: (query.qtype, query.qclass),
             flags,
+            group,
         };
         let looked = self.cache.look(&wanted, now, |answer, age_s| {
             let limit = reply_limit(&query.echo, via);
@@ -204,8 +228,11 @@ impl Shared {
     }
 
     /// Writes the answer of a miss that is known by now, because another query for it was faster; true if it is.
-    fn answer_if_known(&self, miss: &Miss, key_seed: u64, now: Time, out: &mut Vec<u8>) -> bool {
-        let is_known = matches!(self.look(&miss.query, miss.via, key_seed, now, out), Found::Fresh(()));
+    fn answer_if_known(&self, miss: &Miss, now: Time, out: &mut Vec<u8>) -> bool {
+        let generation = self.generation();
+        let asked = generation.asked(&miss.query.name);
+        let keyed = (generation.keyed(asked, miss.query.qtype), generation.key_seed);
+        let is_known = matches!(self.look(&miss.query, miss.via, keyed, now, out), Found::Fresh(()));
         self.metrics.count_replies(Source::cache, u64::from(is_known));
         is_known
     }
@@ -241,7 +268,9 @@ impl Shared {
 
     /// A name that is answered here; true if it was one.
     fn answer_locally(&self, miss: &Miss, out: &mut Vec<u8>) -> bool {
-        let found = self.local.find(&miss.query.name, miss.client);
+        let (generation, query) = (self.generation(), &miss.query);
+        let routed = generation.yields(generation.asked(&query.name), &query.name, query.qtype);
+        let found = self.local.find_unrouted(&query.name, miss.client, routed);
         if let Some(found) = &found {
             self.write_local(found, &miss.query, miss.via, out);
         }
@@ -297,11 +326,14 @@ impl Shared {
         let Some(stale) = &miss.stale else {
             return false;
         };
-        let key_seed = self.generation().key_seed;
-        if self.answer_if_known(miss, key_seed, self.clock.now(), out) {
+        if self.answer_if_known(miss, self.clock.now(), out) {
             return true;
         }
-        let ask = Arc::new(Ask::of(&miss.query, key_seed));
+        let ask = Arc::new(self.ask_of(&miss.query));
+        if ask.group != stale.group() {
+            // A reload meanwhile: what is at hand is not this group's.
+            return false;
+        }
         self.answer_with_stale(miss, &ask, stale, out).await;
         true
     }
@@ -309,11 +341,10 @@ impl Shared {
     /// Writes the reply of a miss at the end of `out` if what is known has changed since it was one, or a failure is
     /// remembered; else says what to ask.
     pub(crate) fn answer_from_memory(&self, miss: &Miss, out: &mut Vec<u8>, now: Time) -> Option<Arc<Ask>> {
-        let key_seed = self.generation().key_seed;
-        if self.answer_locally(miss, out) || self.answer_if_known(miss, key_seed, now, out) {
+        if self.answer_locally(miss, out) || self.answer_if_known(miss, now, out) {
             return None;
         }
-        let ask = Arc::new(Ask::of(&miss.query, key_seed));
+        let ask = Arc::new(self.ask_of(&miss.query));
         let Some(failure) = self.cache.find_failure(&ask, now) else {
             return Some(ask);
         };
@@ -344,7 +375,7 @@ impl Shared {
                 // Cancel safe: the refresh goes on in its own job.
                 resolved = refreshed => resolved.ok(),
                 // Cancel safe: timers and a watch.
-                () = self.wait_for_refresh() => None,
+                () = self.wait_for_refresh(ask) => None,
             };
             if let Some(resolved @ Resolved::Answer(_)) = resolved {
                 self.metrics.count_reply(Source::provider);
@@ -355,10 +386,17 @@ impl Shared {
     }
 
     /// Ends when a refresh has had its time, or as soon as nothing is up.
-    async fn wait_for_refresh(&self) {
-        let mut routes = self.generation().routes.clone();
+    async fn wait_for_refresh(&self, ask: &Ask) {
+        let generation = self.generation();
+        let mut routes = generation.routes.clone();
+        let group = generation.group(ask.group);
         let nothing_up = async {
-            while !routes.borrow_and_update().nothing_up {
+            let is_down = |routes: &Arc<Routes>| {
+                group
+                    .and_then(|group| routes.of(group))
+                    .is_none_or(|own| own.nothing_up)
+            };
+            while !is_down(&routes.borrow_and_update()) {
                 if routes.changed().await.is_err() {
                     // A reload: the refresh goes on under the routes it began with.
                     std::future::pending::<()>().await;
@@ -391,9 +429,25 @@ impl Shared {
         else {
             return;
         };
-        let ask = Arc::new(Ask::of(query, self.generation().key_seed));
+        let ask = Arc::new(self.ask_of(query));
         if own.refresh(&ask, entry).is_some() {
             self.metrics.prefetches.inc();
+        }
+    }
+
+    /// Has a question of this node's own answered by providers, whatever the cache knows; `None` where they did not.
+    pub async fn look_up(self: &Arc<Self>, name: &NameBuf, qtype: u16) -> Option<Arc<Entry>> {
+        let permit = self.permits.take()?;
+        let (sender, resolved) = oneshot::channel();
+        let waiter = Box::new(Refresh {
+            sender,
+            _permit: permit,
+        });
+        let ask = Arc::new(self.ask(name, qtype, class::IN));
+        self.ask_providers(&ask, None, waiter, self.clock.now());
+        match resolved.await.ok()? {
+            Resolved::Answer(entry) => Some(entry),
+            Resolved::Agreed(_) | Resolved::Unreached(_) => None,
         }
     }
 

@@ -50,11 +50,13 @@ pub(crate) fn topology(address: &str) -> Topology {
         tier: 1,
         max_share_permille: None,
         max_qps: None,
+        is_public: true,
         endpoints: vec![EndpointId(0)],
     };
     Topology {
         providers: vec![provider],
         endpoints: vec![endpoint],
+        routed: Vec::new(),
     }
 }
 
@@ -71,6 +73,9 @@ pub(crate) fn settings(in_flight: usize) -> Settings {
             idle: Duration::from_secs(10),
         },
         classes: String::new(),
+        zones: Arc::default(),
+        groups: Vec::new(),
+        translation: None,
         source_ports: SourcePorts::Pool,
         local: local::Settings::default(),
         version: String::new(),

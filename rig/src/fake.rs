@@ -30,12 +30,14 @@ use crate::random::mix;
 use crate::transport::{ListedTransports, Transport, TransportSel};
 
 pub use config::{ConnectionLimits, Encryption, FakeConfig, StartError};
+pub use manners::Manners;
 pub use stats::{Stats, TransportStats};
 
 mod config;
 mod doh;
 mod framed;
 mod gate;
+mod manners;
 mod owner;
 mod quic;
 pub(crate) mod reply;
@@ -165,6 +167,7 @@ impl Fake {
         Shared {
             transport,
             law: config.law,
+            manners: config.manners,
             limits: config.limits,
             seed: mix(config.seed ^ salt),
             conduct,
@@ -320,6 +323,7 @@ impl fmt::Debug for Fake {
 struct Shared {
     transport: Transport,
     law: Law,
+    manners: Manners,
     limits: ConnectionLimits,
     seed: u64,
     conduct: watch::Receiver<Conduct>,

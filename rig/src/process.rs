@@ -41,7 +41,8 @@ pub fn provider_block(name: &str, endpoints: &[String]) -> String {
     format!("[[provider]]\nname = \"{name}\"\noperator = \"{name}\"\nendpoints = [{endpoints}]\n")
 }
 
-/// A whole config: DNS and admin at the given addresses, then the blocks.
+/// A whole config: DNS and admin at the given addresses, then the blocks. What the network gave this machine stays out of
+/// it, because a test must not ask it anything ([`without_network_switch`]).
 #[must_use]
 pub fn node_config(dns: SocketAddr, admin: SocketAddr, provider_blocks: &[String]) -> String {
     config(dns, admin, "", provider_blocks)
@@ -56,12 +57,21 @@ pub fn node_config_trusting(dns: SocketAddr, admin: SocketAddr, trust: &Path, pr
 }
 
 fn config(dns: SocketAddr, admin: SocketAddr, top: &str, provider_blocks: &[String]) -> String {
-    let mut config = format!("version = 1\n{top}\n[listen]\ndns = [\"{dns}\"]\nadmin = \"{admin}\"\n");
+    let mut config = format!("version = 1\n{top}\n[listen]\ndns = [\"{dns}\"]\nadmin = \"{admin}\"\n{NO_NETWORK}");
     for block in provider_blocks {
         config.push('\n');
         config.push_str(block);
     }
     config
+}
+
+/// What keeps a node from looking for the resolvers this machine was given.
+const NO_NETWORK: &str = "\n[network]\nenabled = false\n";
+
+/// A config of the above without the section that switches the network's resolvers off, for tests that have their own.
+#[must_use]
+pub fn without_network_switch(config: &str) -> String {
+    config.replace(NO_NETWORK, "")
 }
 
 /// A TOML string.

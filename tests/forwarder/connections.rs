@@ -225,3 +225,31 @@ async fn a_query_now_and_then_finds_a_connection_and_needs_no_hedge() {
     // One in thirty queries: a machine that does other things, too, may be late once.
     assert!(hedges <= 1, "{hedges} hedges\n{}", site.node.log());
 }
+
+#[tokio::test]
+async fn the_two_best_providers_are_connected_before_they_are_asked() {
+    let mut site = Site::on(Ground::new(ListedTransports::Dot)).await;
+    // One query for one of three.
+    site.ask_well().await;
+    until("two are connected", PATIENCE, async || {
+        let open = site.fakes.iter().filter(|fake| fake.stats().dot.open > 0);
+        open.count() >= 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_allows_two_requests_at_once_is_asked_two_at_a_time() {
+    let limits = ConnectionLimits {
+        streams_max: 2,
+        ..ConnectionLimits::default()
+    };
+    let ground = Ground {
+        limits,
+        ..Ground::new(ListedTransports::Doh)
+    };
+    let mut site = Site::on(ground).await;
+    for _ in 0..5 {
+        assert_eq!(site.begin_many(24).join_all().await, [rcode::NOERROR; 24]);
+    }
+}

@@ -17,7 +17,8 @@ fn no_name_in_the_code_is_one_the_glossary_rules_out() {
     let mut objections = Vec::new();
     for source in all().into_iter().filter(is_src) {
         for (number, line) in (1..).zip(&source.code) {
-            let line = line.to_lowercase();
+            // Hickory calls them so.
+            let line = line.to_lowercase().replace("nameserverconfig", "");
             let found = NEVER.iter().filter(|word| line.contains(**word));
             objections.extend(found.map(|word| format!("{}:{number}: {word}", source.path)));
         }

@@ -15,13 +15,12 @@ mod statement;
 
 use self::case::{OwnView, Rules};
 pub(super) use self::peers::Peers;
-use super::table::Grounds;
 use super::{Control, Event, Output, ProbeWhy};
 use crate::health::{Begun, Finish, Health};
 use crate::outcome::{Cause, Reply};
 use crate::report::{EndpointKey, NodeId, PeerReport, SiteKey};
 use crate::time::{SEC, Time};
-use crate::topology::{EndpointId, OperatorId};
+use crate::topology::{EndpointId, GroupId, OperatorId};
 use crate::verdict::ClaimState;
 
 /// What reports lead to is done once per endpoint in this time: a false alarm must not become an attack on a provider.
@@ -56,7 +55,8 @@ impl Influence {
 pub struct MeshSettings {
     /// What reports may do.
     pub influence: Influence,
-    /// By [`crate::EndpointId`]: how each endpoint is called on the wire. Empty: no mesh.
+    /// By [`crate::EndpointId`]: how each endpoint is called on the wire; those that only routes name are not, whatever
+    /// stands here. Empty: no mesh.
     pub keys: Vec<EndpointKey>,
     /// Where this node stands.
     pub site: Option<SiteKey>,
@@ -68,7 +68,14 @@ impl Control {
         self.notice_resume(now);
         self.peers.influence = settings.influence;
         self.peers.site = settings.site;
-        self.peers.set_keys(&settings.keys, self.topology.endpoints.len());
+        let keys: Vec<Option<EndpointKey>> = settings
+            .keys
+            .iter()
+            .zip(self.topology.endpoint_ids())
+            // Whom a private name is asked of is known to nobody else, by whatever it could be called.
+            .map(|(key, id)| Some(*key).filter(|_| self.topology.scope_of_endpoint(id).is_public()))
+            .collect();
+        self.peers.set_keys(&keys, self.topology.endpoints.len());
         self.settle(now);
     }
 
@@ -94,7 +101,7 @@ impl Control {
             return;
         }
         let clients = self.has_clients(now);
-        let cleartext = self.is_cleartext_allowed(now);
+        let cleartext = self.is_cleartext_allowed(GroupId::PUBLIC, now);
         let mut contradicts = false;
         let mut wanted: Vec<(EndpointId, OwnView)> = Vec::new();
         let rules = Rules {
@@ -128,7 +135,7 @@ impl Control {
         for (id, own) in wanted {
             self.probe_claim(id, &own, now);
         }
-        self.apply_claims(cleartext);
+        self.apply_claims(now);
         if contradicts {
             self.peers.own.contradict();
             self.outputs.push_back(Output::OwnReport);
@@ -136,15 +143,17 @@ impl Control {
     }
 
     /// Decides whose place moves by reports.
-    fn apply_claims(&mut self, cleartext: bool) {
+    fn apply_claims(&mut self, now: Time) {
         let cases = self.topology.endpoint_ids().zip(&self.peers.cases);
         let claims: Vec<(Time, EndpointId)> = cases.filter_map(|(id, case)| Some((case.moves?, id))).collect();
         if claims.is_empty() {
             self.peers.reported.clear();
             return;
         }
-        let grounds = Grounds::new(&self.topology, &self.health, cleartext);
-        self.peers.reported = floor::applied(&grounds, claims);
+        let ingredients = self.ingredients();
+        let clear = ingredients.clear(now);
+        let reported = floor::applied(&ingredients.grounds_of(GroupId::PUBLIC, &clear), claims);
+        self.peers.reported = reported;
         for (case, applied) in self.peers.cases.iter_mut().zip(&self.peers.reported) {
             if case.moves.is_some()
                 && applied.is_none()
@@ -172,13 +181,13 @@ impl Control {
         }
         // A bad rcode is only proven wrong by another operator's good answer.
         if about_rcodes
-            && let Some((path, operator)) = self.path_and_operator(id)
-            && !self.has_reference(operator, now)
+            && let Some((way, operator)) = self.way_and_operator(id)
+            && !self.has_reference(way.scope, operator, now)
             && self.peers.referenced.is_none_or(|at| now.since(at) >= SEC)
         {
             // Of many claims at once each probe is a reference for the others.
             self.peers.referenced = Some(now);
-            self.probe_another(path, operator, now);
+            self.probe_another(way, operator, now);
         }
     }
 
@@ -215,7 +224,8 @@ impl Control {
         }
     }
 
-    /// An operator answered the probe question well: what others said to it for a claim is proven wrong.
+    /// An operator of the public group answered the probe question well: what others said to it for a claim is proven
+    /// wrong.
     pub(super) fn file_unjudged(&mut self, operator: OperatorId, now: Time) {
         let endpoints = self.topology.endpoint_ids().zip(&mut self.peers.cases);
         for ((id, case), health) in endpoints.zip(&mut self.health) {

@@ -3,28 +3,38 @@
 //! By default they may once nothing encrypted answers any more: a network that blocks DoT and DoH, or a machine whose
 //! clock makes every certificate look expired, must not be without names (its clock is set by names). What is merely
 //! unknown does not count as failed, and nothing counts within two seconds of a start, a resume or a change of route.
+//!
+//! Each group is judged by itself. A route whose providers have no encrypted endpoint is asked in the clear whatever the
+//! rule is: the operator named these very providers for these very names, and most resolvers of private networks speak
+//! nothing else.
 
 use crate::Encryption;
 use crate::health::Health;
 use crate::health::state::State;
 use crate::time::{SEC, Time};
-use crate::topology::{Endpoint, Topology};
+use crate::topology::{Endpoint, GroupId, Topology};
 
 /// How long after a start, resume or change of route nothing counts; how long a suspect may still prove itself.
 const PATIENCE_US: u64 = 2 * SEC;
 
 /// From when on cleartext is allowed, as things stand; `None`: an encrypted endpoint may still answer, or never.
-pub(super) fn allowed_from(policy: Encryption, topology: &Topology, health: &[Health], settled: Time) -> Option<Time> {
+pub(super) fn allowed_from(
+    policy: Encryption,
+    topology: &Topology,
+    group: GroupId,
+    health: &[Health],
+    settled: Time,
+) -> Option<Time> {
     match policy {
         Encryption::Any => return Some(Time::ZERO),
-        Encryption::Require => return None,
-        Encryption::Prefer => {}
+        Encryption::Require if group.is_public() || is_encrypted(topology, group) => return None,
+        Encryption::Require | Encryption::Prefer => {}
     }
-    if !is_withheld(policy, topology) {
+    if !is_withheld(policy, topology, group) {
         return Some(Time::ZERO);
     }
     let mut from = settled.plus(PATIENCE_US);
-    for provider in &topology.providers {
+    for (_, provider) in topology.members(group) {
         let encrypted = provider.endpoints.iter().filter(|id| {
             let endpoint = topology.endpoint(**id);
             endpoint.is_some_and(|endpoint| endpoint.transport.is_encrypted())
@@ -45,8 +55,14 @@ pub(super) fn allowed_from(policy: Encryption, topology: &Topology, health: &[He
     Some(from)
 }
 
-/// Whether cleartext has to wait for something: encryption is preferred, and some endpoint is encrypted.
-pub(super) fn is_withheld(policy: Encryption, topology: &Topology) -> bool {
+/// Whether cleartext has to wait for something: encryption is preferred, and some endpoint of the group is encrypted.
+pub(super) fn is_withheld(policy: Encryption, topology: &Topology, group: GroupId) -> bool {
+    policy == Encryption::Prefer && is_encrypted(topology, group)
+}
+
+/// Whether some endpoint of the group is encrypted.
+fn is_encrypted(topology: &Topology, group: GroupId) -> bool {
     let is_encrypted = |endpoint: &Endpoint| endpoint.transport.is_encrypted();
-    policy == Encryption::Prefer && topology.endpoints.iter().any(is_encrypted)
+    let mut endpoints = topology.members(group).flat_map(|(_, provider)| &provider.endpoints);
+    endpoints.any(|id| topology.endpoint(*id).is_some_and(is_encrypted))
 }

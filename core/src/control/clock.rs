@@ -168,7 +168,7 @@ impl ClockWatch {
 impl Control {
     /// A handshake failed because the certificate is of another time than this machine's clock says it is.
     pub fn handle_certificate(&mut self, endpoint: EndpointId, certificate: CertificateTime, now: Time) {
-        if let Some((_, operator)) = self.path_and_operator(endpoint) {
+        if let Some((_, operator)) = self.way_and_operator(endpoint) {
             self.clock.note_wrong(operator, certificate, now);
             self.judge_clock(now);
         }
@@ -188,7 +188,7 @@ impl Control {
             return;
         }
         let is_encrypted = |id| self.topology.endpoint(id).is_some_and(|e| e.transport.is_encrypted());
-        if let Some((_, operator)) = self.path_and_operator(endpoint)
+        if let Some((_, operator)) = self.way_and_operator(endpoint)
             && is_encrypted(endpoint)
         {
             self.clock.note_right(operator, begun);

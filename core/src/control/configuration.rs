@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::paths::Numbers;
 use super::{Control, Event, Output};
 use crate::health::Health;
 use crate::routes::Settings;
 use crate::time::Time;
-use crate::topology::{Endpoint, EndpointId, OperatorId, Topology};
+use crate::topology::{EndpointId, GroupId, OperatorId, Topology};
 
 impl Control {
     /// The operator gave this node another configuration. Whether the shell must throw away reports under the old ids
@@ -25,13 +26,17 @@ impl Control {
         if !self.topology.numbers_endpoints_like(&older) {
             self.renumber(&known, now);
         }
-        let operators = operators_known(&older, &self.topology, &known);
-        let in_use = self.topology.endpoints.iter().map(Endpoint::path).collect();
-        self.paths = self.paths.renumbered(&operators, &in_use);
+        let numbers = Numbers {
+            operators: operators_known(&older, &self.topology, &known),
+            groups: groups_known(&older, &self.topology),
+        };
+        let ways = self.topology.endpoint_ids().filter_map(|id| self.way_and_operator(id));
+        let in_use = ways.map(|(way, _)| way).collect();
+        self.paths = self.paths.renumbered(&numbers, &in_use);
         let references = std::mem::take(&mut self.references);
-        for (operator, reference) in references {
-            if let Some(operator) = operators.get(&operator) {
-                self.references.insert(*operator, reference);
+        for ((scope, operator), reference) in references {
+            if let (Some(scope), Some(operator)) = (numbers.groups.get(&scope), numbers.operators.get(&operator)) {
+                self.references.insert((*scope, *operator), reference);
             }
         }
         self.clock.forget_operators();
@@ -96,4 +101,13 @@ fn operators_known(
         _ => None,
     };
     found.into_iter().filter_map(one).collect()
+}
+
+/// By old number: the new number of each group that is still called the same.
+fn groups_known(older: &Topology, newer: &Topology) -> BTreeMap<GroupId, GroupId> {
+    let new_id = |old: GroupId| {
+        let name = older.group_name(old);
+        newer.group_ids().find(|new| newer.group_name(*new) == name)
+    };
+    older.group_ids().filter_map(|old| Some((old, new_id(old)?))).collect()
 }

@@ -13,8 +13,8 @@ impl Control {
             if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
                 health.new_path(now);
             }
-            if let Some(path) = self.topology.endpoint(*endpoint).map(|e| e.path()) {
-                self.paths.forget(path);
+            if let Some((way, _)) = self.way_and_operator(*endpoint) {
+                self.paths.forget(way);
             }
         }
         self.settle(now);

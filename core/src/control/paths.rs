@@ -3,12 +3,14 @@
 //! A path is a transport class and an address family, each judged on its own: a network that blocks UDP port 53
 //! is no outage of all providers. While two operators fail and nobody answers, nobody can be blamed; after two
 //! seconds of that the path itself is suspect. The first answer ends it.
+//!
+//! Each scope is judged on its own, too: the resolver of an office answers while the way to the Internet is cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::health::Doubt;
 use crate::time::{MS, SEC, Time};
-use crate::topology::{OperatorId, Path};
+use crate::topology::{GroupId, OperatorId, Path};
 
 /// An answer convicts others only if its attempt began this long after their first failure began.
 const AFTER_US: u64 = 100 * MS;
@@ -16,6 +18,15 @@ const AFTER_US: u64 = 100 * MS;
 const SUSPECT_AFTER_US: u64 = 2 * SEC;
 /// Operators that must have failed.
 const TRIED: usize = 2;
+
+/// A path, as those use it whose answers are evidence for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    /// [`crate::topology::Topology::scope_of`] who is asked.
+    pub(super) scope: GroupId,
+    /// How packets go.
+    pub(super) path: Path,
+}
 
 /// A time without answers.
 #[derive(Debug, Clone, Default)]
@@ -46,19 +57,28 @@ pub(super) struct Returned {
     pub(super) was_suspect: bool,
 }
 
+/// By their old numbers: the new ones of operators and groups that there still are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Numbers {
+    /// Operators.
+    pub(super) operators: BTreeMap<OperatorId, OperatorId>,
+    /// Groups.
+    pub(super) groups: BTreeMap<GroupId, GroupId>,
+}
+
 /// All paths.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Paths {
     /// By path.
-    known: BTreeMap<Path, Known>,
+    known: BTreeMap<Way, Known>,
 }
 
 impl Paths {
     /// An operator answered an attempt begun at `begun`.
-    pub(super) fn answered(&mut self, path: Path, operator: OperatorId, begun: Time) {
+    pub(super) fn answered(&mut self, way: Way, operator: OperatorId, begun: Time) {
         let newest = self
             .known
-            .entry(path)
+            .entry(way)
             .or_default()
             .answered
             .entry(operator)
@@ -67,8 +87,8 @@ impl Paths {
     }
 
     /// Whether another operator answered an attempt begun 100 ms or more after `since`.
-    pub(super) fn other_answered(&self, path: Path, operator: OperatorId, since: Time) -> bool {
-        self.known.get(&path).is_some_and(|known| {
+    pub(super) fn other_answered(&self, way: Way, operator: OperatorId, since: Time) -> bool {
+        self.known.get(&way).is_some_and(|known| {
             known
                 .answered
                 .iter()
@@ -77,8 +97,8 @@ impl Paths {
     }
 
     /// An operator's endpoint is suspect.
-    pub(super) fn note_doubt(&mut self, path: Path, operator: OperatorId, doubt: Doubt) {
-        let known = self.known.entry(path).or_default();
+    pub(super) fn note_doubt(&mut self, way: Way, operator: OperatorId, doubt: Doubt) {
+        let known = self.known.entry(way).or_default();
         if known.answered.values().any(|begun| *begun > doubt.since) {
             return;
         }
@@ -89,8 +109,8 @@ impl Paths {
     }
 
     /// An answer to an attempt begun at `begun` ends a time without answers that began before it.
-    pub(super) fn end_trouble(&mut self, path: Path, begun: Time) -> Option<Returned> {
-        let known = self.known.get_mut(&path)?;
+    pub(super) fn end_trouble(&mut self, way: Way, begun: Time) -> Option<Returned> {
+        let known = self.known.get_mut(&way)?;
         let since = known.trouble.since?;
         if begun <= since {
             return None;
@@ -103,12 +123,12 @@ impl Paths {
     }
 
     /// Paths found suspect at `now`.
-    pub(super) fn newly_suspect(&mut self, now: Time) -> Vec<Path> {
+    pub(super) fn newly_suspect(&mut self, now: Time) -> Vec<Way> {
         let mut found = Vec::new();
-        for (path, known) in &mut self.known {
+        for (way, known) in &mut self.known {
             if suspect_at(&known.trouble).is_some_and(|at| at <= now) {
                 known.trouble.suspect = true;
-                found.push(*path);
+                found.push(*way);
             }
         }
         found
@@ -123,20 +143,26 @@ impl Paths {
             .map(|at| (at, "uplink"))
     }
 
-    /// Paths that are suspect.
-    pub(super) fn suspect(&self) -> impl Iterator<Item = Path> {
+    /// Paths that are suspect for those of a scope.
+    pub(super) fn suspect(&self, scope: GroupId) -> impl Iterator<Item = Path> {
         self.known
             .iter()
-            .filter(|(_, known)| known.trouble.suspect)
-            .map(|(path, _)| *path)
+            .filter(move |(way, known)| way.scope == scope && known.trouble.suspect)
+            .map(|(way, _)| way.path)
     }
 
-    /// The same under other numbers of operators, for paths that are still in use. What is known of an operator that is
-    /// gone is forgotten, and so is a time without answers if all who failed in it are gone.
-    pub(super) fn renumbered(&self, operators: &BTreeMap<OperatorId, OperatorId>, in_use: &BTreeSet<Path>) -> Self {
-        let mut known: BTreeMap<Path, Known> = BTreeMap::new();
-        for (path, old) in self.known.iter().filter(|(path, _)| in_use.contains(path)) {
-            let new = known.entry(*path).or_default();
+    /// The same under other numbers of operators and groups, for ways that are still in use. What is known of an
+    /// operator that is gone is forgotten, and so is a time without answers if all who failed in it are gone.
+    pub(super) fn renumbered(&self, numbers: &Numbers, in_use: &BTreeSet<Way>) -> Self {
+        let operators = &numbers.operators;
+        let mut known: BTreeMap<Way, Known> = BTreeMap::new();
+        for (way, old) in &self.known {
+            let scope = numbers.groups.get(&way.scope).copied();
+            let way = scope.map(|scope| Way { scope, ..*way });
+            let Some(way) = way.filter(|way| in_use.contains(way)) else {
+                continue;
+            };
+            let new = known.entry(way).or_default();
             for (operator, begun) in &old.answered {
                 if let Some(operator) = operators.get(operator) {
                     let newest = new.answered.entry(*operator).or_insert(*begun);
@@ -156,8 +182,8 @@ impl Paths {
     }
 
     /// A new path: nothing known holds.
-    pub(super) fn forget(&mut self, path: Path) {
-        self.known.remove(&path);
+    pub(super) fn forget(&mut self, way: Way) {
+        self.known.remove(&way);
     }
 }
 

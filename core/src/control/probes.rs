@@ -1,5 +1,8 @@
 //! Own probes: which are due, whom else to ask beside them, and what their answers say.
 
+use std::sync::Arc;
+
+use super::paths::Way;
 use super::{Control, Output, PROBE_IDS, ProbeWhy};
 use crate::dice::Purpose as DicePurpose;
 use crate::health::probe::NOTHING_UP_INTERVAL_US;
@@ -7,7 +10,7 @@ use crate::health::state::State;
 use crate::health::{Begun, Health};
 use crate::outcome::{Rcode, Reply};
 use crate::time::{SEC, Time};
-use crate::topology::{Endpoint, EndpointId, OperatorId, Path};
+use crate::topology::{Endpoint, EndpointId, GroupId, OperatorId};
 
 /// How long another operator's answer to the probe question stays a reference.
 const REFERENCE_US: u64 = 60 * SEC;
@@ -33,32 +36,33 @@ impl Control {
     pub(super) fn judge_probe(
         &mut self,
         endpoint: EndpointId,
-        operator: OperatorId,
+        (scope, operator): (GroupId, OperatorId),
         begun: Begun,
         reply: Reply,
         now: Time,
     ) -> (bool, Option<Rcode>) {
         let Reply::Failed(rcode) = reply else {
             if reply.is_good() {
-                self.references.entry(operator).or_default().good = Some(now);
+                self.references.entry((scope, operator)).or_default().good = Some(now);
             }
             return (true, None);
         };
-        self.references.entry(operator).or_default().bad = Some(now);
+        self.references.entry((scope, operator)).or_default().bad = Some(now);
         let recent = |at: Option<Time>| at.is_some_and(|at| now.since(at) < REFERENCE_US);
-        let others = || self.references.iter().filter(|(other, _)| **other != operator);
-        if others().any(|(_, reference)| recent(reference.good)) {
+        let others = || self.others(scope, operator);
+        // A private network's server may know its own zones and nothing else.
+        if scope.is_public() && others().any(|reference| recent(reference.good)) {
             return (false, Some(rcode));
         }
         let doubt = self.health.get(usize::from(endpoint.0)).and_then(Health::doubt);
         let by_rcode =
             doubt.is_some_and(|doubt| doubt.cause.is_rcode()) || self.peers.is_probe_for_rcodes(endpoint, begun);
-        (!by_rcode || others().any(|(_, reference)| recent(reference.bad)), None)
+        (!by_rcode || others().any(|reference| recent(reference.bad)), None)
     }
 
     /// Sends the probes that are due, if anybody is there to profit, or a peer's word is being checked.
     pub(super) fn send_probes(&mut self, now: Time) {
-        let (clients, alone) = (self.has_clients(now), self.routes.is_exhausted());
+        let (clients, routes) = (self.has_clients(now), Arc::clone(&self.routes));
         let ids: Vec<EndpointId> = self.topology.endpoint_ids().collect();
         for id in ids {
             if !clients && !self.peers.is_checking(id, now) {
@@ -67,9 +71,11 @@ impl Control {
             let Some(health) = self.health.get_mut(usize::from(id.0)) else {
                 continue;
             };
-            if self.routes.nothing_up {
+            // A private network that one has left may be gone for weeks: its own schedule is enough.
+            if routes.nothing_up && self.topology.scope_of_endpoint(id).is_public() {
                 health.probes.limit_interval(now, NOTHING_UP_INTERVAL_US);
             }
+            let alone = health.pause().is_some() && routes.is_alone(id);
             if health.probe_due(alone).is_none_or(|at| at > now) {
                 continue;
             }
@@ -91,7 +97,7 @@ impl Control {
     /// Asks another operator on the same path, if none is known to have answered since this endpoint's trouble
     /// began, or if none is known to answer the probe question.
     fn probe_reference(&mut self, suspect: EndpointId, now: Time) {
-        let Some((path, operator)) = self.path_and_operator(suspect) else {
+        let Some((way, operator)) = self.way_and_operator(suspect) else {
             return;
         };
         let Some(doubt) = self
@@ -102,28 +108,35 @@ impl Control {
         else {
             return;
         };
-        let answered = self.paths.other_answered(path, operator, doubt.since);
-        let known = !doubt.cause.is_rcode() || self.has_reference(operator, now);
+        let answered = self.paths.other_answered(way, operator, doubt.since);
+        let known = !doubt.cause.is_rcode() || self.has_reference(way.scope, operator, now);
         if !answered || !known {
-            self.probe_another(path, operator, now);
+            self.probe_another(way, operator, now);
         }
     }
 
-    /// Whether an operator other than this one answered the probe question well lately.
-    pub(super) fn has_reference(&self, operator: OperatorId, now: Time) -> bool {
-        let recent = |reference: &Reference| reference.good.is_some_and(|at| now.since(at) < REFERENCE_US);
-        self.references
-            .iter()
-            .any(|(other, reference)| *other != operator && recent(reference))
+    /// How other operators of a scope answered the probe question.
+    fn others(&self, scope: GroupId, operator: OperatorId) -> impl Iterator<Item = &Reference> {
+        let all = self.references.iter();
+        all.filter(move |((other_scope, other), _)| *other_scope == scope && *other != operator)
+            .map(|(_, reference)| reference)
     }
 
-    /// Asks the best endpoint of another operator on this path.
-    pub(super) fn probe_another(&mut self, path: Path, operator: OperatorId, now: Time) {
+    /// Whether an operator of this scope other than this one answered the probe question well lately.
+    pub(super) fn has_reference(&self, scope: GroupId, operator: OperatorId, now: Time) -> bool {
+        let recent = |reference: &Reference| reference.good.is_some_and(|at| now.since(at) < REFERENCE_US);
+        self.others(scope, operator).any(recent)
+    }
+
+    /// Asks the best endpoint of another operator on this way.
+    pub(super) fn probe_another(&mut self, way: Way, operator: OperatorId, now: Time) {
         let best = self
             .topology
             .endpoint_ids()
             .zip(&self.topology.endpoints)
-            .filter(|(_, endpoint)| endpoint.path() == path)
+            .filter(|(_, endpoint)| {
+                endpoint.path() == way.path && self.topology.scope_of(endpoint.provider) == way.scope
+            })
             .filter(|(_, endpoint)| {
                 self.topology
                     .provider(endpoint.provider)
@@ -141,8 +154,13 @@ impl Control {
 
     /// Has an endpoint probed; the attempt's number, unless it may not be asked or too many are under way.
     pub(super) fn probe(&mut self, endpoint: EndpointId, why: ProbeWhy, now: Time) -> Option<u64> {
-        let is_clear = |own: &Endpoint| !own.transport.is_encrypted();
-        let barred = self.topology.endpoint(endpoint).is_some_and(is_clear) && !self.is_cleartext_allowed(now);
+        let may_be_asked = |own: &Endpoint| {
+            let mut groups = self.topology.group_ids();
+            own.transport.is_encrypted()
+                || groups
+                    .any(|group| self.topology.is_member(group, own.provider) && self.is_cleartext_allowed(group, now))
+        };
+        let barred = !self.topology.endpoint(endpoint).is_some_and(may_be_asked);
         let is_paused = |health: &Health| health.pause().is_some();
         if barred || self.health.get(usize::from(endpoint.0)).is_some_and(is_paused) {
             return None;

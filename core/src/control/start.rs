@@ -65,7 +65,11 @@ impl Control {
     /// Whether the node looks around, though no client asked.
     pub(super) fn is_looking(&self, now: Time) -> bool {
         let answers = |health: &Health| matches!(health.state(), State::Up | State::Probation);
-        self.start.is_looking(now, || self.health.iter().any(answers))
+        // That a private network's resolver answers says nothing of the others.
+        let is_public = |id: &EndpointId| self.topology.scope_of_endpoint(*id).is_public();
+        let mut all = self.topology.endpoint_ids().zip(&self.health);
+        self.start
+            .is_looking(now, || all.any(|(id, health)| is_public(&id) && answers(health)))
     }
 
     /// While this node looks: probes whom each provider would be asked at, if nothing is known and it was not probed
@@ -74,7 +78,8 @@ impl Control {
         if !self.is_looking(now) {
             return;
         }
-        let choices: Vec<EndpointId> = self.routes.choices.iter().map(|choice| choice.endpoint).collect();
+        let choices = self.routes.all().flat_map(|table| &table.choices);
+        let choices: Vec<EndpointId> = choices.map(|choice| choice.endpoint).collect();
         for endpoint in choices {
             let is_unknown = self
                 .routes

@@ -13,7 +13,7 @@ use crate::health::domains::DomainKey;
 use crate::health::state::State;
 use crate::routes::{EndpointRoute, PlaceWhy, Routes, Settings};
 use crate::time::Time;
-use crate::topology::{EndpointId, Topology};
+use crate::topology::{EndpointId, GroupId, ProviderId, Topology};
 
 /// Everything a table is made of.
 #[derive(Debug, Clone, Copy)]
@@ -37,16 +37,42 @@ pub(super) struct Ingredients<'a> {
 }
 
 impl Ingredients<'_> {
-    /// What decides on places at `now`.
-    pub(super) fn grounds(&self, now: Time) -> Grounds<'_> {
-        let cleartext = cleartext::allowed_from(self.settings.encryption, self.topology, self.health, self.settled);
-        Grounds::new(self.topology, self.health, cleartext.is_some_and(|from| from <= now))
+    /// By [`GroupId`]: whether its queries may travel in the clear at `now`.
+    pub(super) fn clear(&self, now: Time) -> Vec<bool> {
+        let policy = self.settings.encryption;
+        let from = |group| cleartext::allowed_from(policy, self.topology, group, self.health, self.settled);
+        let groups = self.topology.group_ids();
+        groups
+            .map(|group| from(group).is_some_and(|from| from <= now))
+            .collect()
     }
 
-    /// The table.
+    /// What decides on places in a group's table, where these groups' queries may travel in the clear.
+    pub(super) fn grounds_of<'b>(&'b self, group: GroupId, clear: &'b [bool]) -> Grounds<'b> {
+        Grounds {
+            topology: self.topology,
+            health: self.health,
+            group,
+            clear,
+        }
+    }
+
+    /// The tables of all groups at `now`.
     pub(super) fn build(&self, version: u64, now: Time) -> Routes {
+        let clear = self.clear(now);
+        let mut public = self.build_one(GroupId::PUBLIC, &clear, version, now);
+        let routed = self.topology.group_ids().filter(|group| !group.is_public());
+        public.routed = routed
+            .map(|group| Arc::new(self.build_one(group, &clear, version, now)))
+            .collect();
+        public.said = self.topology.endpoint_ids().map(|id| self.peers.said(id)).collect();
+        public
+    }
+
+    /// The table of a group.
+    fn build_one(&self, group: GroupId, clear: &[bool], version: u64, now: Time) -> Routes {
         let (topology, settings) = (self.topology, self.settings);
-        let grounds = self.grounds(now);
+        let grounds = self.grounds_of(group, clear);
         let endpoints: Vec<EndpointRoute> = topology
             .endpoint_ids()
             .zip(self.health)
@@ -68,11 +94,14 @@ impl Ingredients<'_> {
             let may_be_asked = why.may_be_asked() || (hope && why == PlaceWhy::Cleartext);
             may_be_asked && own.state().is_usable()
         };
-        let nothing_up = !self
-            .health
-            .iter()
-            .zip(&endpoints)
-            .any(|(own, route)| is_usable(own, route.why));
+        let is_member = |id: EndpointId| {
+            let endpoint = topology.endpoint(id);
+            endpoint.is_some_and(|endpoint| topology.is_member(group, endpoint.provider))
+        };
+        let nothing_up = !topology
+            .endpoint_ids()
+            .zip(self.health.iter().zip(&endpoints))
+            .any(|(id, (own, route))| is_member(id) && is_usable(own, route.why));
         let mut avoided: Vec<(DomainKey, EndpointId, Time)> = Vec::new();
         for (id, own) in topology.endpoint_ids().zip(self.health) {
             for (domain, until) in own.domains().avoided(now) {
@@ -80,19 +109,21 @@ impl Ingredients<'_> {
             }
         }
         avoided.sort_unstable();
-        let choices = Routes::choose(topology, &endpoints);
+        let choices = Routes::choose_of(topology, group, &endpoints);
         Routes {
             version,
+            group,
+            routed: Vec::new(),
             warm: Routes::choose_warm(topology, &choices),
             choices,
             topology: Arc::clone(topology),
             settings,
             dice: self.dice,
             endpoints,
-            said: topology.endpoint_ids().map(|id| self.peers.said(id)).collect(),
+            said: Vec::new(),
             nothing_up,
-            in_the_clear: grounds.cleartext && cleartext::is_withheld(settings.encryption, topology),
-            uplink_suspect: self.paths.suspect().collect(),
+            in_the_clear: grounds.may_be_clear(group) && cleartext::is_withheld(settings.encryption, topology, group),
+            uplink_suspect: self.paths.suspect(group).collect(),
             clock_wrong: self.clock_wrong,
             avoided,
         }
@@ -106,17 +137,25 @@ pub(super) struct Grounds<'a> {
     pub(super) topology: &'a Topology,
     /// By [`EndpointId`].
     health: &'a [Health],
-    /// Whether queries may travel in the clear.
-    cleartext: bool,
+    /// Whose table it is.
+    group: GroupId,
+    /// By [`GroupId`]: whether its queries may travel in the clear.
+    clear: &'a [bool],
 }
 
 impl<'a> Grounds<'a> {
-    /// Health and whether queries may travel in the clear.
-    pub(super) fn new(topology: &'a Topology, health: &'a [Health], cleartext: bool) -> Self {
-        Self {
-            topology,
-            health,
-            cleartext,
+    /// Whether a group's queries may travel in the clear.
+    fn may_be_clear(&self, group: GroupId) -> bool {
+        self.clear.get(usize::from(group.0)).copied().unwrap_or(false)
+    }
+
+    /// By which group's rule an endpoint of this provider may be asked in the clear: that of the table, or of the first
+    /// one it is of where it is not of that one.
+    fn ruled_by(&self, provider: ProviderId) -> GroupId {
+        if self.topology.is_member(self.group, provider) {
+            self.group
+        } else {
+            self.topology.scope_of(provider)
         }
     }
 
@@ -133,7 +172,7 @@ impl<'a> Grounds<'a> {
         if own.has_no_route() {
             return PlaceWhy::NoRoute;
         }
-        if !self.cleartext && !endpoint.transport.is_encrypted() {
+        if !endpoint.transport.is_encrypted() && !self.may_be_clear(self.ruled_by(endpoint.provider)) {
             return PlaceWhy::Cleartext;
         }
         if own.paused_until().is_some() {

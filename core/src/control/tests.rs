@@ -5,6 +5,7 @@
 mod claims;
 mod clock;
 mod configuration;
+mod groups;
 mod network;
 mod pause;
 
@@ -324,7 +325,7 @@ fn nothing_up_probes_every_provider_each_half_second() {
     }
     bench.wait(12_000, silence);
     assert!(bench.control.routes().nothing_up);
-    assert!(bench.events.contains(&Event::NothingUp));
+    assert!(bench.events.contains(&Event::NothingUp(GroupId::PUBLIC)));
     bench.probes.clear();
     bench.wait(22_000, silence);
     for endpoint in 0..3 {
@@ -332,7 +333,7 @@ fn nothing_up_probes_every_provider_each_half_second() {
         assert!((19..=21).contains(&count), "{count}");
     }
     bench.wait(23_000, all_well);
-    assert!(bench.events.contains(&Event::SomethingUp));
+    assert!(bench.events.contains(&Event::SomethingUp(GroupId::PUBLIC)));
 }
 
 #[test]

@@ -344,7 +344,7 @@ impl Kind {
 }
 
 /// The word of a failure; the same as that of its cause where it has one.
-fn failure_word(failure: Failure) -> &'static str {
+pub(super) fn failure_word(failure: Failure) -> &'static str {
     match failure {
         Failure::NoRoute => "no-route",
         Failure::Local => "local",

@@ -328,7 +328,8 @@ fn of_reply(reply: Reply, provider: &ProviderSeen, seen: &Examination) -> Option
         Reply::Positive => None,
         Reply::Denial { .. } => {
             let is_known = seen.is_known || is_answered_by_others(provider, seen);
-            is_known.then(|| Kind::Denies {
+            // Who serves a route's names need not know others.
+            (is_known && provider.is_public).then(|| Kind::Denies {
                 name: seen.name.clone(),
             })
         }

@@ -1,7 +1,8 @@
 //! What was seen, as values: one examination of all providers.
 
+use super::finding::failure_word;
 use crate::control::CertificateTime;
-use crate::outcome::{Failure, Reply};
+use crate::outcome::{Failure, Rcode, Reply};
 use crate::topology::{Family, OperatorId, Path, Transport};
 
 /// All that was looked at.
@@ -28,6 +29,8 @@ pub struct ProviderSeen {
     pub filter: String,
     /// Whether it is said to validate DNSSEC.
     pub validates: bool,
+    /// Whether it serves all names; who serves those of routes alone is asked for one of them.
+    pub is_public: bool,
     /// Its endpoints, those of the configuration first.
     pub endpoints: Vec<EndpointSeen>,
 }
@@ -111,6 +114,29 @@ pub enum End {
     Mismatch,
     /// It was answered.
     Answered(Reply),
+}
+
+impl End {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotAsked(_) => "not-asked",
+            Self::Failed(failure) => failure_word(failure),
+            Self::Silent => "silent",
+            Self::Mismatch => "mismatch",
+            Self::Answered(Reply::Positive) => "answer",
+            Self::Answered(Reply::Denial { .. }) => "denial",
+            Self::Answered(Reply::Filtered) => "filtered",
+            Self::Answered(Reply::Bogus) => "bogus",
+            Self::Answered(Reply::NoEdns) => "no-edns",
+            Self::Answered(Reply::Truncated) => "truncated",
+            Self::Answered(Reply::Forgeable) => "forgeable",
+            Self::Answered(Reply::Failed(Rcode::SERVFAIL)) => "servfail",
+            Self::Answered(Reply::Failed(Rcode::REFUSED)) => "refused",
+            Self::Answered(Reply::Failed(Rcode(_))) => "rcode",
+        }
+    }
 }
 
 /// Why an endpoint was not asked.
@@ -281,4 +307,29 @@ pub enum Hickory {
     },
     /// It did not: what it said.
     Failed(String),
+}
+
+impl NameAnswer {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Kept => "kept-back",
+            Self::Nowhere => "nowhere",
+            Self::Denied => "denied",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+impl Purpose {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Absent => "absent",
+        }
+    }
 }

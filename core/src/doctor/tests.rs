@@ -80,6 +80,7 @@ fn provider(number: u16, endpoints: Vec<EndpointSeen>) -> ProviderSeen {
         operator: OperatorId(number),
         filter: "none".to_owned(),
         validates: true,
+        is_public: true,
         endpoints,
     }
 }
@@ -272,6 +273,15 @@ fn that_a_name_is_unknown_to_all_is_nobodys_fault() {
     seen.providers[1].endpoints = vec![well(Transport::Udp)];
     let words: Vec<_> = findings(&seen).iter().map(|found| found.kind.word()).collect();
     assert_eq!(words, ["denies"]);
+}
+
+#[test]
+fn who_serves_a_routes_names_need_not_know_others() {
+    let mut endpoint = well(Transport::Udp);
+    endpoint.ours.end = End::Answered(Reply::Denial { soa: true });
+    let mut internal = provider(1, vec![endpoint]);
+    internal.is_public = false;
+    assert_eq!(told(vec![internal, provider(2, vec![well(Transport::Udp)])]), [""; 0]);
 }
 
 #[test]

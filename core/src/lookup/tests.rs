@@ -13,19 +13,22 @@ use crate::outcome::Cause;
 use crate::plan::{PROVIDERS_MAX, Question, plan};
 use crate::routes::{EndpointRoute, PlaceWhy, Settings};
 use crate::testing::{providers, with_transports};
-use crate::topology::{Topology, Transport};
+use crate::topology::{GroupId, Topology, Transport};
 
 /// What endpoints were heard of.
 #[derive(Debug)]
-struct HeardAt(Time);
+struct HeardAt {
+    at: Time,
+    connect_us: u64,
+}
 
 impl Heard for HeardAt {
     fn last_heard(&self, _endpoint: EndpointId) -> Time {
-        self.0
+        self.at
     }
 
     fn connect_us(&self, _endpoint: EndpointId) -> u64 {
-        0
+        self.connect_us
     }
 }
 
@@ -65,6 +68,8 @@ fn bench_of(topology: Topology) -> Bench {
         usage: Usage::new(&topology, start),
         routes: Routes {
             version: 0,
+            group: GroupId::PUBLIC,
+            routed: Vec::new(),
             choices: Routes::choose(&topology, &endpoints),
             topology: Arc::new(topology),
             settings: Settings {
@@ -81,7 +86,10 @@ fn bench_of(topology: Topology) -> Bench {
             clock_wrong: None,
             avoided: Vec::new(),
         },
-        heard: HeardAt(Time::ZERO),
+        heard: HeardAt {
+            at: Time::ZERO,
+            connect_us: 0,
+        },
         lookup: None,
         start,
         begun: Vec::new(),
@@ -207,6 +215,19 @@ fn where_everybody_wants_to_be_left_alone_the_lookup_is_over_at_once() {
     let bench = bench.start(false);
     assert_eq!(bench.begun, []);
     assert_eq!(bench.done(), Some(Done::GaveUp(GaveUp::NoAnswer)));
+}
+
+#[test]
+fn connecting_is_waited_for_as_long_as_it_takes_and_half_as_long_again() {
+    for (connect_ms, hedged_ms) in [(0, 11), (40, 71), (160, 251), (600, 800)] {
+        let mut bench = bench(2);
+        bench.heard.connect_us = connect_ms * MS;
+        let mut bench = bench.start(false);
+        bench.wait(hedged_ms - 2);
+        assert_eq!(bench.whys(), [Why::First], "{connect_ms} ms");
+        bench.wait(hedged_ms + 2);
+        assert_eq!(bench.whys(), [Why::First, Why::Hedge], "{connect_ms} ms");
+    }
 }
 
 #[test]
@@ -447,7 +468,7 @@ fn the_reserve_is_for_endpoints_that_have_sent_nothing_since() {
     for (heard_ms, hedges) in [(0, true), (100_005, false)] {
         let mut bench = bench(3);
         while bench.usage.budget.take(false, bench.start) {}
-        bench.heard = HeardAt(Time::at_ms(heard_ms));
+        bench.heard.at = Time::at_ms(heard_ms);
         let mut bench = bench.start(false);
         bench.wait(100);
         assert_eq!(bench.whys().contains(&Why::Hedge), hedges);

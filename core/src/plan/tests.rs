@@ -11,7 +11,7 @@ use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::routes::{EndpointRoute, Place, Settings};
 use crate::testing::{providers, with_transports};
-use crate::topology::{ClassId, EndpointId, OperatorId, Topology, Transport};
+use crate::topology::{ClassId, EndpointId, Group, GroupId, OperatorId, Topology, Transport};
 
 const NOW: Time = Time::at_ms(100_000);
 
@@ -34,6 +34,8 @@ fn routes_of(topology: Topology, strategy: Strategy, edit: impl FnOnce(&mut [End
     }
     edit(&mut endpoints);
     Routes {
+        group: GroupId::PUBLIC,
+        routed: Vec::new(),
         version: 0,
         choices: Routes::choose(&topology, &endpoints),
         nothing_up: endpoints
@@ -516,4 +518,75 @@ mod laws {
             }
         }
     }
+}
+
+/// The last provider serves a route and nothing else, the one before it both.
+fn with_a_route(transports: &[Transport]) -> Topology {
+    let mut topology = with_transports(4, transports);
+    topology.providers[3].is_public = false;
+    topology.routed.push(Group {
+        name: "office".to_owned(),
+        providers: vec![ProviderId(2), ProviderId(3)],
+        is_quiet: false,
+    });
+    topology
+}
+
+/// The same routes for the group of the route.
+fn routed(routes: &Routes) -> Routes {
+    Routes {
+        group: GroupId(1),
+        choices: Routes::choose_of(&routes.topology, GroupId(1), &routes.endpoints),
+        ..routes.clone()
+    }
+}
+
+#[test]
+fn a_plan_names_nobody_outside_of_its_group() {
+    let both = [Transport::Https, Transport::Udp];
+    let cleartext = |endpoints: &mut [EndpointRoute]| {
+        for endpoint in endpoints.iter_mut().skip(1).step_by(2) {
+            endpoint.why = PlaceWhy::Cleartext;
+        }
+    };
+    for strategy in [Strategy::Balanced, Strategy::Fastest, Strategy::Shard] {
+        for (topology, edit) in [
+            (with_a_route(&[Transport::Udp]), None),
+            (with_a_route(&both), None),
+            (with_a_route(&both), Some(&cleartext as &dyn Fn(&mut [EndpointRoute]))),
+        ] {
+            let public = routes_of(topology, strategy, |endpoints| {
+                if let Some(edit) = edit {
+                    edit(endpoints);
+                }
+            });
+            let mut office = routed(&public);
+            let seen = |routes: &Routes| {
+                let mut seen: Vec<u16> = Vec::new();
+                for number in 0..400 {
+                    seen.extend(ask(routes, number).steps.iter().map(|step| step.provider.0));
+                }
+                seen.sort_unstable();
+                seen.dedup();
+                seen
+            };
+            assert_eq!(seen(&public), [0, 1, 2], "{strategy:?}");
+            assert_eq!(seen(&office), [2, 3], "{strategy:?}");
+            // When nothing of it is up, it is still nobody else's.
+            for endpoint in &mut office.endpoints {
+                endpoint.why = PlaceWhy::Down;
+            }
+            office.nothing_up = true;
+            office.choices = Routes::choose_of(&office.topology, GroupId(1), &office.endpoints);
+            assert_eq!(seen(&office), [2, 3], "{strategy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_group_of_nobody_has_no_plan() {
+    let mut topology = with_a_route(&[Transport::Udp]);
+    topology.routed[0].providers.clear();
+    let public = routes_of(topology, Strategy::Balanced, |_| {});
+    assert!(ask(&routed(&public), 1).steps.is_empty());
 }

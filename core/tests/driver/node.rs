@@ -170,6 +170,7 @@ fn topology_of(config: Config) -> Topology {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            is_public: true,
             endpoints,
         });
     }

@@ -43,6 +43,9 @@ pub(crate) struct CacheOfName {
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EntryView {
+    /// Who gave it: `public`, the group of a route, or `gone` where no route leads there any more.
+    #[serde(default)]
+    pub(crate) group: String,
     #[serde(rename = "type")]
     pub(crate) qtype: String,
     /// 1 is the Internet.
@@ -97,16 +100,19 @@ pub(super) async fn show(
     let known = state.shared.cache.known(&name, now);
     Ok(Json(CacheOfName {
         name: name.to_string(),
-        entries: known.iter().map(|known| view(known, now)).collect(),
+        entries: known.iter().map(|known| view(known, &state, now)).collect(),
     }))
 }
 
-fn view(Known { entry, is_fresh }: &Known, now: Time) -> EntryView {
+fn view(Known { entry, is_fresh }: &Known, state: &AdminState, now: Time) -> EntryView {
+    let generation = state.shared.generation();
+    let group = generation.group(entry.group());
     let age_s = u64::from(entry.age_s(now));
     let ttl_s = u64::from(entry.answer.ttl_s().unwrap_or(0));
     let [qtype, class] = entry.kind_asked();
     let (dnssec_ok, checking_disabled) = entry.flags_asked();
     EntryView {
+        group: group.map_or("gone", |id| generation.topology.group_name(id)).to_owned(),
         qtype: words::type_text(qtype),
         class,
         dnssec_ok,

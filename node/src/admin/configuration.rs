@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::words::age_text;
 use crate::config::{self, Config, Source};
+use crate::given::Given;
 
 /// What a provider is called where the core has but numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(super) struct Told {
     pub(super) reloads: Reloads,
     /// Keys whose new values wait for a restart.
     pub(super) restart: Vec<&'static str>,
+    /// What the network gave; `None`: nobody looks.
+    pub(super) network: Option<Given>,
     /// By the name of the provider.
     labels: BTreeMap<String, Label>,
 }
@@ -87,6 +90,7 @@ impl Configuration {
             degraded,
             reloads: Reloads::default(),
             restart: Vec::new(),
+            network: None,
             labels: labels(config),
         };
         Self { told: Mutex::new(told) }
@@ -102,6 +106,11 @@ impl Configuration {
         told.reloads.applied = told.reloads.applied.saturating_add(1);
         told.reloads.last = Some(now);
         told.reloads.mistakes = None;
+    }
+
+    /// The network gives this, if anybody looks under this configuration.
+    pub(crate) fn note_given(&self, config: &Config, given: &Given) {
+        self.told.lock().network = config.network.enabled.then(|| given.clone());
     }
 
     /// A reload changed nothing, because of these mistakes.

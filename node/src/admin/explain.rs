@@ -47,6 +47,12 @@ pub(crate) struct Explanation {
     pub(crate) qtype: String,
     /// `forward`: by cache and providers; all others: by this node itself.
     pub(crate) policy: String,
+    /// The group that would be asked: `public`, or that of a route.
+    #[serde(default)]
+    pub(crate) group: String,
+    /// The zone of the route that says so.
+    #[serde(default)]
+    pub(crate) route: Option<String>,
     /// Where `policy` is `local`, by what.
     pub(crate) local: Option<LocalView>,
     /// What is known already.
@@ -60,7 +66,7 @@ pub(crate) struct Explanation {
     pub(crate) claims: Vec<EndpointClaim>,
     /// Hedges away from healthy endpoints that are paid for.
     pub(crate) budget_tokens: u64,
-    /// No endpoint is usable.
+    /// No endpoint of the group is usable.
     pub(crate) nothing_up: bool,
     /// What to bear in mind.
     pub(crate) note: String,
@@ -162,16 +168,23 @@ pub(super) async fn explain(
 fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
     let now = state.clock.now();
     let generation = state.shared.generation();
-    let routes = generation.routes();
+    let asked = generation.asked(name);
+    let all = generation.routes();
+    let routes = all.of(asked.group.id).unwrap_or(&all);
     let ask = state.shared.ask(name, qtype, class::IN);
     let policy = policy_of(name, qtype);
     let local = Some(name)
         .filter(|_| policy == Policy::Forward)
-        .and_then(|name| state.shared.local().explain(name, qtype))
+        .and_then(|name| {
+            state
+                .shared
+                .local()
+                .explain(name, qtype, generation.yields(asked, name, qtype))
+        })
         .map(|(by, answer)| local_view(by, &answer));
     let is_forwarded = policy == Policy::Forward && local.is_none();
     let (plan, skipped) = if is_forwarded {
-        make_plan(&generation, &routes, &ask, now)
+        make_plan(&generation, routes, &ask, now)
     } else {
         (Plan::default(), Vec::new())
     };
@@ -201,6 +214,8 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
             .map_or_else(|| words::policy(policy), |_| "local")
             .to_owned(),
         local,
+        group: routes.topology.group_name(asked.group.id).to_owned(),
+        route: asked.zone(name).map(|zone| zone.to_string()),
         cache: cache_view(state, &ask, now),
         plan: PlanView {
             pair: plan.pair,
@@ -208,7 +223,11 @@ fn explanation(state: &AdminState, name: &NameBuf, qtype: u16) -> Explanation {
             steps: steps.collect(),
         },
         skipped: skipped.collect(),
-        claims: if is_forwarded { claims(&routes, now) } else { Vec::new() },
+        claims: if is_forwarded && asked.group.id.is_public() {
+            claims(routes, now)
+        } else {
+            Vec::new()
+        },
         budget_tokens: generation.usage.lock().budget.tokens(),
         nothing_up: routes.nothing_up,
         note: NOTE.to_owned(),

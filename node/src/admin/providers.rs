@@ -17,6 +17,9 @@ pub(crate) struct ProviderView {
     pub(crate) name: String,
     pub(crate) operator: String,
     pub(crate) class: String,
+    /// Whose questions it gets: `public`, and the groups of routes it is of.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
     /// First choices of the last 60 s.
     pub(crate) share_permille: u32,
     /// The endpoint it would be asked at.
@@ -64,11 +67,20 @@ fn view(told: &Told, generation: &Generation, routes: &Routes, id: ProviderId, n
     let provider = routes.topology.provider(id)?;
     let label = told.label(&provider.name);
     let endpoints = provider.endpoints.iter();
-    let mut in_use = routes.choices.iter().map(|choice| choice.endpoint);
-    let in_use = in_use.find(|id| provider.endpoints.contains(id));
+    let choices = routes.all().flat_map(|table| &table.choices);
+    let in_use = choices
+        .map(|choice| choice.endpoint)
+        .find(|id| provider.endpoints.contains(id));
+    let groups = routes
+        .topology
+        .group_ids()
+        .filter(|group| routes.topology.is_member(*group, id));
     let endpoint = |id: &EndpointId| endpoint_view(routes, *id, generation.habits(*id, now), now);
     Some(ProviderView {
         in_use: in_use.and_then(|id| Some(routes.topology.endpoint(id)?.label.clone())),
+        groups: groups
+            .map(|group| routes.topology.group_name(group).to_owned())
+            .collect(),
         name: provider.name.clone(),
         operator: label.map_or_else(|| provider.name.clone(), |label| label.operator.clone()),
         class: label.map_or_else(String::new, |label| label.class.clone()),

@@ -10,7 +10,7 @@ use detour_core::health::state::State;
 use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
 use detour_core::verdict::Attribution;
-use detour_core::{Endpoint, EndpointId, Path, Provider, Time};
+use detour_core::{Endpoint, EndpointId, GroupId, Path, Provider, Time};
 use detour_mesh::name_of;
 use detour_resolver::generation::Generation;
 
@@ -122,23 +122,30 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
         .map_or(Standing::Unroutable, |(id, route)| Standing::Troubled(id, *route))
 }
 
-/// Providers that answer.
+/// Providers of the public group.
+fn public(routes: &Routes) -> impl Iterator<Item = &Provider> {
+    routes.topology.members(GroupId::PUBLIC).map(|(_, provider)| provider)
+}
+
+/// Providers of the public group that answer.
 #[must_use]
 pub(crate) fn answering_providers(view: View<'_>) -> usize {
     count(view, Standing::Answering)
 }
 
-/// Providers that stand so.
+/// Providers of the public group that stand so.
 fn count(view: View<'_>, wanted: Standing) -> usize {
-    let providers = view.routes.topology.providers.iter();
-    providers.filter(|provider| standing(view, provider) == wanted).count()
+    public(view.routes)
+        .filter(|provider| standing(view, provider) == wanted)
+        .count()
 }
 
 /// The endpoint a provider answers at: the one in use, or else the first in listed order.
 #[must_use]
 pub(crate) fn answering_endpoint(routes: &Routes, provider: &Provider) -> Option<EndpointId> {
     let answers = |id: &EndpointId| routes.endpoint(*id).is_some_and(is_answering);
-    let in_use = routes.choices.iter().map(|choice| choice.endpoint);
+    let choices = routes.all().flat_map(|table| &table.choices);
+    let in_use = choices.map(|choice| choice.endpoint);
     let in_use = in_use.filter(|id| provider.endpoints.contains(id)).find(answers);
     in_use.or_else(|| provider.endpoints.iter().copied().find(answers))
 }
@@ -186,8 +193,10 @@ pub(crate) fn is_offline(routes: &Routes) -> bool {
         // Who wants to be left alone has said so.
         route.why != PlaceWhy::Throttled && (is_path || !route.why.may_be_asked())
     };
-    let mut endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
-    routes.topology.providers.len() > 1 && endpoints.all(looks_like_path)
+    let is_public = |endpoint: &Endpoint| routes.topology.is_member(GroupId::PUBLIC, endpoint.provider);
+    let endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    let mut endpoints = endpoints.filter(|(_, endpoint)| is_public(endpoint));
+    public(routes).count() > 1 && endpoints.all(looks_like_path)
 }
 
 /// Whether every encrypted endpoint that can be reached shows a certificate that is not trusted.
@@ -227,8 +236,24 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         };
         paths.push(format!("queries travel in the clear{why}"));
     }
+    let loud = |table: &&std::sync::Arc<Routes>| {
+        let group = routes.topology.routed(table.group);
+        group.is_some_and(|group| !group.is_quiet)
+    };
+    for table in routes.routed.iter().filter(loud) {
+        let group = routes.topology.group_name(table.group);
+        if table.nothing_up {
+            paths.push(format!("nothing answers for the names of {group}"));
+        }
+        if table.in_the_clear {
+            paths.push(format!(
+                "queries to {group} travel in the clear, because nothing encrypted answers"
+            ));
+        }
+    }
     let (mut down, mut suspect, mut single) = (Vec::new(), Vec::new(), Vec::new());
-    for provider in &routes.topology.providers {
+    let providers = routes.topology.provider_ids().zip(&routes.topology.providers);
+    for (_, provider) in providers.filter(|(id, _)| !routes.topology.is_quiet(*id)) {
         suspect.extend(hearsay(routes, provider));
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}
@@ -322,7 +347,7 @@ fn since(routes: &Routes, id: EndpointId, route: &EndpointRoute, now: Time) -> S
 /// How many answer.
 #[must_use]
 pub(crate) fn answers(view: View<'_>) -> String {
-    let total = view.routes.topology.providers.len();
+    let total = public(view.routes).count();
     let answering = answering_providers(view);
     let (untried, neutral) = (count(view, Standing::Untried), count(view, Standing::Neutral));
     if untried == total {

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 
 use axum::Json;
 use axum::extract::State;
-use detour_core::Time;
+use detour_core::routes::Routes;
 use detour_core::time::SEC;
+use detour_core::{GroupId, Time};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::Told;
 use super::standing::{View, answering_providers, summary};
 use super::{AdminState, peers};
+use crate::given::Given;
 
 /// How long a cap that was ignored is told of.
 const CAP_IGNORED_SHOWN_US: u64 = 60 * SEC;
@@ -29,6 +31,15 @@ pub(crate) struct Status {
     pub(crate) nothing_up: bool,
     pub(crate) uplink_suspect: Vec<String>,
     pub(crate) providers: ProviderCount,
+    /// Those of routes, in the order of the configuration.
+    #[serde(default)]
+    pub(crate) groups: Vec<GroupView>,
+    /// What the network gave this machine; null if nobody looks.
+    #[serde(default)]
+    pub(crate) network: Option<NetworkView>,
+    /// Behind which prefix IPv4 addresses are translated; null where they are not.
+    #[serde(default)]
+    pub(crate) dns64: Option<Dns64View>,
     #[serde(default)]
     pub(crate) mesh: MeshCount,
     pub(crate) cache: CacheSize,
@@ -59,7 +70,60 @@ pub(crate) struct ReloadView {
     pub(crate) rejected: Option<String>,
 }
 
-/// How many of all.
+/// The providers of a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupView {
+    /// Their names, joined.
+    pub(crate) name: String,
+    pub(crate) providers: Vec<String>,
+    /// No endpoint of theirs is usable.
+    pub(crate) nothing_up: bool,
+    /// Their questions travel in the clear, though they have encrypted endpoints.
+    pub(crate) in_the_clear: bool,
+}
+
+impl GroupView {
+    fn of(table: &Routes) -> Self {
+        let topology = &table.topology;
+        let members = topology.members(table.group);
+        Self {
+            name: topology.group_name(table.group).to_owned(),
+            providers: members.map(|(_, provider)| provider.name.clone()).collect(),
+            nothing_up: table.nothing_up,
+            in_the_clear: table.in_the_clear,
+        }
+    }
+}
+
+/// What the network gave this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkView {
+    /// The file that says so.
+    pub(crate) source: Option<String>,
+    pub(crate) resolvers: Vec<SocketAddr>,
+    /// Absolute.
+    pub(crate) search_domains: Vec<String>,
+}
+
+impl NetworkView {
+    fn of(given: &Given) -> Self {
+        Self {
+            source: given.source.as_ref().map(|path| path.display().to_string()),
+            resolvers: given.resolvers.clone(),
+            search_domains: given.search_texts(),
+        }
+    }
+}
+
+/// What is translated for a network without IPv4.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dns64View {
+    pub(crate) prefix: String,
+    /// Whether the network told it; else the configuration did.
+    pub(crate) is_discovered: bool,
+}
+
+/// How many of all that serve names of no route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProviderCount {
     pub(crate) up: usize,
@@ -122,8 +186,14 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
         uplink_suspect: routes.uplink_suspect.iter().map(ToString::to_string).collect(),
         providers: ProviderCount {
             up,
-            total: routes.topology.providers.len(),
+            total: routes.topology.members(GroupId::PUBLIC).count(),
         },
+        network: told.network.as_ref().map(NetworkView::of),
+        dns64: generation.translation().map(|translation| Dns64View {
+            prefix: translation.prefix.to_string(),
+            is_discovered: translation.is_discovered,
+        }),
+        groups: routes.routed.iter().map(|table| GroupView::of(table)).collect(),
         mesh: MeshCount {
             connected: mesh.connected(),
             listed: mesh.listed(),

@@ -101,6 +101,9 @@ impl Node {
                 idle: std::time::Duration::from_secs(10),
             },
             classes: String::new(),
+            zones: Arc::default(),
+            groups: Vec::new(),
+            translation: None,
             source_ports: SourcePorts::Pool,
             local: LocalSettings {
                 off: Vec::new(),
@@ -360,6 +363,9 @@ async fn status_begins_with_what_is_wrong() {
             "mesh": {"state": "none", "connected": 0, "listed": 0},
             "nothing_up": false,
             "uplink_suspect": [],
+            "groups": [],
+            "network": null,
+            "dns64": null,
             "providers": {"up": 0, "total": 3},
             "cache": {"entries": 0, "bytes": 0},
             "in_flight": 0,
@@ -507,7 +513,8 @@ async fn providers_have_exactly_the_promised_keys() {
     let provider = |name: &str, operator: &str, share: u32, endpoints: &[Value]| {
         let in_use = &endpoints[0]["endpoint"];
         json!({
-            "name": name, "operator": operator, "class": "none/validating", "share_permille": share,
+            "name": name, "operator": operator, "class": "none/validating", "groups": ["public"],
+            "share_permille": share,
             "in_use": in_use, "endpoints": endpoints,
         })
     };
@@ -544,12 +551,14 @@ async fn explain_shows_the_plan_and_changes_nothing() {
             "budget_tokens",
             "cache",
             "claims",
+            "group",
             "local",
             "name",
             "note",
             "nothing_up",
             "plan",
             "policy",
+            "route",
             "skipped",
             "type"
         ]

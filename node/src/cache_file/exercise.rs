@@ -13,6 +13,7 @@ use detour_core::routes::Settings as RouteSettings;
 use detour_core::time::SEC;
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
+use detour_resolver::ask::GroupKey;
 use detour_resolver::cache::warm::{Exported, Import, Imported};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
@@ -41,6 +42,7 @@ const MILLISECOND_US: u64 = 1_000;
 struct Kept {
     do_bit: bool,
     cd: bool,
+    group: u32,
     age_us: u64,
     wire: Vec<u8>,
 }
@@ -50,6 +52,7 @@ impl Kept {
         Self {
             do_bit: record.do_bit,
             cd: record.cd,
+            group: record.group,
             age_us: record.age_us,
             wire: record.wire.to_vec(),
         }
@@ -59,6 +62,7 @@ impl Kept {
         Self {
             do_bit: exported.do_bit(),
             cd: exported.cd(),
+            group: exported.group().to_bits(),
             age_us: exported.age_us,
             wire: exported.wire().to_vec(),
         }
@@ -68,6 +72,7 @@ impl Kept {
         Record {
             do_bit: self.do_bit,
             cd: self.cd,
+            group: self.group,
             age_us: self.age_us,
             wire: &self.wire,
         }
@@ -78,6 +83,7 @@ impl Kept {
             wire: &self.wire,
             do_bit: self.do_bit,
             cd: self.cd,
+            group: GroupKey::from_bits(self.group),
             age_us: self.age_us,
             is_certain,
         }
@@ -132,6 +138,8 @@ fn listed(mut rest: &[u8]) -> Vec<Kept> {
         listed.push(Kept {
             do_bit: flags & 1 != 0,
             cd: flags & 2 != 0,
+            // The public group, or one that there is not.
+            group: u32::from(flags & 8),
             // Up to ten weeks and down to what does not count.
             age_us: age_s * SEC * if flags & 4 == 0 { 1 } else { 90 } + u64::from(flags),
             wire: wire.to_vec(),
@@ -338,6 +346,9 @@ fn data_plane() -> Arc<Shared> {
         source_ports: SourcePorts::Pool,
         local: local::Settings::default(),
         classes: String::new(),
+        zones: Arc::default(),
+        groups: Vec::new(),
+        translation: None,
         version: String::new(),
         identity: String::new(),
     };
@@ -358,6 +369,7 @@ fn warm(answers: &[Kept], is_certain: bool) {
             };
             assert_eq!(again, wanted);
             if verdict == Imported::Taken {
+                assert_eq!(import.group, GroupKey::PUBLIC, "there is no other");
                 taken(shared, answer, is_certain);
             }
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! header   "detour-c", version (2), marker (8), stamp (32), pool (4), checksum (4): twice
 //! record   marker (8), length of the payload (4), checksum of it (4), payload
-//! payload  flags (1): 1 DO, 2 CD; age at the stamp in microseconds (8); packet
+//! payload  flags (1): 1 DO, 2 CD; group (4), 0 is the public one; age at the stamp in microseconds (8); packet
 //! ```
 //!
 //! All numbers little endian. The marker is drawn for each file: whatever a file's answers say, it does not occur in
@@ -17,13 +17,13 @@ use crate::stamp::{STAMP_BYTES, Stamp};
 /// What every file begins with.
 const MAGIC: [u8; 8] = *b"detour-c";
 /// How what follows is to be read.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Bytes of a header.
 const HEADER_BYTES: usize = 8 + 2 + 8 + STAMP_BYTES + 4 + 4;
 /// Bytes of a record before its payload.
 const FRAME_BYTES: usize = 16;
-/// Flags and age.
-const PREFIX_BYTES: usize = 9;
+/// Flags, group and age.
+const PREFIX_BYTES: usize = 13;
 /// Longest payload: a message and what stands before it.
 const PAYLOAD_BYTES_MAX: usize = PREFIX_BYTES + 65_535;
 /// Bytes read at once.
@@ -48,6 +48,8 @@ pub(super) struct Header {
 pub(super) struct Record<'a> {
     pub(super) do_bit: bool,
     pub(super) cd: bool,
+    /// Whose answer it is.
+    pub(super) group: u32,
     /// When the file was written.
     pub(super) age_us: u64,
     pub(super) wire: &'a [u8],
@@ -94,15 +96,16 @@ pub(super) fn write_record(out: &mut impl Write, marker: [u8; 8], record: &Recor
     let Some(length_field) = u32::try_from(length).ok().filter(|_| length <= PAYLOAD_BYTES_MAX) else {
         return Ok(0);
     };
-    let age = record.age_us.to_le_bytes();
+    let (group, age) = (record.group.to_le_bytes(), record.age_us.to_le_bytes());
     let mut hasher = crc32fast::Hasher::new();
-    for part in [&[flags][..], &age, record.wire] {
+    for part in [&[flags][..], &group, &age, record.wire] {
         hasher.update(part);
     }
     out.write_all(&marker)?;
     out.write_all(&length_field.to_le_bytes())?;
     out.write_all(&hasher.finalize().to_le_bytes())?;
     out.write_all(&[flags])?;
+    out.write_all(&group)?;
     out.write_all(&age)?;
     out.write_all(record.wire)?;
     Ok(u64::try_from(FRAME_BYTES.saturating_add(length)).unwrap_or(u64::MAX))
@@ -169,7 +172,7 @@ impl<R: Read> Scanner<R> {
                     continue;
                 };
                 // The borrow checker does not see that a record ends the loop.
-                let (do_bit, cd, age_us) = (record.do_bit, record.cd, record.age_us);
+                let (do_bit, cd, group, age_us) = (record.do_bit, record.cd, record.group, record.age_us);
                 let taken = u64::try_from(FRAME_BYTES + length).unwrap_or(u64::MAX);
                 let wire = self
                     .buffer
@@ -178,6 +181,7 @@ impl<R: Read> Scanner<R> {
                 let record = Record {
                     do_bit,
                     cd,
+                    group,
                     age_us,
                     wire,
                 };
@@ -249,10 +253,12 @@ impl<R: Read> Scanner<R> {
 
 fn read_payload(payload: &[u8]) -> Option<Record<'_>> {
     let (flags, rest) = payload.split_first()?;
+    let (group, rest) = rest.split_first_chunk::<4>()?;
     let (age, wire) = rest.split_first_chunk::<8>()?;
     (*flags & !(FLAG_DO | FLAG_CD) == 0).then_some(Record {
         do_bit: flags & FLAG_DO != 0,
         cd: flags & FLAG_CD != 0,
+        group: u32::from_le_bytes(*group),
         age_us: u64::from_le_bytes(*age),
         wire,
     })
@@ -290,6 +296,7 @@ mod tests {
             let record = Record {
                 do_bit: n % 2 == 0,
                 cd: n % 3 == 0,
+                group: u32::try_from(n % 5).unwrap(),
                 age_us: n * 1_000,
                 wire: &wire(n),
             };
@@ -308,6 +315,7 @@ mod tests {
         while let Some((record, _)) = scanner.next().unwrap() {
             let n = record.age_us / 1_000;
             assert_eq!((record.do_bit, record.cd), (n % 2 == 0, n % 3 == 0));
+            assert_eq!(u64::from(record.group), n % 5);
             assert_eq!(record.wire, wire(n));
             numbers.push(n);
         }
@@ -379,6 +387,7 @@ mod tests {
         let forged = Record {
             do_bit: false,
             cd: false,
+            group: 0,
             age_us: 99_000,
             wire: b"forged",
         };
@@ -402,7 +411,7 @@ mod tests {
         }
         let mut other = file(&header(), 3).0;
         for at in [8, 8 + HEADER_BYTES] {
-            other[at] = 2;
+            other[at] = 3;
         }
         assert!(Scanner::open(other.as_slice()).unwrap().is_none(), "another version");
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::thread;
 
+use detour_resolver::ask::GroupKey;
 use detour_resolver::cache::warm::{Import, Imported};
 
 use super::format::Scanner;
@@ -50,6 +51,7 @@ fn try_read(place: &Place, parts: &Parts) -> io::Result<()> {
             wire: record.wire,
             do_bit: record.do_bit,
             cd: record.cd,
+            group: GroupKey::from_bits(record.group),
             age_us: record.age_us.saturating_add(passed_us).saturating_add(reading_us),
             is_certain,
         };
@@ -57,6 +59,7 @@ fn try_read(place: &Place, parts: &Parts) -> io::Result<()> {
             Imported::Taken => FileEntry::restored,
             Imported::Known => FileEntry::known,
             Imported::Expired => FileEntry::expired,
+            Imported::Stranger => FileEntry::stranger,
             Imported::Unkeepable | Imported::Rejected => FileEntry::rejected,
         };
         taken += u64::from(entry == FileEntry::restored);

@@ -22,6 +22,7 @@ use super::{Parts, exercise, pool, read, write};
 use crate::board::Board;
 use crate::clock::{self, BootClock};
 use crate::config::{self, Config, Persist};
+use crate::given::Given;
 use crate::metrics::CacheFileMetrics;
 use crate::planes::Plan;
 use crate::stamp::Stamp;
@@ -51,7 +52,7 @@ fn node() -> Parts {
         acl: Acl::new(Vec::new()),
         cache_bytes: 1 << 20,
         max_stale_us: STALE_S * SEC,
-        ..Plan::of(&config).settings
+        ..Plan::of(&config, &Given::default()).settings
     };
     Parts {
         shared: Shared::new(settings, parts, &mut Registry::default()),
@@ -86,6 +87,7 @@ fn found(stamp: Stamp, other_pool: bool) -> Option<(u32, bool)> {
     let record = Record {
         do_bit: false,
         cd: false,
+        group: 0,
         age_us: 60 * SEC,
         wire: &packet(),
     };
@@ -171,6 +173,7 @@ fn what_one_node_writes_another_one_reads() {
         wire: &packet(),
         do_bit: false,
         cd: false,
+        group: detour_resolver::ask::GroupKey::PUBLIC,
         age_us: 100 * SEC,
         is_certain: true,
     };

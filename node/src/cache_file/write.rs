@@ -37,6 +37,7 @@ fn try_write(place: &Place, parts: &Parts) -> io::Result<u64> {
         let record = Record {
             do_bit: exported.do_bit(),
             cd: exported.cd(),
+            group: exported.group().to_bits(),
             age_us: exported.age_us,
             wire: exported.wire(),
         };

@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, LocalZones, ProviderConfig, Source, mesh};
+use super::{Config, LocalZones, Network, ProviderConfig, Source, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -37,13 +37,8 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     }
     names(problems, &spec.providers);
     endpoints(problems, &spec);
-    if !spec.select.mix_policies {
-        classes(problems, &spec.providers);
-    }
-    tiers(problems, &spec.providers);
-    if spec.select.encryption == Encryption::Require {
-        cleartext(problems, &spec.providers);
-    }
+    let public = public_pool(problems, &spec);
+    let routes = route::check(problems, &spec);
     listen(problems, &spec);
     let mesh = mesh::check(problems, &spec);
     pins(problems, &spec.providers);
@@ -55,14 +50,14 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     };
 
     let mut providers = Vec::with_capacity(spec.providers.len());
-    for given in spec.providers {
+    for (given, is_public) in spec.providers.into_iter().zip(public) {
         let own = if given.trust.is_empty() {
             trust.clone()
         } else {
             load_trust(problems, path, &groups, &common, &given.trust)
         };
         let Some(own) = own else { continue };
-        match provider(given, &own) {
+        match provider(given, is_public, &own) {
             Ok(provider) => providers.extend(provider),
             Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
         }
@@ -74,6 +69,12 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         tls_groups: groups,
         listen: spec.listen,
         providers,
+        routes,
+        dns64: spec.dns64,
+        network: Network {
+            files: spec.network.files.into_iter().map(|file| against(path, file)).collect(),
+            ..spec.network
+        },
         select: spec.select,
         local_zones: LocalZones {
             hosts: spec.local_zones.hosts.map(|file| against(path, file)),
@@ -84,6 +85,43 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         limits: spec.limits,
         log: spec.log,
     })
+}
+
+/// Judges those who serve the names that no route speaks of; of each provider whether it does.
+fn public_pool(problems: &mut Problems, spec: &Spec) -> Vec<bool> {
+    let is_named = |given: &ProviderSpec| route::is_named(&spec.routes, given);
+    let is_public = |given: &ProviderSpec| given.default.unwrap_or_else(|| !is_named(given));
+    let public: Vec<&ProviderSpec> = spec.providers.iter().filter(|given| is_public(given)).collect();
+    if let Some(first) = spec.providers.first().filter(|_| public.is_empty()) {
+        let place = Place {
+            key: "provider".to_owned(),
+            line: first.place.line,
+        };
+        let message = "every provider is one of routes: names that no route speaks of need one too (default = true)";
+        problems.add(&place, message);
+    }
+    pool(problems, &public, spec.select.mix_policies);
+    if spec.select.encryption == Encryption::Require {
+        cleartext(problems, &public);
+    }
+    // One that is nobody's would never be asked.
+    for given in spec
+        .providers
+        .iter()
+        .filter(|given| given.default == Some(false) && !is_named(given))
+    {
+        let place = given.place.child("default", given.place.line);
+        problems.add(&place, "no route names this provider, so it would never be asked");
+    }
+    spec.providers.iter().map(is_public).collect()
+}
+
+/// What holds among providers that back each other up.
+pub(super) fn pool(problems: &mut Problems, providers: &[&ProviderSpec], mix_policies: bool) {
+    if !mix_policies {
+        classes(problems, providers);
+    }
+    tiers(problems, providers);
 }
 
 /// Relative paths are relative to the file's directory, so a file means the same wherever it is started from.
@@ -123,10 +161,10 @@ fn load_trust(
 }
 
 /// With `require`, a provider that is only reached in the clear would never be asked.
-fn cleartext(problems: &mut Problems, providers: &[ProviderSpec]) {
+pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        if !endpoints.is_empty() && !endpoints.iter().any(is_encrypted) {
+        if !endpoints.is_empty() && !provider.is_encrypted() {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
@@ -148,7 +186,7 @@ fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
         for place in of_endpoints.filter_map(|endpoint| endpoint.pins.place.as_ref()) {
             problems.add(
                 place,
-                "there is no certificate without TLS: only tls and https can be pinned",
+                "there is no certificate without TLS: only tls, https, quic and h3 can be pinned",
             );
         }
         if let Some(place) = &provider.pins.place
@@ -157,7 +195,7 @@ fn pins(problems: &mut Problems, providers: &[ProviderSpec]) {
         {
             problems.add(
                 place,
-                "no endpoint of this provider has a certificate: only tls and https can be pinned",
+                "no endpoint of this provider has a certificate: only tls, https, quic and h3 can be pinned",
             );
         }
     }
@@ -169,7 +207,7 @@ fn pinned(trust: &Trust, pins: &Pins) -> Result<Option<Trust>, TrustError> {
     has_pins.then(|| trust.pinned(&pins.list)).transpose()
 }
 
-fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
+fn provider(spec: ProviderSpec, is_public: bool, trust: &Trust) -> Result<Option<ProviderConfig>, TrustError> {
     let (Required::Present(name), Required::Present(written)) = (spec.name, spec.endpoints) else {
         return Ok(None);
     };
@@ -190,6 +228,7 @@ fn provider(spec: ProviderSpec, trust: &Trust) -> Result<Option<ProviderConfig>,
         tier: spec.tier,
         max_share_permille: spec.max_share_permille,
         max_qps: spec.max_qps,
+        is_public,
         trust,
         endpoints,
     }))
@@ -272,7 +311,7 @@ pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> boo
 }
 
 /// A name must not resolve otherwise only because another provider was asked.
-fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn classes(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let class = |provider: &ProviderSpec| {
         let validates = if provider.validates {
             "validates"
@@ -303,7 +342,7 @@ fn classes(problems: &mut Problems, providers: &[ProviderSpec]) {
 }
 
 /// Every query must find a provider while all of them are well.
-fn tiers(problems: &mut Problems, providers: &[ProviderSpec]) {
+fn tiers(problems: &mut Problems, providers: &[&ProviderSpec]) {
     let Some(last) = providers.last() else {
         return;
     };

@@ -20,8 +20,10 @@ mod listen;
 mod local_zones;
 mod mesh;
 mod multiaddr;
+mod network;
 mod problem;
 mod reader;
+mod route;
 mod spec;
 mod state_dir;
 mod topology;
@@ -32,9 +34,11 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use detour_core::control::claims::Influence;
+use detour_core::dns64::{Prefix, PrefixError};
 use detour_core::report::NodeId;
 use detour_core::{Encryption, Strategy, Transport};
 use detour_resolver::acl::Cidr;
@@ -47,9 +51,13 @@ pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
+pub(crate) use network::Network;
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::{StateDirSources, state_dir_line};
-pub(crate) use topology::{class_text, remotes, to_topology};
+pub(crate) use topology::{Assembly, assemble, class_text};
+#[cfg(test)]
+pub(crate) use topology::{remotes, to_topology};
+pub(crate) use units::parse_duration;
 
 /// The version of this program, as messages name it.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -104,8 +112,14 @@ pub(crate) struct Config {
     pub(crate) tls_groups: Vec<Group>,
     /// Sockets and who may use them.
     pub(crate) listen: Listen,
-    /// At least one, in the order of the file.
+    /// At least one for all names, in the order of the file.
     pub(crate) providers: Vec<ProviderConfig>,
+    /// Names that have providers of their own.
+    pub(crate) routes: Vec<RouteConfig>,
+    /// The resolvers this machine was given.
+    pub(crate) network: Network,
+    /// Whether IPv4 addresses are translated for a network without IPv4.
+    pub(crate) dns64: Dns64,
     /// How providers are chosen.
     pub(crate) select: Select,
     /// What is answered here.
@@ -173,6 +187,8 @@ pub(crate) struct ProviderConfig {
     pub(crate) max_share_permille: Option<u16>,
     /// Most queries per second, at least 1.
     pub(crate) max_qps: Option<u32>,
+    /// Whether it serves the names that no route speaks of.
+    pub(crate) is_public: bool,
     /// Whose certificates are believed, and which keys.
     pub(crate) trust: Trust,
     /// At least one; the first usable one is used.
@@ -200,6 +216,52 @@ pub(crate) struct EndpointConfig {
     /// Of `quic` and `h3`: whether queries leave with the first packet of a resumed session, if this endpoint is not as
     /// `[select]` has it.
     pub(crate) early_data: Option<bool>,
+}
+
+/// `dns64`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Dns64 {
+    /// If the network tells a prefix.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Behind this prefix.
+    Behind(Prefix),
+}
+
+impl FromStr for Dns64 {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            prefix => prefix.parse().map(Self::Behind),
+        }
+    }
+}
+
+/// One `[[route]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RouteConfig {
+    /// At least one, in wire form, lower case.
+    pub(crate) zones: Vec<Box<[u8]>>,
+    /// Names in these zones that are not meant.
+    pub(crate) except: Vec<Box<[u8]>>,
+    /// Who is asked.
+    pub(crate) to: RouteTo,
+}
+
+/// Who is asked by a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RouteTo {
+    /// Those who serve all names.
+    Public,
+    /// The resolvers this machine was given.
+    Network,
+    /// Providers of these names, at least one, each once.
+    Providers(Vec<String>),
 }
 
 /// `[select]`

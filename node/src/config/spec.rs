@@ -14,9 +14,10 @@ use toml::de::DeTable;
 use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
+use super::route::{self, RouteSpec};
 use super::{
-    Admin, CacheConfig, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, PROGRAM_VERSION, Persist, Reload,
-    Select, SourcePorts, endpoint, local_zones, mesh, parse_listen_address,
+    Admin, CacheConfig, Dns64, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION,
+    Persist, Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
@@ -42,8 +43,11 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "trust",
     "tls-groups",
     "reload",
+    "dns64",
     "listen",
     "provider",
+    "route",
+    "network",
     "select",
     "local-zones",
     "mesh",
@@ -62,6 +66,7 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "tier",
     "max-share",
     "max-qps",
+    "default",
     "trust",
     "pins",
     "endpoints",
@@ -89,6 +94,9 @@ pub(super) struct Spec {
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
+    pub(super) routes: Vec<RouteSpec>,
+    pub(super) network: Network,
+    pub(super) dns64: Dns64,
     pub(super) select: Select,
     pub(super) local_zones: LocalZones,
     pub(super) mesh: Option<MeshSpec>,
@@ -109,6 +117,8 @@ pub(super) struct ProviderSpec {
     pub(super) tier: u8,
     pub(super) max_share_permille: Option<u16>,
     pub(super) max_qps: Option<u32>,
+    /// Whether it serves names that no route speaks of; without it, unless a route names it.
+    pub(super) default: Option<bool>,
     /// More roots for this provider.
     pub(super) trust: Vec<(Place, PathBuf)>,
     /// One of these is its key, if there are any.
@@ -163,10 +173,17 @@ impl ProviderSpec {
             tier: 1,
             max_share_permille: None,
             max_qps: None,
+            default: None,
             trust: Vec::new(),
             pins: Pins::default(),
             endpoints: Required::Absent,
         }
+    }
+
+    /// Whether it has an encrypted endpoint.
+    pub(super) fn is_encrypted(&self) -> bool {
+        let mut endpoints = self.endpoints.present().into_iter().flatten();
+        endpoints.any(|endpoint| endpoint.config.transport.is_encrypted())
     }
 }
 
@@ -199,12 +216,19 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         .and_then(|item| read_groups(reader, &item));
     let reloads = [("signal", Reload::Signal), ("watch", Reload::Watch)];
     reader.set(&root, "reload", &mut spec.reload, |r, item| r.choice(item, &reloads));
+    reader.set(&root, "dns64", &mut spec.dns64, |r, item| r.parsed(item, str::parse));
     if let Some(table) = section(reader, &root, "listen", LISTEN_KEYS) {
         read_listen(reader, &table, &mut spec);
     }
     if let Some(item) = reader.item(&root, "provider") {
         spec.has_providers = true;
         spec.providers = read_providers(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "route") {
+        spec.routes = route::read(reader, &item);
+    }
+    if let Some(item) = reader.item(&root, "network") {
+        network::read(reader, &item, &mut spec.network);
     }
     if let Some(table) = section(reader, &root, "select", SELECT_KEYS) {
         read_select(reader, &table, &mut spec.select);
@@ -216,36 +240,7 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
         spec.mesh = mesh::read(reader, &item);
     }
     if let Some(table) = section(reader, &root, "cache", CACHE_KEYS) {
-        let CacheConfig {
-            size_bytes,
-            min_ttl,
-            max_ttl,
-            max_stale,
-            persist,
-        } = &mut spec.cache;
-        let places = [
-            ("runtime", Persist::Runtime),
-            ("disk", Persist::Disk),
-            ("off", Persist::Off),
-        ];
-        reader.set(&table, "persist", persist, |r, item| r.choice(item, &places));
-        // Below the least a page load does not fit; above the most 32 bits of offsets end.
-        reader.set(&table, "size", size_bytes, |r, item| {
-            r.size_bytes(item, (1 << 20)..=(4 << 30))
-        });
-        // RFC 8767 section 5: a week is the longest any zone can mean.
-        let week = Duration::from_secs(7 * 24 * 60 * 60);
-        reader.set(&table, "max-stale", max_stale, |r, item| {
-            r.duration(item, Duration::ZERO..=week)
-        });
-        reader.set(&table, "max-ttl", max_ttl, |r, item| {
-            r.duration(item, Duration::from_secs(1)..=week)
-        });
-        // More than an hour would keep what moved long ago.
-        let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
-        reader.set(&table, "min-ttl", min_ttl, |r, item| {
-            r.duration(item, Duration::ZERO..=least_at_most)
-        });
+        read_cache(reader, &table, &mut spec.cache);
     }
     if let Some(table) = section(reader, &root, "limits", LIMITS_KEYS) {
         read_limits(reader, &table, &mut spec.limits);
@@ -360,6 +355,39 @@ fn read_select(reader: &mut Reader, table: &Table<'_>, select: &mut Select) {
     reader.set(table, "early-data", &mut select.early_data, Reader::flag);
 }
 
+fn read_cache(reader: &mut Reader, table: &Table<'_>, cache: &mut CacheConfig) {
+    let CacheConfig {
+        size_bytes,
+        min_ttl,
+        max_ttl,
+        max_stale,
+        persist,
+    } = cache;
+    let places = [
+        ("runtime", Persist::Runtime),
+        ("disk", Persist::Disk),
+        ("off", Persist::Off),
+    ];
+    reader.set(table, "persist", persist, |r, item| r.choice(item, &places));
+    // Below the least a page load does not fit; above the most 32 bits of offsets end.
+    reader.set(table, "size", size_bytes, |r, item| {
+        r.size_bytes(item, (1 << 20)..=(4 << 30))
+    });
+    // RFC 8767 section 5: a week is the longest any zone can mean.
+    let week = Duration::from_secs(7 * 24 * 60 * 60);
+    reader.set(table, "max-stale", max_stale, |r, item| {
+        r.duration(item, Duration::ZERO..=week)
+    });
+    reader.set(table, "max-ttl", max_ttl, |r, item| {
+        r.duration(item, Duration::from_secs(1)..=week)
+    });
+    // More than an hour would keep what moved long ago.
+    let least_at_most = Duration::from_secs(60 * 60).min(*max_ttl);
+    reader.set(table, "min-ttl", min_ttl, |r, item| {
+        r.duration(item, Duration::ZERO..=least_at_most)
+    });
+}
+
 fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
     let Limits {
         in_flight,
@@ -424,6 +452,7 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "max-qps", &mut spec.max_qps, |r, item| {
         r.integer(item, 1..=u32::MAX).map(Some)
     });
+    reader.set(table, "default", &mut spec.default, |r, item| r.flag(item).map(Some));
     spec.trust = read_trust(reader, table);
     spec.pins = read_pins(reader, table);
     if let Some(item) = reader.item(table, "endpoints") {

@@ -146,7 +146,7 @@ size = 32
 level = \"loud\"
 ";
     expect![[r#"
-        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, tls-groups, reload, listen, provider, select, local-zones, mesh, cache, limits, log here
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, tls-groups, reload, dns64, listen, provider, route, network, select, local-zones, mesh, cache, limits, log here
         detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
         detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
         detour.toml:10: listen.allow[1]: "office": not an IP address
@@ -247,8 +247,8 @@ fn an_unknown_key_is_named_at_every_level() {
     }
     assert_eq!(
         levels,
-        1 + 1 + 4 + 1 + 6,
-        "root, listen, providers, an endpoint, six sections"
+        1 + 1 + 4 + 1 + 7,
+        "root, listen, providers, an endpoint, seven sections"
     );
 }
 

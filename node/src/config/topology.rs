@@ -4,18 +4,220 @@
 //! classes are numbered as they first appear; operators and jurisdictions are equal without regard to case, because
 //! two spellings of one operator must not count as two that fail apart.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use detour_core::{ClassId, Endpoint, EndpointId, Family, OperatorId, Provider, ProviderId, Topology};
+use detour_core::dns64::WELL_KNOWN_NAME;
+use detour_core::zones::{Route, Zones, reverse_zones};
+use detour_core::{
+    ClassId, Endpoint, EndpointId, Family, Group, GroupId, OperatorId, Provider, ProviderId, Topology, Transport,
+};
+use detour_resolver::ask::GroupKey;
 use detour_resolver::exchange::tls::{TlsName, Trust};
 use detour_resolver::exchange::{Remote, RemoteTls};
+use detour_resolver::translate::Translation;
 use http::Uri;
 
-use super::{Config, EndpointConfig, ProviderConfig};
+use super::route::NETWORK;
+use super::{Config, Dns64, EndpointConfig, ProviderConfig, RouteTo};
+use crate::given::Given;
+
+/// What both planes take from providers and routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Assembly {
+    /// What the core chooses from.
+    pub(crate) topology: Topology,
+    /// The network side of each endpoint, by [`EndpointId`].
+    pub(crate) remotes: Vec<Remote>,
+    /// Which names are asked of the groups of routes.
+    pub(crate) zones: Zones,
+    /// What these groups are called in the cache, by [`GroupId`] from 1 on.
+    pub(crate) groups: Vec<GroupKey>,
+    /// What is translated for a network without IPv4.
+    pub(crate) translation: Option<Translation>,
+}
+
+/// Puts together a configuration and what the network gave.
+#[must_use]
+pub(crate) fn assemble(config: &Config, given: &Given) -> Assembly {
+    let nothing = Given::default();
+    let given = if config.network.enabled { given } else { &nothing };
+    let mut assembly = Assembly {
+        topology: providers_of(config),
+        remotes: remotes_of(config),
+        zones: Zones::default(),
+        groups: Vec::new(),
+        translation: None,
+    };
+    let mut routes = Vec::with_capacity(config.routes.len().saturating_add(1));
+    for route in &config.routes {
+        let to = match &route.to {
+            RouteTo::Public => GroupId::PUBLIC,
+            RouteTo::Network => network_of(given, &mut assembly),
+            RouteTo::Providers(names) => group_of(config, names, &mut assembly.topology, &mut assembly.groups),
+        };
+        routes.push(Route {
+            zones: route.zones.clone(),
+            except: route.except.clone(),
+            to,
+        });
+    }
+    let is_local = !given.resolvers.is_empty() && !given.search.is_empty();
+    if config.network.search_domains && is_local {
+        // Behind those of the file: of two routes with one zone the first counts.
+        routes.push(Route {
+            zones: given.search.iter().cloned().chain(private_reverse_zones()).collect(),
+            except: Vec::new(),
+            to: network_of(given, &mut assembly),
+        });
+    }
+    if config.dns64 == Dns64::Auto && !given.resolvers.is_empty() {
+        // What the network says of its translator only the network's resolvers say (RFC 8880 section 7.1).
+        let is_used = assembly.topology.routed.iter().any(|group| group.name == NETWORK);
+        let to = network_of(given, &mut assembly);
+        routes.push(Route {
+            zones: vec![WELL_KNOWN_NAME.into()],
+            except: Vec::new(),
+            to,
+        });
+        let index = usize::from(to.0).checked_sub(1);
+        if let Some(group) = index.and_then(|index| assembly.topology.routed.get_mut(index)) {
+            group.is_quiet = !is_used;
+        }
+    }
+    assembly.translation = match (config.dns64, given.prefix) {
+        (Dns64::Auto, Some(prefix)) => Some(Translation {
+            prefix,
+            is_discovered: true,
+        }),
+        (Dns64::Behind(prefix), _) => Some(Translation {
+            prefix,
+            is_discovered: false,
+        }),
+        (Dns64::Auto, None) | (Dns64::Off, _) => None,
+    };
+    assembly.zones = Zones::new(&routes);
+    assembly
+}
+
+/// The reverse zones of networks whose addresses say nothing elsewhere (RFC 1918, RFC 4193).
+fn private_reverse_zones() -> impl Iterator<Item = Box<[u8]>> {
+    let prefixes: [(IpAddr, u8); 4] = [
+        (Ipv4Addr::new(10, 0, 0, 0).into(), 8),
+        (Ipv4Addr::new(172, 16, 0, 0).into(), 12),
+        (Ipv4Addr::new(192, 168, 0, 0).into(), 16),
+        (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0).into(), 8),
+    ];
+    prefixes
+        .into_iter()
+        .flat_map(|(address, length)| reverse_zones(address, length))
+}
+
+/// The group of the network's resolvers, one provider in plain text, as if it stood in the file. Without a resolver it is
+/// empty: then there is nobody to ask about its names, and nobody is asked.
+fn network_of(given: &Given, assembly: &mut Assembly) -> GroupId {
+    let Assembly {
+        topology,
+        remotes,
+        groups,
+        ..
+    } = assembly;
+    if let Some(index) = topology.routed.iter().position(|group| group.name == NETWORK) {
+        return GroupId(as_id(index.saturating_add(1)));
+    }
+    let id = ProviderId(as_id(topology.providers.len()));
+    let mut group = Group {
+        name: NETWORK.to_owned(),
+        providers: Vec::new(),
+        is_quiet: false,
+    };
+    if !given.resolvers.is_empty() {
+        group.providers.push(id);
+        let next = |numbers: &mut dyn Iterator<Item = u16>| numbers.max().map_or(0, |most| most.saturating_add(1));
+        let first_endpoint = topology.endpoints.len();
+        for address in &given.resolvers {
+            topology.endpoints.push(Endpoint {
+                label: label_of(*address),
+                provider: id,
+                transport: Transport::Udp,
+                family: if address.is_ipv4() { Family::V4 } else { Family::V6 },
+                max_qps: None,
+            });
+            remotes.push((*address).into());
+        }
+        let provider = Provider {
+            name: NETWORK.to_owned(),
+            operator: OperatorId(next(&mut topology.providers.iter().map(|known| known.operator.0))),
+            asn: None,
+            jurisdiction: None,
+            class: ClassId(next(&mut topology.providers.iter().map(|known| known.class.0))),
+            validates: false,
+            tier: 1,
+            max_share_permille: None,
+            max_qps: None,
+            is_public: false,
+            endpoints: (first_endpoint..topology.endpoints.len())
+                .map(|index| EndpointId(as_id(index)))
+                .collect(),
+        };
+        topology.providers.push(provider);
+    }
+    // Another network's names are other names, though they are spelled the same.
+    let mut identity: Vec<String> = given.resolvers.iter().map(ToString::to_string).collect();
+    identity.sort();
+    groups.push(GroupKey::of(&format!("{NETWORK}\n{}", identity.join("\n"))));
+    topology.routed.push(group);
+    GroupId(as_id(topology.routed.len()))
+}
+
+/// An endpoint over UDP as an operator would write it.
+fn label_of(address: SocketAddr) -> String {
+    match (address.port(), address.ip()) {
+        (53, IpAddr::V4(ip)) => format!("udp://{ip}"),
+        (53, IpAddr::V6(ip)) => format!("udp://[{ip}]"),
+        (_, IpAddr::V4(_) | IpAddr::V6(_)) => format!("udp://{address}"),
+    }
+}
+
+/// The group of these providers, the same for routes that name the same ones.
+fn group_of(config: &Config, names: &[String], topology: &mut Topology, keys: &mut Vec<GroupKey>) -> GroupId {
+    let is_named = |provider: &&ProviderConfig| names.contains(&provider.name);
+    let members: Vec<&ProviderConfig> = config.providers.iter().filter(is_named).collect();
+    let ids = topology.provider_ids().zip(&config.providers);
+    let group = Group {
+        name: Vec::from_iter(members.iter().map(|provider| provider.name.as_str())).join("+"),
+        providers: ids
+            .filter(|(_, provider)| is_named(provider))
+            .map(|(id, _)| id)
+            .collect(),
+        is_quiet: false,
+    };
+    if let Some(index) = topology.routed.iter().position(|known| *known == group) {
+        return GroupId(as_id(index.saturating_add(1)));
+    }
+    let mut identity: Vec<String> = members
+        .iter()
+        .map(|provider| format!("{} {}", provider.name, class_text(provider)))
+        .collect();
+    identity.sort();
+    keys.push(GroupKey::of(&identity.join("\n")));
+    topology.routed.push(group);
+    GroupId(as_id(topology.routed.len()))
+}
 
 /// What the core chooses from.
-#[must_use]
+#[cfg(test)]
 pub(crate) fn to_topology(config: &Config) -> Topology {
+    assemble(config, &Given::default()).topology
+}
+
+/// The network side of each endpoint.
+#[cfg(test)]
+pub(crate) fn remotes(config: &Config) -> Vec<Remote> {
+    assemble(config, &Given::default()).remotes
+}
+
+/// All providers.
+fn providers_of(config: &Config) -> Topology {
     let mut operators = Numbering::default();
     let mut jurisdictions = Numbering::default();
     let mut classes = Numbering::default();
@@ -39,6 +241,7 @@ pub(crate) fn to_topology(config: &Config) -> Topology {
             tier: provider.tier,
             max_share_permille: provider.max_share_permille,
             max_qps: provider.max_qps,
+            is_public: provider.is_public,
             endpoints: (first_endpoint..topology.endpoints.len())
                 .map(|index| EndpointId(as_id(index)))
                 .collect(),
@@ -58,9 +261,8 @@ pub(crate) fn class_text(provider: &ProviderConfig) -> String {
     format!("{}/{validation}", provider.filter)
 }
 
-/// The network side of each endpoint, by [`EndpointId`] of [`to_topology`].
-#[must_use]
-pub(crate) fn remotes(config: &Config) -> Vec<Remote> {
+/// The network side of each endpoint, by [`EndpointId`].
+fn remotes_of(config: &Config) -> Vec<Remote> {
     let of_provider = |provider: &ProviderConfig| -> Vec<Remote> {
         let endpoints = provider.endpoints.iter();
         endpoints

@@ -6,7 +6,7 @@
 use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::routes::PlaceWhy;
-use detour_core::{EndpointId, Time};
+use detour_core::{Time, Topology};
 use detour_mesh::name_of;
 
 use crate::clock::wall_s;
@@ -16,16 +16,18 @@ use crate::clock_wrong;
 pub(super) fn is_return(event: &Event) -> bool {
     match event {
         Event::StateChanged { from, to, .. } => !from.is_usable() && to.is_usable(),
-        Event::UplinkReturned(_) | Event::SomethingUp | Event::Resumed { .. } => true,
-        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp => false,
+        Event::UplinkReturned(_) | Event::SomethingUp(_) | Event::Resumed { .. } => true,
+        Event::PlaceChanged { .. } | Event::UplinkSuspect(_) | Event::NothingUp(_) => false,
         Event::Claimed { .. } | Event::ClaimDecided { .. } => false,
-        Event::InTheClear | Event::EncryptedAgain | Event::ClockWrong(_) | Event::ClockRight => false,
+        Event::InTheClear(_) | Event::EncryptedAgain(_) | Event::ClockWrong(_) | Event::ClockRight => false,
     }
 }
 
 /// Writes the line of an event that happened at `at`.
-pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String) {
+pub(super) fn log(event: &Event, at: Time, topology: &Topology) {
     let at_us = at.as_micros();
+    let label = |endpoint| topology.endpoint(endpoint).map_or("?", |e| e.label.as_str());
+    let name = |group| topology.group_name(group);
     match *event {
         Event::StateChanged {
             endpoint,
@@ -43,19 +45,7 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
                 tracing::info!(at_us, %endpoint, from, to, cause, "endpoint state changed");
             }
         }
-        Event::PlaceChanged { endpoint, from, to } => {
-            let endpoint = label(endpoint);
-            let is_company =
-                |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
-            let quiet = is_company(from) || is_company(to);
-            let (place, from, why) = (to.place().word(), from.word(), to.word());
-            if quiet {
-                // Nothing happened to it: it follows others, of which there was a line.
-                tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
-            } else {
-                tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
-            }
-        }
+        Event::PlaceChanged { endpoint, from, to } => log_place(at_us, label(endpoint), from, to),
         Event::Claimed { endpoint, claim } => {
             let (endpoint, peer) = (label(endpoint), name_of(claim.by));
             let (cause, claim) = (claim.cause.word(), claim.state.word());
@@ -81,10 +71,18 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
                 "the machine slept: paths are judged anew"
             );
         }
-        Event::NothingUp => tracing::warn!(at_us, "no endpoint is usable: stale answers are served at once"),
-        Event::SomethingUp => tracing::info!(at_us, "an endpoint is usable again"),
-        Event::InTheClear => tracing::warn!(at_us, "nothing encrypted answers: queries travel in the clear"),
-        Event::EncryptedAgain => tracing::info!(at_us, "queries travel encrypted again"),
+        Event::NothingUp(group) => warn_of(
+            at_us,
+            name(group),
+            "no endpoint is usable: stale answers are served at once",
+        ),
+        Event::SomethingUp(group) => tell_of(at_us, name(group), "an endpoint is usable again"),
+        Event::InTheClear(group) => warn_of(
+            at_us,
+            name(group),
+            "nothing encrypted answers: queries travel in the clear",
+        ),
+        Event::EncryptedAgain(group) => tell_of(at_us, name(group), "queries travel encrypted again"),
         Event::ClockWrong(wrong) => {
             tracing::warn!(
                 at_us,
@@ -94,4 +92,27 @@ pub(super) fn log(event: &Event, at: Time, label: impl Fn(EndpointId) -> String)
         }
         Event::ClockRight => tracing::info!(at_us, "this machine's clock is right, as far as certificates tell"),
     }
+}
+
+/// An endpoint serves in another place, or for another reason.
+fn log_place(at_us: u64, endpoint: &str, from: PlaceWhy, to: PlaceWhy) {
+    let is_company = |why: PlaceWhy| matches!(why, PlaceWhy::Sibling | PlaceWhy::ReportedSibling | PlaceWhy::Cleartext);
+    let quiet = is_company(from) || is_company(to);
+    let (place, from, why) = (to.place().word(), from.word(), to.word());
+    if quiet {
+        // Nothing happened to it: it follows others, of which there was a line.
+        tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
+    } else {
+        tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
+    }
+}
+
+/// What is wrong with a whole group.
+fn warn_of(at_us: u64, group: &str, what: &str) {
+    tracing::warn!(at_us, group, "{what}");
+}
+
+/// What is well again with a whole group.
+fn tell_of(at_us: u64, group: &str, what: &str) {
+    tracing::info!(at_us, group, "{what}");
 }

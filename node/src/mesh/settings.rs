@@ -28,7 +28,8 @@ impl Setup {
     #[must_use]
     pub(crate) fn of(config: &Config) -> Option<Self> {
         let mesh = config.mesh.clone()?;
-        let endpoints = config.providers.iter().flat_map(|provider| &provider.endpoints);
+        let public = config.providers.iter().filter(|provider| provider.is_public);
+        let endpoints = public.flat_map(|provider| &provider.endpoints);
         Some(Self {
             site: keys::site(&mesh.cluster, &mesh.site),
             names: endpoints
@@ -54,6 +55,7 @@ pub(crate) fn of_control(config: &Config) -> MeshSettings {
     let endpoints = config.providers.iter().flat_map(|provider| &provider.endpoints);
     MeshSettings {
         influence: mesh.influence,
+        // Those that only routes name stand here for their place in the list: the control plane uses none of their keys.
         keys: endpoints.map(|endpoint| key(&mesh.cluster, endpoint)).collect(),
         site: Some(keys::site(&mesh.cluster, &mesh.site)),
     }

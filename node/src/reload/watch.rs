@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::config::Look;
+use crate::given::{Given, Looks};
 
 /// Between two looks: a change is in force within twice this.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -43,10 +44,60 @@ impl Watch {
     }
 }
 
+/// What was seen of the files in which the network's resolvers stand.
+#[derive(Debug, Default)]
+pub(super) struct GivenWatch {
+    /// Of the last look.
+    pub(super) seen: Looks,
+    /// What was found then, if it is to be put in force.
+    pub(super) found: Given,
+    /// There was nobody at the last look.
+    is_empty: bool,
+}
+
+impl GivenWatch {
+    /// Takes in a look; whether what it found is something else than what is `in_force`. That nobody is left counts once
+    /// two looks agree on it: a file that is being written anew is empty for a moment.
+    pub(super) fn has_changed(&mut self, (given, looks): (Given, Looks), in_force: &Given) -> bool {
+        let was_empty = std::mem::replace(&mut self.is_empty, given.resolvers.is_empty());
+        if given.resolvers.is_empty() && !in_force.resolvers.is_empty() && !was_empty {
+            // The next look sees it as new.
+            self.seen.clear();
+            return false;
+        }
+        self.seen = looks;
+        // What the network told otherwise is in no file.
+        let has_changed = (&given.source, &given.resolvers, &given.search)
+            != (&in_force.source, &in_force.resolvers, &in_force.search);
+        self.found = given;
+        has_changed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn nobody_left_counts_at_the_second_look() {
+        let given = |address: &str| Given {
+            resolvers: vec![address.parse().unwrap()],
+            ..Given::default()
+        };
+        let (one, two) = (given("192.0.2.1:53"), given("192.0.2.2:53"));
+        let looks = || vec![None];
+        let mut watch = GivenWatch::default();
+        assert!(!watch.has_changed((one.clone(), looks()), &one));
+        assert!(watch.has_changed((two.clone(), looks()), &one));
+        assert_eq!(watch.found, two);
+        assert!(!watch.has_changed((Given::default(), looks()), &two));
+        assert!(watch.seen.is_empty(), "read again");
+        assert!(!watch.has_changed((two.clone(), looks()), &two), "it was being written");
+        assert!(!watch.has_changed((Given::default(), looks()), &two));
+        assert!(watch.has_changed((Given::default(), looks()), &two));
+        assert!(!watch.has_changed((Given::default(), looks()), &Given::default()));
+    }
 
     #[test]
     fn a_change_counts_once_it_rests() {

@@ -14,7 +14,7 @@ use std::hash::BuildHasherDefault;
 use detour_core::Time;
 
 use super::Stamp;
-use crate::ask::AsItIs;
+use crate::ask::{AsItIs, GroupKey};
 use crate::wire::answer::{AnswerRef, Kind, Shape};
 
 /// Bytes of a piece; the largest record, a whole message and where its TTLs stand, has two thirds of that.
@@ -49,7 +49,8 @@ const KIND: usize = 48;
 const FLAGS: usize = 49;
 const HITS: usize = 50;
 const EDE: usize = 51;
-const HEAD_BYTES: usize = 52;
+const GROUP: usize = 52;
+const HEAD_BYTES: usize = 56;
 
 /// A TTL that is none.
 const NO_TTL: u32 = u32::MAX;
@@ -364,6 +365,7 @@ fn write(record: &mut [u8], key: u64, stamp: &Stamp, answer: AnswerRef<'_>, is_a
     put(record, FLAGS, &[flags]);
     put(record, HITS, &[0]);
     put(record, EDE, &[shape.ede_len]);
+    put(record, GROUP, &stamp.group.to_bits().to_le_bytes());
     put(record, HEAD_BYTES, answer.packed());
 }
 
@@ -374,6 +376,7 @@ fn read(record: &[u8]) -> Option<(Stamp, AnswerRef<'_>)> {
         stored: Time::from_micros(u64_at(record, STORED)),
         came_at_age_ms: u32_at(record, AGE),
         flags: (flags & DO != 0, flags & CD != 0),
+        group: GroupKey::from_bits(u32_at(record, GROUP)),
         refresh_failed: Time::from_micros(u64_at(record, REFRESH_FAILED)),
     };
     let ttl_s = u32_at(record, TTL);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use detour_core::Time;
 
 use super::{Cache, Entry};
+use crate::ask::GroupKey;
 use crate::wire::NameBuf;
 
 /// Answers shown of one name; there are four ways to ask for each type.
@@ -43,6 +44,12 @@ impl Entry {
         self.stamp.flags
     }
 
+    /// Who gave it.
+    #[must_use]
+    pub fn group(&self) -> GroupKey {
+        self.stamp.group
+    }
+
     /// Whether it is about this name, or about one below it if those count.
     fn is_about(&self, name: &NameBuf, below: bool) -> bool {
         self.question().is_some_and(|(own, _)| is_about(&own, name, below))
@@ -66,7 +73,7 @@ impl Cache {
             })
             .take(SHOWN_MAX)
             .collect();
-        known.sort_by_key(|known| (known.entry.kind_asked(), known.entry.flags_asked()));
+        known.sort_by_key(|known| (known.entry.group(), known.entry.kind_asked(), known.entry.flags_asked()));
         known
     }
 
@@ -104,7 +111,7 @@ mod tests {
     const NOW: Time = Time::at_ms(1_000);
 
     fn ask(name: &str, qtype: u16, flags: (bool, bool)) -> Ask {
-        Ask::new(&name.parse().unwrap(), qtype, 1, flags, 7)
+        Ask::new(&name.parse().unwrap(), qtype, 1, flags, GroupKey::PUBLIC, 7)
     }
 
     fn filled() -> Cache {

@@ -15,7 +15,7 @@ fn answer(name: &str, addresses: u8, ttl_s: u32) -> (Ask, Answer) {
     packet.extend_from_slice(&[0, 0, 1, 0, 1]);
     let (question, name, [qtype, qclass]) = question_of(&packet).unwrap();
     let question = question.to_vec();
-    let ask = Ask::new(&name, qtype, qclass, (false, false), 7);
+    let ask = Ask::new(&name, qtype, qclass, (false, false), GroupKey::PUBLIC, 7);
     for last in 0..addresses {
         packet.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1]);
         packet.extend_from_slice(&ttl_s.to_be_bytes());
@@ -132,7 +132,7 @@ fn the_types_of_a_name_do_not_take_each_others_place() {
     let now = Time::at_ms(1_000);
     for n in 0..1_000 {
         let (ask, answer) = answer(&format!("n{}.example", n / 10), 1, 300);
-        let ask = Ask::new(&ask.name, 1 + n % 10, 1, (false, false), 7);
+        let ask = Ask::new(&ask.name, 1 + n % 10, 1, (false, false), GroupKey::PUBLIC, 7);
         cache.store(&ask, &Entry::new(answer, &ask, now), now);
     }
     assert_eq!(cache.len(), 1_000);

@@ -11,7 +11,7 @@ use detour_core::Time;
 use parking_lot::Mutex;
 
 use super::{Cache, Entry, age_ms};
-use crate::ask::Ask;
+use crate::ask::{Ask, GroupKey};
 use crate::forwarder::Shared;
 use crate::wire::{Answer, Expected, accept, question_of};
 
@@ -41,6 +41,12 @@ impl Exported {
     pub fn cd(&self) -> bool {
         self.entry.stamp.flags.1
     }
+
+    /// Who gave it.
+    #[must_use]
+    pub fn group(&self) -> GroupKey {
+        self.entry.stamp.group
+    }
 }
 
 /// An answer on its way back from a file: what [`Exported`] was, and the time that passed.
@@ -52,6 +58,8 @@ pub struct Import<'a> {
     pub do_bit: bool,
     /// Whether it was asked with CD.
     pub cd: bool,
+    /// Who gave it.
+    pub group: GroupKey,
     /// Microseconds since a provider gave it.
     pub age_us: u64,
     /// Whether that is certain. If not, it is not fresh, however young it seems: only what a provider does not refresh
@@ -70,6 +78,8 @@ pub enum Imported {
     Expired,
     /// An answer that may not be kept.
     Unkeepable,
+    /// An answer of a group that there is not any more: of another network, most likely.
+    Stranger,
     /// Bytes that are no answer.
     Rejected,
 }
@@ -87,7 +97,7 @@ impl Import<'_> {
             encrypted: true,
         };
         let accepted = accept(self.wire, &expected).ok()?;
-        let ask = Ask::new(&name, qtype, qclass, (self.do_bit, self.cd), seed);
+        let ask = Ask::new(&name, qtype, qclass, (self.do_bit, self.cd), self.group, seed);
         Some((ask, accepted.answer))
     }
 }
@@ -95,9 +105,13 @@ impl Import<'_> {
 impl Shared {
     /// Takes an answer back into the cache.
     pub fn import(&self, import: &Import<'_>) -> Imported {
-        let Some((ask, answer)) = import.read(self.generation().key_seed) else {
+        let generation = self.generation();
+        let Some((ask, answer)) = import.read(generation.key_seed) else {
             return Imported::Rejected;
         };
+        if generation.group(import.group).is_none() {
+            return Imported::Stranger;
+        }
         let now = self.clock.now();
         let mut entry = Entry::aged(answer, &ask, import.age_us, now);
         if !import.is_certain {
@@ -187,6 +201,7 @@ mod tests {
             wire,
             do_bit: true,
             cd: false,
+            group: GroupKey::PUBLIC,
             age_us,
             is_certain,
         }
@@ -195,7 +210,7 @@ mod tests {
     /// Seconds it has been there, and whether it is fresh.
     fn find(shared: &Shared, flags: (bool, bool)) -> Option<(u32, bool)> {
         let name = NameBuf::from_wire(NAME)?;
-        let ask = Ask::new(&name, 1, 1, flags, shared.generation().key_seed);
+        let ask = Ask::new(&name, 1, 1, flags, GroupKey::PUBLIC, shared.generation().key_seed);
         let now = shared.clock.now();
         match shared.cache.find_ask(&ask, now) {
             Found::Fresh(entry) => Some((entry.age_s(now), true)),
@@ -216,6 +231,18 @@ mod tests {
         let again = &exported[0];
         assert_eq!((again.wire(), again.age_us), (packet.as_slice(), 100 * SEC));
         assert_eq!((again.do_bit(), again.cd()), (true, false));
+    }
+
+    #[test]
+    fn an_answer_of_a_group_that_is_gone_is_nobodys() {
+        let (shared, _control) = shared_with_stale(8, HOUR_US);
+        let packet = packet(300);
+        let private = Import {
+            group: GroupKey::of("office"),
+            ..import(&packet, 0, true)
+        };
+        assert_eq!(shared.import(&private), Imported::Stranger);
+        assert_eq!(find(&shared, (true, false)), None);
     }
 
     #[test]

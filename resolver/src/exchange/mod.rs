@@ -3,6 +3,7 @@
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
+pub mod examine;
 mod habits;
 mod line;
 mod pending;

@@ -6,6 +6,7 @@
 mod groups;
 mod handshake;
 mod pins;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use self::groups::{GROUPS_MAX, Group};
 pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
 use self::pins::PinnedVerifier;
 pub use self::pins::{PINS_MAX, ParsePinError, Pin};
+pub(super) use self::shown::Shown;
 
 use super::quic::Witness;
 
@@ -79,6 +81,8 @@ pub struct Trust {
     h3: Arc<ClientConfig>,
     /// Of the two above.
     witness: Arc<Witness>,
+    /// Who wants to know what connections show.
+    shown: Option<Arc<Shown>>,
 }
 
 impl Trust {
@@ -133,6 +137,7 @@ impl Trust {
             doq: config(Arc::<Witness>::clone(&witness), ALPN_DOQ)?,
             h3: config(Arc::<Witness>::clone(&witness), ALPN_H3)?,
             witness,
+            shown: None,
             roots,
             added,
             pins,
@@ -147,6 +152,18 @@ impl Trust {
             Transport::Tls => Some(Arc::clone(&self.dot)),
             Transport::Https => Some(Arc::clone(&self.https)),
         }
+    }
+
+    /// What others connect with over this transport, by the same roots; `None` for one without TLS.
+    pub(crate) fn client_config(&self, transport: Transport) -> Option<ClientConfig> {
+        let config = match transport {
+            Transport::Udp | Transport::Tcp => return None,
+            Transport::Tls => &self.dot,
+            Transport::Https => &self.https,
+            Transport::Quic => &self.doq,
+            Transport::H3 => &self.h3,
+        };
+        Some(ClientConfig::clone(config))
     }
 
     /// What connections of this transport are made with, and who knows why a certificate was refused; `None` for one
@@ -225,5 +242,10 @@ impl TlsName {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         ServerName::try_from(text.to_owned()).ok().map(Self)
+    }
+
+    /// As text.
+    pub(crate) fn to_text(&self) -> String {
+        self.0.to_str().into_owned()
     }
 }

@@ -115,6 +115,17 @@ impl Local {
         hosts.or_else(|| zone.map(Found::Zone))
     }
 
+    /// As [`Self::find`], where a route has the last so many octets of the name for its zone: a zone that is built in
+    /// gives way to a route that names it, or a name in it. What the hosts file says stands.
+    pub(crate) fn find_unrouted(&self, name: &NameBuf, client: IpAddr, routed: Option<usize>) -> Option<Found> {
+        let found = self.find(name, client)?;
+        let gives_way = |zone: BuiltIn| routed.is_some_and(|bytes| bytes >= zone.wire_bytes());
+        match found {
+            Found::Zone(zone) | Found::Parent(zone) if gives_way(zone) => None,
+            Found::Zone(_) | Found::Parent(_) | Found::Host(_) | Found::Pointer(_) => Some(found),
+        }
+    }
+
     /// The answer to a question of class IN about a name that was found; `None` if there is none, a mistake of ours.
     pub(crate) fn answer(&self, found: &Found, name: &NameBuf, qtype: u16) -> Option<Answer> {
         let zone = match found {
@@ -126,10 +137,11 @@ impl Local {
         catalog::ask(&catalog::of_one(zone?), name, qtype)
     }
 
-    /// Who answers this question of class IN here and how, for a client on this machine.
+    /// Who answers this question of class IN here and how, for a client on this machine, where zones give way as in
+    /// [`Generation::yields`](crate::generation::Generation::yields).
     #[must_use]
-    pub fn explain(&self, name: &NameBuf, qtype: u16) -> Option<(By<'_>, Answer)> {
-        let found = self.find(name, IpAddr::from([127, 0, 0, 1]))?;
+    pub fn explain(&self, name: &NameBuf, qtype: u16, routed: Option<usize>) -> Option<(By<'_>, Answer)> {
+        let found = self.find_unrouted(name, IpAddr::from([127, 0, 0, 1]), routed)?;
         let by = match (&found, self.hosts_path()) {
             (Found::Zone(zone), _) => By::Zone(*zone),
             (Found::Parent(_) | Found::Host(_) | Found::Pointer(_), path) => By::Hosts(path?),

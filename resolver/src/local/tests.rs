@@ -343,7 +343,12 @@ async fn a_query_that_a_changing_file_may_answer_waits_for_it() {
 #[tokio::test]
 async fn explain_names_who_answers() {
     let node = WithHosts::start(HOSTS, &[]).await;
-    let by = |name: &str| node.shared.local.explain(&name.parse().unwrap(), 1).map(|(by, _)| by);
+    let by = |name: &str| {
+        node.shared
+            .local
+            .explain(&name.parse().unwrap(), 1, None)
+            .map(|(by, _)| by)
+    };
     assert!(matches!(by("x.local"), Some(By::Zone(zone)) if zone.basis() == "RFC 6762 section 22.1"));
     assert_eq!(by("nas.local"), Some(By::Hosts(&node.path())));
     assert_eq!(by("er.home.arpa"), Some(By::Hosts(&node.path())));

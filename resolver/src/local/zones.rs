@@ -4,8 +4,8 @@
 //! zones of RFC 6303 belong to whatever network one happens to be in. A provider could only deny them, and would learn
 //! what is asked for. Each zone can be switched off; then its names are forwarded like all others.
 //!
-//! Deliberately not here: `ipv4only.arpa` (RFC 8880: its answer is how a client learns that the provider translates
-//! addresses, so a forwarder that does not translate passes it on), the example domains (RFC 6761 section 6.5: not
+//! Deliberately not here: `ipv4only.arpa` (RFC 8880: its answer is how a client learns that the network translates
+//! addresses, so it is asked of the network, or translated as any other name), the example domains (RFC 6761 section 6.5: not
 //! special to resolvers), names of one label (top-level domains are such names) and the suffixes that people use
 //! without a reservation (`lan`, `home`, `corp`).
 
@@ -142,6 +142,11 @@ impl BuiltIn {
     #[must_use]
     pub fn basis(&self) -> &'static str {
         self.group.basis
+    }
+
+    /// Octets of its name in wire form.
+    pub(super) fn wire_bytes(&self) -> usize {
+        self.name.len().saturating_add(2)
     }
 
     pub(super) fn shape(&self) -> Shape {

@@ -78,6 +78,21 @@ pub(super) fn read_name_folded_if(
     end
 }
 
+/// Appends the name at `offset`, decompressed, its letters as they are, to `out` and says where it ends; what was appended
+/// by then stays there on `None`.
+#[must_use]
+pub(super) fn push_name(msg: &[u8], offset: usize, out: &mut Vec<u8>) -> Option<usize> {
+    let end = walk(
+        msg,
+        offset,
+        Pointers::Allowed,
+        |label| out.extend_from_slice(label),
+        |_, _| true,
+    )?;
+    out.push(0);
+    Some(end)
+}
+
 /// Calls `label` with each label (length octet included, root left out) and returns where the name ends in place. What
 /// pointers lead to is shown to `may_read`, stretch by stretch.
 fn walk<'a>(
@@ -223,6 +238,15 @@ impl NameBuf {
             .and_then(|domain| wire.len().checked_sub(domain.as_bytes().len() + 2))
             .and_then(|start| wire.get(start..))
             .unwrap_or(wire)
+    }
+
+    /// Whether the public suffix list has this very name: `com`, `co.uk`. Top-level domains that it does not know, such as
+    /// `lan`, are none.
+    #[must_use]
+    pub fn is_public_suffix(&self) -> bool {
+        let labels: Vec<&[u8]> = self.labels().collect();
+        let dotted = labels.join(&b'.');
+        psl::suffix(&dotted).is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == dotted)
     }
 
     /// A 64-bit hash of the name that is the same on every node and in every run.

@@ -5,7 +5,7 @@
 //! says whether they can be followed and fill the rdata, so that no client is handed a pointer loop.
 
 use super::code::rtype;
-use super::name::{NameBuf, read_name_folded, read_name_folded_if, skip_name, skip_name_if};
+use super::name::{NameBuf, push_name, read_name_folded, read_name_folded_if, skip_name, skip_name_if};
 use super::{u16_at, u32_at};
 use std::ops::Range;
 
@@ -66,6 +66,30 @@ impl<'a> Record<'a> {
     pub fn read_owner(&self, name: &mut NameBuf) {
         // The owner was followed when the record was read; a failure would leave the root.
         let _end: Option<usize> = read_name_folded(self.msg, self.start, name);
+    }
+
+    /// Appends the owner's name as it is, but for compression.
+    pub(super) fn push_plain_owner(&self, out: &mut Vec<u8>) -> Option<()> {
+        push_name(self.msg, self.start, out).map(|_end| ())
+    }
+
+    /// Appends the rdata as it is, but for the compression of names in it.
+    pub(super) fn push_plain_rdata(&self, out: &mut Vec<u8>) -> Option<()> {
+        let Some(shape) = Shape::of(self.rtype) else {
+            out.extend_from_slice(self.rdata);
+            return Some(());
+        };
+        let start = self.end.checked_sub(self.rdata.len())?;
+        let mut at = start + shape.bytes_before;
+        for _ in 0..shape.strings {
+            at += 1 + usize::from(*self.msg.get(at)?);
+        }
+        out.extend_from_slice(self.msg.get(start..at.min(self.end))?);
+        for _ in 0..shape.names {
+            at = push_name(self.msg, at, out)?;
+        }
+        out.extend_from_slice(self.msg.get(at..self.end)?);
+        Some(())
     }
 
     /// As [`Self::read_owner`], if `may_read` says so of each stretch that a pointer leads to; else false, and the root.

@@ -5,7 +5,7 @@
 
 use detour_core::Time;
 use detour_core::time::SEC;
-use detour_resolver::ask::{Ask, key_of};
+use detour_resolver::ask::{Ask, GroupKey, key_of};
 use detour_resolver::cache::{Cache, Entry, Found, Wanted};
 use detour_resolver::wire::{
     Answer, Ede, Expected, Freshness, Kind, Parsed, Query, Section, Via, accept, parse, question_of, reply_limit, write,
@@ -252,7 +252,15 @@ fn ask(query: &Query) -> Ask {
         qclass: query.qclass,
         do_bit,
         cd,
-        key: key_of(&query.name, query.qtype, query.qclass, (do_bit, cd), SEED),
+        group: GroupKey::PUBLIC,
+        key: key_of(
+            &query.name,
+            query.qtype,
+            query.qclass,
+            (do_bit, cd),
+            GroupKey::PUBLIC,
+            SEED,
+        ),
         domain: 0,
     }
 }

@@ -128,7 +128,7 @@ mod tests {
             parse("fake1").unwrap_err().to_string(),
             "unknown command \"fake1\": try help"
         );
-        for line in ["fake1 udp", "fake1 dead", "fake1 udp slow", "fake1 doq rst", "all"] {
+        for line in ["fake1 udp", "fake1 dead", "fake1 udp slow", "fake1 dnscrypt rst", "all"] {
             assert_eq!(parse(line).unwrap_err().to_string().lines().count(), 1, "{line}");
         }
     }

@@ -166,7 +166,14 @@ async fn answer(
         respond.send_response(head, true).ok();
         return;
     }
-    let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
+    let delayed = reply(
+        &message,
+        shared.transport,
+        fault,
+        shared.law,
+        shared.manners,
+        &mut random,
+    );
     let Some(delayed) = delayed else {
         return withhold(&mut respond, &mut shared).await;
     };

@@ -35,9 +35,13 @@ pub(super) fn applied(grounds: &Grounds<'_>, mut claims: Vec<(Time, EndpointId)>
     reported
 }
 
-/// Operators of a class with a provider that would be asked at an endpoint in its normal place.
+/// Operators of a class with a provider of the public group that would be asked at an endpoint in its normal place.
 fn in_place(grounds: &Grounds<'_>, class: ClassId, reported: &[Option<Time>]) -> BTreeSet<OperatorId> {
-    let of_class = grounds.topology.providers.iter().filter(|p| p.class == class);
+    let of_class = grounds
+        .topology
+        .providers
+        .iter()
+        .filter(|p| p.class == class && p.is_public);
     let normal = of_class.filter(|provider| {
         let whys = provider.endpoints.iter().map(|id| grounds.why(*id, reported));
         whys.map(PlaceWhy::settled)

@@ -7,7 +7,7 @@ use crate::health::Health;
 use crate::health::state::State;
 use crate::report::{EndpointKey, OPINIONS_MAX, Opinion, OwnReport};
 use crate::time::Time;
-use crate::topology::EndpointId;
+use crate::topology::{EndpointId, GroupId};
 
 /// What peers care to hear of an endpoint at once when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) struct OwnCounts {
     urgent: u64,
     /// Times that own evidence spoke against a peer's claim.
     contradiction: u64,
-    /// By [`EndpointId`]: what was told last.
+    /// Of endpoints that have a key, in order: what was told last.
     told: Vec<Told>,
     /// Whether a path was told to be suspect.
     uplink_suspect: bool,
@@ -48,6 +48,7 @@ impl Control {
         let mut opinions: Vec<(u8, Reverse<Option<Time>>, EndpointId, Opinion)> = Vec::new();
         for ((id, health), case) in self.topology.endpoint_ids().zip(&self.health).zip(&self.peers.cases) {
             if let Some(key) = case.key
+                && self.topology.scope_of_endpoint(id).is_public()
                 && opinions.iter().all(|(.., known)| known.endpoint != key)
             {
                 let used = health.last_success().max(health.last_failure());
@@ -63,7 +64,7 @@ impl Control {
         OwnReport {
             urgent: self.peers.own.urgent,
             contradiction: self.peers.own.contradiction,
-            uplink_suspect: self.paths.suspect().next().is_some(),
+            uplink_suspect: self.paths.suspect(GroupId::PUBLIC).next().is_some(),
             any_down: opinions.iter().any(|opinion| opinion.state == State::Down),
             opinions,
         }
@@ -74,8 +75,8 @@ impl Control {
         let doubt = health.doubt().filter(|_| !health.state().is_usable());
         let first_failure = doubt.map(|doubt| doubt.since);
         let witnessed = first_failure.is_some_and(|since| {
-            self.path_and_operator(id)
-                .is_some_and(|(path, operator)| self.paths.other_answered(path, operator, since))
+            self.way_and_operator(id)
+                .is_some_and(|(way, operator)| self.paths.other_answered(way, operator, since))
         });
         // What came after it was found down says nothing about that finding.
         let found = (health.state() == State::Down).then(|| health.since());
@@ -100,13 +101,16 @@ impl Control {
             return;
         }
         let told = || {
-            self.health.iter().map(|health| match health.state() {
+            // What has no name on the wire is nobody else's business, nor is the moment it changes.
+            let named = self.health.iter().zip(&self.peers.cases);
+            let named = named.filter(|(_, case)| case.key.is_some());
+            named.map(|(health, _)| match health.state() {
                 State::Down => Told::Down,
                 State::Suspect if health.loss_lasts() => Told::Lossy,
                 State::Suspect | State::Unknown | State::Up | State::Probation => Told::Fine,
             })
         };
-        let uplink_suspect = self.paths.suspect().next().is_some();
+        let uplink_suspect = self.paths.suspect(GroupId::PUBLIC).next().is_some();
         let own = &mut self.peers.own;
         if !told().eq(own.told.iter().copied()) || uplink_suspect != own.uplink_suspect {
             own.told = told().collect();

@@ -106,13 +106,13 @@ impl Peers {
     }
 
     /// How `count` endpoints are called from here on.
-    pub(super) fn set_keys(&mut self, keys: &[EndpointKey], count: usize) {
+    pub(super) fn set_keys(&mut self, keys: &[Option<EndpointKey>], count: usize) {
         let count = if keys.is_empty() { 0 } else { count };
         self.cases.truncate(count);
         self.cases.resize_with(count, || Case::new(None));
         self.reported = Vec::new();
         for (index, case) in self.cases.iter_mut().enumerate() {
-            let key = keys.get(index).copied();
+            let key = keys.get(index).copied().flatten();
             if case.key != key {
                 *case = Case::new(key);
                 for (node, report) in &self.reports {

@@ -4,31 +4,25 @@
 //! handshake does not tell that something has come. Both decide between causes: a port that is closed is known at once
 //! instead of after two seconds, and a server that answers without shaking hands is not one that is silent.
 //!
-//! The system's errors (ICMP) are read from the socket's error queue, where each comes with the address it is about, so
-//! that one closed port does not become the trouble of all connections.
+//! The system's errors (ICMP) are read where each comes with the address it is about (`errors.rs`), so that one closed
+//! port does not become the trouble of all connections.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
+use super::errors::Errors;
 use crate::tasks::Tasks;
-
-/// Errors read in one go; what is left is told again.
-const ERRORS_AT_ONCE: usize = 64;
 
 /// A UDP socket for QUIC.
 pub(super) struct WatchedSocket {
@@ -73,12 +67,7 @@ impl fmt::Debug for WatchedSocket {
 impl WatchedSocket {
     /// Around a socket; `errors` is the same socket again.
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, errors: UdpSocket, tasks: &Tasks) -> io::Result<Arc<Self>> {
-        if errors.local_addr()?.is_ipv4() {
-            setsockopt(&errors, sockopt::Ipv4RecvErr, &true)?;
-        } else {
-            setsockopt(&errors, sockopt::Ipv6RecvErr, &true)?;
-        }
-        let errors = tokio::net::UdpSocket::from_std(errors)?;
+        let errors = Errors::of(errors)?;
         let (heard, stop) = (Arc::<Heard>::default(), tasks.token().child_token());
         let socket = Self {
             inner,
@@ -90,7 +79,7 @@ impl WatchedSocket {
                 // Cancel safe: the token stays cancelled.
                 () = stop.cancelled() => {}
                 // It is not polled again.
-                () = read_errors(errors, &heard) => {}
+                () = errors.read(|address| heard.note_unreachable(address)) => {}
             }
         });
         Ok(Arc::new(socket))
@@ -158,50 +147,6 @@ impl Heard {
             watched.told.notify_one();
         }
     }
-}
-
-/// Reads what the system says of datagrams that did not arrive.
-async fn read_errors(errors: tokio::net::UdpSocket, heard: &Heard) {
-    while errors.ready(Interest::ERROR).await.is_ok() {
-        for _ in 0..ERRORS_AT_ONCE {
-            match errors.try_io(Interest::ERROR, || read_error(errors.as_raw_fd())) {
-                Ok(Some(address)) => heard.note_unreachable(address),
-                Ok(None) => {}
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-/// One error: whom it is about, if a datagram to somebody was refused.
-fn read_error(socket: RawFd) -> io::Result<Option<SocketAddr>> {
-    let mut head = [0_u8; 64];
-    let mut parts = [IoSliceMut::new(&mut head)];
-    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    let mut control = nix::cmsg_space!([u8; 256]);
-    let message = recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut control), flags)?;
-    // A path with smaller packets is a matter of the library's search for them.
-    let is_about_size = message.cmsgs().is_ok_and(|mut all| all.any(|one| is_too_large(&one)));
-    let address = message.address.filter(|_| !is_about_size);
-    Ok(address.and_then(|address| address_of(&address)))
-}
-
-fn is_too_large(message: &ControlMessageOwned) -> bool {
-    let (ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _)) = message else {
-        return false;
-    };
-    i32::try_from(error.ee_errno).is_ok_and(|number| Errno::from_raw(number) == Errno::EMSGSIZE)
-}
-
-fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address
-        .as_sockaddr_in()
-        .map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
-    v4.or_else(|| {
-        address
-            .as_sockaddr_in6()
-            .map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)))
-    })
 }
 
 impl AsyncUdpSocket for WatchedSocket {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use detour_core::Time;
 use detour_core::outcome::Failure;
 use detour_core::time::MS;
+use detour_core::{Time, Transport};
 
 use super::connection::{CONNECTIONS_MAX, Connection};
 use super::link::Arrival;
@@ -70,6 +70,14 @@ impl Connection {
             .find(own)
             .map(|pending| accept(message, &pending.expected(false, is_encrypted)));
         match verdict {
+            // What is forbidden over QUIC ends the connection (RFC 9250 sections 4.3.3 and 5.5.2).
+            Some(Ok(accepted)) if accepted.keepalive.is_some() && self.line.transport == Transport::Quic => {
+                self.line.reporter.send(Report::Garbage(self.line.endpoint));
+                if let Some(query) = self.pending.take(own) {
+                    self.line.failed(&query.attempt, query.begun, Failure::Garbage);
+                }
+                Next::Broken
+            }
             Some(Ok(mut accepted)) => {
                 accepted.age_s = age_s;
                 self.may_retry = true;

@@ -21,7 +21,7 @@ use super::link::{ARRIVALS, Arrival, Link, LinkParts};
 use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
 use crate::exchange::remote::Remote;
-use crate::exchange::tls::{Refused, refused_of_handshake};
+use crate::exchange::tls::{Refused, Shown, refused_of_handshake};
 use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
@@ -38,7 +38,7 @@ const ALIVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How one endpoint is connected to.
 #[derive(Debug, Clone)]
-pub(super) struct Dialer {
+pub(in crate::exchange) struct Dialer {
     address: SocketAddr,
     inside: Inside,
 }
@@ -62,22 +62,25 @@ struct Security {
     name: ServerName<'static>,
     /// HTTP/2 inside TLS.
     url: Option<Uri>,
+    /// Who wants to know what the handshake shows.
+    shown: Option<Arc<Shown>>,
 }
 
 /// A connection that stands.
-pub(super) struct Dialled {
-    pub(super) link: Link,
-    pub(super) arrivals: mpsc::Receiver<Arrival>,
+pub(in crate::exchange) struct Dialled {
+    pub(in crate::exchange) link: Link,
+    pub(in crate::exchange) arrivals: mpsc::Receiver<Arrival>,
 }
 
 impl Dialer {
     /// How `remote` is connected to over `transport`; UDP's streams are plain TCP.
-    pub(super) fn new(transport: Transport, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
+    pub(in crate::exchange) fn new(transport: Transport, remote: &Remote, quic: &Arc<QuicSockets>) -> Self {
         let security = remote.tls.as_ref().and_then(|tls| {
             Some(Security {
                 config: tls.trust.config(transport)?,
                 name: tls.name.0.clone(),
                 url: tls.url.clone(),
+                shown: tls.trust.shown(),
             })
         });
         let over_quic = remote.tls.as_ref();
@@ -96,7 +99,7 @@ impl Dialer {
     }
 
     /// Connects within two seconds; `token` ends the connection's own tasks.
-    pub(super) async fn dial(
+    pub(in crate::exchange) async fn dial(
         &self,
         clock: &dyn Clock,
         tasks: &Tasks,
@@ -168,6 +171,9 @@ impl Security {
             .connect(self.name.clone(), tcp)
             .await
             .map_err(|error| refused_of_handshake(&error))?;
+        if let Some(shown) = &self.shown {
+            shown.note_session(stream.get_ref().1);
+        }
         match &self.url {
             None => {
                 let (read, write) = tokio::io::split(stream);

@@ -8,7 +8,7 @@
 
 mod arrived;
 mod connection;
-mod dial;
+pub(super) mod dial;
 mod h2;
 pub(super) mod http;
 pub(super) mod link;
@@ -36,8 +36,9 @@ use super::{Attempt, Remote};
 const QUEUE: usize = 1_024;
 /// Connections nobody asked for are made this far apart: a server that closes them at once is left alone.
 const WARM_AGAIN_US: u64 = 10 * SEC;
-/// What connecting is assumed to take before it was measured.
-const CONNECT_ASSUMED_US: u64 = 100 * MS;
+/// What connecting is assumed to take before it was measured. More would let the first query of all wait for a provider
+/// that is gone.
+const CONNECT_ASSUMED_US: u64 = 30 * MS;
 
 /// The stream transport of one endpoint.
 #[derive(Debug)]
@@ -146,8 +147,7 @@ impl StreamLine {
         if self.known.open.load(Ordering::Relaxed) > 0 {
             return 0;
         }
-        let took = self.known.connect_us.load(Ordering::Relaxed);
-        took.saturating_add(took >> 1)
+        self.known.connect_us.load(Ordering::Relaxed)
     }
 
     /// Starts a connection with a first query.

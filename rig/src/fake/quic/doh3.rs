@@ -117,7 +117,14 @@ async fn answer(request: Resolver, shared: Shared, mut random: Random) {
         }
         return;
     }
-    let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
+    let delayed = reply(
+        &message,
+        shared.transport,
+        fault,
+        shared.law,
+        shared.manners,
+        &mut random,
+    );
     let Some(delayed) = delayed else {
         return withhold(stream, &shared).await;
     };

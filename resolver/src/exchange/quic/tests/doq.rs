@@ -109,6 +109,24 @@ async fn a_server_that_breaks_the_rules_is_not_asked_on_that_connection_any_more
 }
 
 #[tokio::test]
+async fn an_answer_that_talks_of_tcp_is_none() {
+    let (server, mut bench) = bench();
+    let asked = bench.ask();
+    let connection = server.connection().await;
+    let (mut send, _, sent) = query(&connection).await;
+    // The padding of the query becomes edns-tcp-keepalive with 10 s in it, and less padding.
+    let mut frame = answer(&sent);
+    let opt = frame.windows(3).position(|w| w == [0, 0, 41]).unwrap() + 11;
+    let padding = u16::from_be_bytes([frame[opt + 2], frame[opt + 3]]) - 6;
+    let [high, low] = padding.to_be_bytes();
+    frame[opt..opt + 10].copy_from_slice(&[0, 11, 0, 2, 0, 100, 0, 12, high, low]);
+    send.write_all(&frame).await.unwrap();
+    send.finish().unwrap();
+    asked.failed(Failure::Garbage).await;
+    closed_with(&connection).await;
+}
+
+#[tokio::test]
 async fn a_stream_that_is_reset_costs_its_query_alone() {
     let (server, mut bench) = bench();
     let (first, second) = (bench.ask(), bench.ask());

@@ -108,6 +108,14 @@ async fn what_is_no_dns_message_is_a_failure_of_http_and_the_connection_goes_on(
         asked.failed(Failure::Http).await;
     }
     let asked = bench.ask();
+    let (mut stream, _) = query(&mut http).await;
+    let mut busy = head(StatusCode::TOO_MANY_REQUESTS, "text/plain");
+    busy.headers_mut().insert("retry-after", 30.into());
+    stream.send_response(busy).await.unwrap();
+    stream.finish().await.unwrap();
+    let retry_after_s = Some(30);
+    asked.failed(Failure::Throttled { retry_after_s }).await;
+    let asked = bench.ask();
     let (mut stream, message) = query(&mut http).await;
     answer(&mut stream, message).await;
     asked.answered().await;

@@ -218,7 +218,14 @@ impl Bench {
         let attempt = Attempt {
             id: self.next,
             purpose: Purpose::Client,
-            ask: Arc::new(Ask::new(&name, rtype::A, class::IN, (false, false), 1)),
+            ask: Arc::new(Ask::new(
+                &name,
+                rtype::A,
+                class::IN,
+                (false, false),
+                crate::ask::GroupKey::PUBLIC,
+                1,
+            )),
             slot: 0,
             reply_to: Some(Arc::new(Ear(heard))),
             without_edns: false,

@@ -1,0 +1,1 @@
+//! One endpoint is looked at.
