@@ -399,25 +399,29 @@ fn of_names(names: &[NameSeen], provider: &ProviderSeen, seen: &Examination, kin
         let said = provider.filter.clone();
         kinds.push(Kind::Filters { names: kept, said });
     }
-    let leads = |answer| matches!(answer, NameAnswer::Address | NameAnswer::Nowhere);
-    kinds.extend(
-        of(Purpose::Absent)
-            .find(|name| leads(name.answer))
-            .map(|name| Kind::Redirects {
-                name: name.name.clone(),
-            }),
-    );
+    kinds.extend(redirected(names).map(|name| Kind::Redirects {
+        name: name.name.clone(),
+    }));
 }
 
-/// Whether another operator has an address for this name.
+/// Whether another operator has an address for this name; one that has one for everything is no witness.
 fn is_known_to_others(name: &str, provider: &ProviderSeen, seen: &Examination) -> bool {
     let others = seen
         .providers
         .iter()
         .filter(|other| other.operator != provider.operator);
-    let traits = others
-        .flat_map(|other| &other.endpoints)
-        .filter_map(|endpoint| endpoint.ours.traits.as_ref());
-    let mut names = traits.flat_map(|traits| &traits.names);
-    names.any(|own| own.name == name && own.answer == NameAnswer::Address)
+    let endpoints = others.flat_map(|other| &other.endpoints);
+    let mut traits = endpoints.filter_map(|endpoint| endpoint.ours.traits.as_ref());
+    traits.any(|traits| {
+        let mut names = traits.names.iter();
+        let has_address = names.any(|own| own.name == name && own.answer == NameAnswer::Address);
+        has_address && redirected(&traits.names).is_none()
+    })
+}
+
+/// A name that does not exist and has an address here.
+fn redirected(names: &[NameSeen]) -> Option<&NameSeen> {
+    let leads = |answer| matches!(answer, NameAnswer::Address | NameAnswer::Nowhere);
+    let mut names = names.iter();
+    names.find(|name| name.purpose == Purpose::Absent && leads(name.answer))
 }

@@ -385,6 +385,18 @@ fn an_address_for_what_does_not_exist_is_told() {
 }
 
 #[test]
+fn who_has_an_address_for_everything_is_no_witness_against_others() {
+    let redirecting = odd(Transport::Udp, |traits| traits.names[1].answer = NameAnswer::Address);
+    let denying = odd(Transport::Udp, |traits| traits.names[0].answer = NameAnswer::Denied);
+    let told = told(vec![provider(1, vec![redirecting]), provider(2, vec![denying])]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("p1, udp: it has an address for made-up.com"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn the_same_of_several_endpoints_is_one_sentence() {
     let wrong = |transport| failed(transport, Failure::TlsUntrusted);
     let mut v6 = well(Transport::Udp);

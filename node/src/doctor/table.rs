@@ -13,9 +13,9 @@ use crate::clock_wrong;
 /// Columns of a terminal.
 const WIDTH: usize = 100;
 /// Columns of the endpoints' addresses.
-const ENDPOINT_WIDTH: usize = 32;
+const ENDPOINT_WIDTH: usize = 30;
 /// Columns of what failed, and of what would stand there if it had not.
-const ANSWER_WIDTH: usize = 36;
+const ANSWER_WIDTH: usize = 35;
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;
 /// Names of a certificate that are shown.
@@ -262,10 +262,11 @@ fn summary(seen: &Examination, findings: &[Finding]) -> String {
         all.filter(|endpoint| endpoint.is_listed)
     };
     let answer = listed().filter(|endpoint| endpoint.ours.is_answered()).count();
+    let count = |count: usize, thing| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
     let mut text = format!(
-        "{answer} of {} endpoints of {} providers answer for {}",
-        listed().count(),
-        seen.providers.len(),
+        "{answer} of {} of {} answer for {}",
+        count(listed().count(), "endpoint"),
+        count(seen.providers.len(), "provider"),
         seen.name
     );
     for (severity, word) in [

@@ -111,7 +111,6 @@ fn protocol(transport: Transport, remote: &Remote) -> Result<(ProtocolConfig, Op
 
 /// The response code in a word; an error in a line, where there was none.
 fn rcode(looked: Result<(), NetError>) -> Result<String, String> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all other errors are no answers")]
     let code = match looked {
         Ok(()) => ResponseCode::NoError,
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => none.response_code,

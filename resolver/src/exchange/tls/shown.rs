@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Proto
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Trust;
+use super::{Trust, Witness};
 
 /// Names of a certificate that are kept; who shares one with hundreds is told apart by the first ones.
 const NAMES_MAX: usize = 8;
@@ -75,8 +75,10 @@ impl fmt::Debug for Shown {
 impl Trust {
     /// The same trust for one connection, and where what that shows can be read.
     pub(in crate::exchange) fn observed(&self) -> (Self, Arc<Shown>) {
+        // Of its own: a witness keeps one refusal for each name, and several transports of a name are looked at together.
+        let witness = Witness::new(Arc::<Witness>::clone(&self.witness));
         let shown = Arc::new(Shown {
-            inner: Arc::<super::Witness>::clone(&self.witness),
+            inner: Arc::<Witness>::clone(&witness),
             seen: Mutex::default(),
         });
         let observed = |config: &ClientConfig| {
@@ -90,6 +92,7 @@ impl Trust {
             https: observed(&self.https),
             doq: observed(&self.doq),
             h3: observed(&self.h3),
+            witness,
             shown: Some(Arc::clone(&shown)),
             ..self.clone()
         };
