@@ -4,7 +4,7 @@
 #   scripts/bench.sh [--detour FILE] [--dnsdist FILE] [--unbound FILE] [--hickory FILE] [--dnsperf FILE]
 #                    [--responder FILE] [--seconds N] [--rounds N] [--out FILE] [MODE...]
 #
-# Modes, all of them unless told: hits rate misses ports tcp zipf memory flood overload outage start.
+# Modes, all of them unless told: hits rate misses ports tcp dot doh zipf memory flood overload outage start.
 # The server has one core to itself; dnsperf and the far end (rig/examples/responder.rs) share another. CPU time is that
 # of the whole server process, from /proc/PID/stat, by the answers dnsperf counted. A program that is not there is left
 # out and named. Not part of the gate.
@@ -36,12 +36,12 @@ while (($#)); do
         printf -v "${1#--}" %s "$2"
         shift
         ;;
-    hits | rate | misses | ports | tcp | zipf | memory | flood | overload | outage | start) modes+=("$1") ;;
+    hits | rate | misses | ports | tcp | dot | doh | zipf | memory | flood | overload | outage | start) modes+=("$1") ;;
     *) usage ;;
     esac
     shift
 done
-((${#modes[@]})) || modes=(hits rate misses ports tcp zipf memory flood overload outage start)
+((${#modes[@]})) || modes=(hits rate misses ports tcp dot doh zipf memory flood overload outage start)
 
 for needed in "$detour" "$responder"; do
     if [[ ! -x $needed ]]; then
@@ -61,6 +61,7 @@ fi
 server_core=0
 load_core=1
 port=5391
+plain_port=5392
 far_port=5390
 ticks=$(getconf CLK_TCK)
 work=$(mktemp -d)
@@ -195,15 +196,44 @@ END
     command=("$hickory" --quiet -c "$work/hickory.toml")
 }
 
+# The same over TLS and HTTPS, where they can; plain DNS goes to another port.
+pem() { [[ -e $work/cert.pem ]] || "$detour" cert self-signed --name bench.example --out "$work" >/dev/null; }
+prepare_detour_encrypted() {
+    pem
+    prepare_detour
+    sed -i "s|^dns = .*|dns = [\"127.0.0.1:$plain_port\"]\n$1 = [\"127.0.0.1:$port\"]\ncert = \"cert.pem\"\nkey = \"key.pem\"|" "$work/detour.toml"
+}
+prepare_detour_dot() { prepare_detour_encrypted tls; }
+prepare_detour_doh() { prepare_detour_encrypted https; }
+prepare_dnsdist_encrypted() {
+    pem
+    (
+        dnsdist_lines | sed "s/^setLocal.*/setLocal(\"127.0.0.1:$plain_port\")/"
+        echo "$1"
+    ) >"$work/dnsdist-encrypted.conf"
+    command=("$dnsdist" --supervised --disable-syslog -C "$work/dnsdist-encrypted.conf")
+}
+prepare_dnsdist_dot() { prepare_dnsdist_encrypted "addTLSLocal('127.0.0.1:$port', '$work/cert.pem', '$work/key.pem')"; }
+prepare_dnsdist_doh() {
+    prepare_dnsdist_encrypted "addDOHLocal('127.0.0.1:$port', '$work/cert.pem', '$work/key.pem', '/dns-query')"
+}
+prepare_unbound_encrypted() {
+    pem
+    prepare_unbound
+    sed -i "s|^server:|server:\n    $1: $port\n    tls-service-key: \"$work/key.pem\"\n    tls-service-pem: \"$work/cert.pem\"|" "$work/unbound.conf"
+}
+prepare_unbound_dot() { prepare_unbound_encrypted tls-port; }
+prepare_unbound_doh() { prepare_unbound_encrypted https-port; }
+
 words_of() {
     case $1 in
     echo) echo "UDP echo, one datagram a call" ;;
     echo_batched) echo "UDP echo, up to 16 a call" ;;
-    detour) echo "**Detour**" ;;
-    dnsdist) echo "dnsdist, as shipped" ;;
+    detour | detour_d*) echo "**Detour**" ;;
+    dnsdist | dnsdist_d*) echo "dnsdist, as shipped" ;;
     dnsdist_vector) echo "dnsdist, vector size 16" ;;
     dnsdist_random) echo "dnsdist, vector size 16, random ids" ;;
-    unbound) echo "unbound" ;;
+    unbound | unbound_d*) echo "unbound" ;;
     hickory) echo "hickory-dns" ;;
     esac
 }
@@ -224,7 +254,9 @@ fi
 if [[ -n $unbound ]]; then others+=(unbound); else absent+=(unbound); fi
 if [[ -n $hickory ]]; then others+=(hickory); else absent+=(hickory-dns); fi
 
-ask() { taskset -c $load_core "$dnsperf" -s 127.0.0.1 -p "$port" "$@"; }
+# How dnsperf asks: over UDP unless told otherwise.
+carrier=()
+ask() { taskset -c $load_core "$dnsperf" "${carrier[@]}" -s 127.0.0.1 -p "$port" "$@"; }
 
 # Starts the far end and the server, and waits for its first answer.
 start() {
@@ -357,6 +389,43 @@ mode_tcp() {
     row "server ; user ; total ; answers/s ; lost"
     row "--- ; ---: ; ---: ; ---: ; ---:"
     each run_tcp detour "${others[@]}"
+}
+
+run_encrypted() {
+    local round
+    ask -d "$work/hits" -n 1 -q 20 >/dev/null 2>&1 || true
+    for ((round = 0; round < rounds; round++)); do
+        measure -d "$work/hits" -q 100 -c 20 -l "$seconds"
+        echo "$total_us $user_us $qps $lost"
+    done >"$work/lines"
+    read -r total_us user_us qps lost < <(median <"$work/lines")
+    row "$(words_of "$1") ; $user_us ; $total_us ; $qps ; $lost"
+}
+encrypted_table() {
+    row "server ; user ; total ; answers/s ; lost"
+    row "--- ; ---: ; ---: ; ---: ; ---:"
+}
+# Those of the others that are there, in this form.
+others_over() {
+    local name
+    for name in dnsdist unbound; do
+        if [[ -n ${!name} ]]; then echo "${name}_$1"; fi
+    done
+}
+mode_dot() {
+    heading "Cached answers over TLS" \
+        "20 connections that stay open, 100 queries outstanding, $seconds s, median of $rounds. CPU microseconds per answer."
+    encrypted_table
+    carrier=(-m dot)
+    each run_encrypted detour_dot $(others_over dot)
+    carrier=()
+}
+mode_doh() {
+    heading "Cached answers over HTTPS" "As above over HTTP/2, by GET."
+    encrypted_table
+    carrier=(-m doh -O doh-uri=https://localhost/dns-query -O doh-method=GET)
+    each run_encrypted detour_doh $(others_over doh)
+    carrier=()
 }
 
 run_zipf() {

@@ -65,6 +65,8 @@ pub enum ProbeWhy {
     Start,
     /// A peer says that it fails: does it?
     Claim,
+    /// Connecting to an endpoint of this provider is slow: does the other address family work?
+    Family,
 }
 
 impl ProbeWhy {
@@ -77,6 +79,7 @@ impl ProbeWhy {
             Self::Standby => "standby",
             Self::Start => "start",
             Self::Claim => "claim",
+            Self::Family => "family",
         }
     }
 }
@@ -375,7 +378,7 @@ impl Control {
             let route = self.routes.endpoint(endpoint);
             health.has_changes()
                 || route.is_some_and(|r| {
-                    (r.why == PlaceWhy::NoRoute) != health.has_no_route()
+                    r.why.has_way() != health.has_way()
                         || r.paused_until != health.paused_until()
                         || (!r.strained && health.is_strained())
                 })
@@ -523,7 +526,7 @@ impl Control {
                 let usable = self
                     .health
                     .get(usize::from(sibling.0))
-                    .is_some_and(|health| health.state().is_usable() && !health.has_no_route());
+                    .is_some_and(|health| health.state().is_usable() && health.has_way());
                 if sibling != id && usable {
                     self.probe(sibling, ProbeWhy::Standby, now);
                 }
@@ -584,7 +587,7 @@ impl Control {
         self.any_trouble = routes
             .endpoints
             .iter()
-            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext | PlaceWhy::NoRoute));
+            .any(|e| !matches!(e.why, PlaceWhy::Healthy | PlaceWhy::Cleartext) && e.why.has_way());
         self.routes = Arc::new(routes);
         self.outputs.push_back(Output::RoutesChanged);
     }

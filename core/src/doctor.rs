@@ -6,12 +6,15 @@
 //! through, or this machine's own lack of a way. A finding names the nearest cause that explains all of what it covers,
 //! and what it explains is not told a second time.
 
+mod common;
 mod finding;
 mod judge;
+mod network;
 mod seen;
 #[cfg(test)]
 mod tests;
 
+pub use self::common::Common;
 pub use self::finding::{Finding, Kind, Severity};
 pub use self::judge::findings;
 pub use self::seen::{

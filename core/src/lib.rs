@@ -20,14 +20,17 @@
 #![deny(missing_docs)]
 
 pub mod control;
+pub mod ddr;
 pub mod dice;
 pub mod dns64;
 pub mod doctor;
+pub mod eyeballs;
 pub mod given;
 pub mod health;
 pub mod idle;
 pub mod lookup;
 pub mod mesh;
+pub mod names;
 pub mod network;
 pub mod outcome;
 pub mod plan;

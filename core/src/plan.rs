@@ -358,12 +358,17 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
         let Some(provider) = routes.topology.provider(step.provider) else {
             continue;
         };
+        // Of a name that nobody has resolved yet, whichever family it turns out to have.
+        let own = routes.endpoint(step.endpoint);
+        let is_unresolved = own.is_some_and(|route| route.why == PlaceWhy::Unresolved);
         let other = provider
             .endpoints
             .iter()
             .filter(|endpoint| **endpoint != step.endpoint)
             .filter_map(|endpoint| Some((routes.endpoint(*endpoint)?.why, *endpoint)))
-            .filter(|(why, _)| !matches!(why, PlaceWhy::NoRoute | PlaceWhy::Throttled))
+            .filter(|(why, _)| {
+                (why.has_way() && *why != PlaceWhy::Throttled) || (is_unresolved && *why == PlaceWhy::Unresolved)
+            })
             .min_by_key(|(why, _)| *why);
         if let Some((_, endpoint)) = other {
             plan.steps.push(Step {

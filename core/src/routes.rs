@@ -64,6 +64,8 @@ pub enum PlaceWhy {
     Cleartext,
     /// The network here has no route to its address family.
     NoRoute,
+    /// It has a host name, and nobody knows its addresses of this family yet, or there are none.
+    Unresolved,
 }
 
 impl PlaceWhy {
@@ -82,6 +84,7 @@ impl PlaceWhy {
             Self::Throttled => "throttled",
             Self::Cleartext => "cleartext",
             Self::NoRoute => "no-route",
+            Self::Unresolved => "unresolved",
         }
     }
 
@@ -97,7 +100,9 @@ impl PlaceWhy {
         match self {
             Self::Healthy | Self::Ramp => Place::Normal,
             Self::ReportedSibling | Self::Sibling | Self::Reported | Self::Suspect => Place::Last,
-            Self::Loss | Self::Down | Self::Throttled | Self::Cleartext | Self::NoRoute => Place::Out,
+            Self::Loss | Self::Down | Self::Throttled | Self::Cleartext | Self::NoRoute | Self::Unresolved => {
+                Place::Out
+            }
         }
     }
 
@@ -111,7 +116,13 @@ impl PlaceWhy {
     /// says no to others.
     #[must_use]
     pub fn may_be_asked(self) -> bool {
-        !matches!(self, Self::Throttled | Self::Cleartext | Self::NoRoute)
+        !matches!(self, Self::Throttled | Self::Cleartext) && self.has_way()
+    }
+
+    /// Whether there is somewhere to send to, and a route there.
+    #[must_use]
+    pub fn has_way(self) -> bool {
+        !matches!(self, Self::NoRoute | Self::Unresolved)
     }
 }
 
@@ -288,8 +299,8 @@ impl Routes {
         // Without a route anywhere they are tried all the same: it costs no packet, and the first one that connects
         // shows that the network is back.
         choices.retain(|choice| !matches!(choice.why, PlaceWhy::Cleartext | PlaceWhy::Throttled));
-        if choices.iter().any(|choice| choice.why != PlaceWhy::NoRoute) {
-            choices.retain(|choice| choice.why != PlaceWhy::NoRoute);
+        if choices.iter().any(|choice| choice.why.has_way()) {
+            choices.retain(|choice| choice.why.has_way());
         }
         choices
     }

@@ -13,20 +13,24 @@ use std::time::Duration;
 
 use detour_core::{Clock, Time};
 use detour_resolver::forwarder::Shared;
+use detour_resolver::listen::secure::{SecureBound, SetupError, Tls, bind_secure};
 use detour_resolver::listen::{self, BindError, Bound};
 use detour_resolver::tasks::Tasks;
+use detour_resolver::wire::Via;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
 use crate::board::Board;
+use crate::certificate::CertificateKeeper;
 use crate::cli::{RunArgs, exit_code};
 use crate::clock::{BootClock, Sleeps};
-use crate::config::{Admin, Config, Listen};
+use crate::config::{Admin, Config, Encrypted, Listen};
 use crate::control_task::{ControlTask, Succession};
+use crate::ddr;
 use crate::descriptors;
 use crate::dns64;
 use crate::given;
@@ -35,6 +39,7 @@ use crate::learned::LearnedKeeper;
 use crate::leash;
 use crate::mesh::{MeshLink, MeshPart, MeshParts, Setup};
 use crate::metrics::ControlMetrics;
+use crate::names::NamesKeeper;
 use crate::network::NetworkWatch;
 use crate::output::{chain, print_line};
 use crate::planes::{Plan, Planes};
@@ -73,6 +78,9 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The cryptography cannot be set up: nothing an operator did.
+    #[error("cannot serve encrypted DNS")]
+    Tls(#[source] SetupError),
     /// The system refuses signals or output: nothing an operator did.
     #[error("cannot start")]
     System(#[source] io::Error),
@@ -81,8 +89,8 @@ pub(crate) enum StartError {
 /// Everything that was bound.
 struct Sockets {
     dns: Vec<Bound>,
+    secure: Vec<SecureBound>,
     admin: Option<TcpListener>,
-    notes: Notes,
 }
 
 /// Runs a node until it is told to stop; the exit code.
@@ -92,26 +100,24 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         text,
         look,
         degraded,
+        pair,
     } = start;
     let level = telemetry::install(&config.log);
     descriptors::raise();
     let state = crate::state::open(args.state_dir.as_deref(), config.state_dir.as_deref());
-    let mut stop = StopSignals::new(args.stop_with_stdin).map_err(StartError::System)?;
-    // From here on a SIGHUP ends nothing; it is acted on once the node runs.
-    let hang_up = signal(SignalKind::hangup()).map_err(StartError::System)?;
+    let (mut stop, hang_up) = signals(args).map_err(StartError::System)?;
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let (mut registry, tasks) = (Registry::with_prefix("detour"), Tasks::default());
     let given = given::at_start(&config, &tasks).await;
-    let plan = Plan::of(&config, &given);
-    let topology = Arc::clone(&plan.topology);
-    let planes = Planes::build(plan, &clock, &tasks, &mut registry);
+    let planes = Planes::build(Plan::of(&config, &given), &clock, &tasks, &mut registry);
     let shared = Arc::clone(&planes.shared);
     // Before anything is bound, so that what an earlier process knew is there for the first queries.
     let board = Board::default();
     let kept = Kept::start(&state, config.cache.persist, &shared, &board, &mut registry);
 
-    let Sockets { dns, admin, notes } = bind(&config.listen, first_notes(board, &config), &state).await?;
+    let certificate = CertificateKeeper::new(pair, config.listen.encrypted.is_used(), board.clone());
+    let (sockets, notes) = bind(&config.listen, &certificate, first_notes(board, &config), &state).await?;
     announce(&notes, degraded.as_ref()).map_err(StartError::System)?;
     shared.read_hosts(HOSTS_PATIENCE).await;
     let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
@@ -119,9 +125,10 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (successions, queue) = mpsc::channel(1);
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
-    let metrics = ControlMetrics::register(&mut registry, &topology);
-    run_control(planes, Channels { queue, links }, metrics, kept.learned(), &tasks);
-    listen::serve(&shared, dns);
+    let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
+    let kept_there = kept.of_control(&notes, &tasks);
+    run_control(planes, Channels { queue, links }, metrics, kept_there);
+    listen::serve(&shared, sockets.dns, sockets.secure);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
         Arc::new(registry),
@@ -130,14 +137,16 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         Arc::clone(&configuration),
         mesh.as_ref().map(MeshPart::notes),
     );
-    serve_admin(admin, state_of_admin.with_token_in(state.directory().cloned()), &tasks);
+    let state_of_admin = state_of_admin.with_token_in(state.directory().cloned());
+    let state_of_admin = state_of_admin.with_certificate(&config, &certificate);
+    serve_admin(sockets.admin, state_of_admin, &tasks);
     print_line("ready").map_err(StartError::System)?;
-    let setups = mesh.as_ref().map(MeshPart::setups);
-    run_mesh(mesh, &tasks);
+    let setups = run_mesh(mesh, &tasks);
 
     let reached = reached(&notes);
-    let reloader = Reloader::new(ReloaderParts {
+    let parts = ReloaderParts {
         args: args.clone(),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
         running: config,
         given,
         text,
@@ -147,20 +156,18 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         successions,
         discovery: dns64::start(&shared),
         mesh: setups,
+        certificate,
         configuration,
         notes: Arc::clone(&notes),
         level,
         clock: Arc::clone(&clock),
         tasks: tasks.clone(),
         hang_up,
-    });
-    tasks.spawn_job(reloader.run());
-    tell_later(&shared, &clock, reached);
-    keep_token(&state, &tasks, notes);
+    };
+    tasks.spawn_job(Reloader::new(parts).run());
+    see_to_the_rest(&shared, reached, &state, notes);
     stop.asked_or(tasks.draining()).await;
-    let code = shut_down(&tasks, &shared).await;
-    kept.close().await;
-    Ok(code)
+    Ok(shut_down(&tasks, &shared, kept).await)
 }
 
 /// Where clients and operators reach this node.
@@ -191,11 +198,12 @@ fn mesh_part(
     (part, joined)
 }
 
-/// Begins the mesh, if there is one; DNS is served by then.
-fn run_mesh(mesh: Option<MeshPart>, tasks: &Tasks) {
-    if let Some(mesh) = mesh {
-        tasks.spawn_job(mesh.run());
-    }
+/// Begins the mesh, if there is one; DNS is served by then. Where other settings go.
+fn run_mesh(mesh: Option<MeshPart>, tasks: &Tasks) -> Option<watch::Sender<Arc<Setup>>> {
+    let mesh = mesh?;
+    let setups = mesh.setups();
+    tasks.spawn_job(mesh.run());
+    Some(setups)
 }
 
 /// Starts the admin interface, if there is one.
@@ -212,16 +220,24 @@ struct Channels {
 }
 
 /// Starts the control task.
-fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, learned: LearnedKeeper, tasks: &Tasks) {
+fn run_control(
+    planes: Planes,
+    channels: Channels,
+    metrics: ControlMetrics,
+    (learned, mut names): (LearnedKeeper, NamesKeeper),
+) {
     let Planes {
         control,
         reports,
         reporter,
         routes,
         shared,
-        addresses,
+        remotes,
+        bootstrap,
     } = planes;
-    let now = shared.clock().now();
+    let (now, tasks) = (shared.clock().now(), shared.tasks().clone());
+    let addresses = remotes.iter().map(|remote| remote.addresses.clone()).collect();
+    let changes = names.follow(&remotes, &control.routes().topology, bootstrap, now);
     let mut control = ControlTask {
         control,
         reports,
@@ -232,6 +248,7 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         metrics,
         learned,
         network: NetworkWatch::open(addresses, now),
+        names,
         sleeps: Sleeps::new(now),
         successions: channels.queue,
         links: channels.links,
@@ -239,14 +256,22 @@ fn run_control(planes: Planes, channels: Channels, metrics: ControlMetrics, lear
         token: tasks.token().clone(),
         rests_until: Time::ZERO,
     };
-    // Before the first query: it must not be sent where there is no route.
+    // Before the first query: it must not be sent where there is no route, or nowhere.
+    control.move_endpoints(changes);
     control.look_at_network();
     tasks.spawn_pillar("control", control.run());
 }
 
+/// What is done once the node runs, whatever comes of it.
+fn see_to_the_rest(shared: &Arc<Shared>, reached: Reached, state: &State, notes: Arc<Notes>) {
+    tell_later(shared, reached);
+    keep_token(state, shared.tasks(), notes);
+}
+
 /// Tells the operator who answers, when that is known.
-fn tell_later(shared: &Arc<Shared>, clock: &Arc<dyn Clock>, reached: Reached) {
-    let (own, clock, draining) = (Arc::clone(shared), Arc::clone(clock), shared.tasks().draining().clone());
+fn tell_later(shared: &Arc<Shared>, reached: Reached) {
+    let clock = Arc::clone(shared.clock());
+    let (own, draining) = (Arc::clone(shared), shared.tasks().draining().clone());
     shared.tasks().spawn_job(async move {
         tokio::select! {
             () = start_report::tell(own, clock, reached) => {}
@@ -281,12 +306,18 @@ fn warn_of_token(notes: &Notes, path: &Path, error: &dyn Error) {
 }
 
 /// Binds all addresses; an IPv6 loopback that this machine does not have is left out and said.
-async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Sockets, StartError> {
+async fn bind(
+    listen: &Listen,
+    certificate: &CertificateKeeper,
+    mut notes: Notes,
+    state: &State,
+) -> Result<(Sockets, Notes), StartError> {
     let Listen {
         dns,
         admin,
         admin_is_named,
         allow: _,
+        encrypted,
     } = listen;
     let mut bound = Vec::with_capacity(dns.len());
     for address in dns {
@@ -304,6 +335,7 @@ async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Socket
     if bound.is_empty() {
         return Err(StartError::NoAddress);
     }
+    let secure = bind_encrypted(encrypted, certificate, &mut notes)?;
     let admin = match admin {
         Admin::Off => None,
         Admin::At(address) => match TcpListener::bind(address).await {
@@ -324,17 +356,40 @@ async fn bind(listen: &Listen, mut notes: Notes, state: &State) -> Result<Socket
     if let State::Memory(why) = state {
         notes.warn(format!("nothing is kept on disk: {why}"));
     }
-    Ok(Sockets {
-        dns: bound,
-        admin,
-        notes,
-    })
+    let dns = bound;
+    Ok((Sockets { dns, secure, admin }, notes))
+}
+
+/// Binds what is for encrypted DNS, if anything is.
+fn bind_encrypted(
+    encrypted: &Encrypted,
+    certificate: &CertificateKeeper,
+    notes: &mut Notes,
+) -> Result<Vec<SecureBound>, StartError> {
+    if !encrypted.is_used() {
+        return Ok(Vec::new());
+    }
+    let tls = Tls::new(certificate.certificates()).map_err(StartError::Tls)?;
+    let mut secure = Vec::new();
+    for (via, address) in encrypted.addresses() {
+        match bind_secure(via, address, &tls) {
+            Ok(socket) => {
+                notes.encrypted.push((via, socket.address));
+                secure.push(socket);
+            }
+            Err(error) if error.is_not_here() && address.ip().is_ipv6() && address.ip().is_loopback() => {
+                notes.warn(format!("{error}: running without it"));
+            }
+            Err(error) => return Err(StartError::Dns(error)),
+        }
+    }
+    Ok(secure)
 }
 
 /// What is amiss before anything is bound.
 fn first_notes(board: Board, config: &Config) -> Notes {
     let mut notes = Notes::of(board);
-    if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+    if let Some(shortage) = descriptors::shortage(&config.limits, &config.listen.encrypted) {
         notes.warn(shortage);
     }
     notes
@@ -353,6 +408,14 @@ fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
     for address in &notes.dns {
         print_line(format_args!("listening dns {address} udp+tcp"))?;
     }
+    for (via, address) in &notes.encrypted {
+        let carrier = if matches!(via, Via::H3 | Via::Quic) {
+            "udp"
+        } else {
+            "tcp"
+        };
+        print_line(format_args!("listening {} {address} {carrier}", via.word()))?;
+    }
     if let Some(address) = notes.admin {
         print_line(format_args!("listening admin {address} http"))?;
     }
@@ -360,6 +423,12 @@ fn announce(notes: &Notes, degraded: Option<&Degraded>) -> io::Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// What ends the node, and what has it read its file again: from here on a SIGHUP ends nothing, and is acted on once the
+/// node runs.
+fn signals(args: &RunArgs) -> io::Result<(StopSignals, Signal)> {
+    Ok((StopSignals::new(args.stop_with_stdin)?, signal(SignalKind::hangup())?))
 }
 
 /// SIGINT and SIGTERM end the node, and the end of standard input if that was asked for.
@@ -398,8 +467,8 @@ impl StopSignals {
     }
 }
 
-/// Ends the node within its grace.
-async fn shut_down(tasks: &Tasks, shared: &Shared) -> u8 {
+/// Ends the node within its grace; what is kept is written last.
+async fn shut_down(tasks: &Tasks, shared: &Shared, kept: Kept) -> u8 {
     tasks.draining().cancel();
     let drained = tokio::time::timeout(DRAIN, async {
         while !shared.is_idle() {
@@ -415,6 +484,7 @@ async fn shut_down(tasks: &Tasks, shared: &Shared) -> u8 {
     if !ended {
         tracing::warn!("stopping with tasks still running");
     }
+    kept.close().await;
     if let Some(pillar) = tasks.fallen() {
         tracing::error!(part = pillar, "a part that must not end has ended: stopping");
         return exit_code::INTERNAL;

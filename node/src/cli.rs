@@ -79,8 +79,38 @@ pub(crate) enum Command {
     /// Find out what keeps a peer from this node
     #[command(subcommand)]
     Mesh(MeshCommand),
+    /// Make a certificate for trials of encrypted DNS
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// See a provider fail: fake providers, real nodes, this machine alone
     Demo(DemoArgs),
+}
+
+/// What there is to be done with certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make one that nobody vouches for, and its key, and say how to try them
+    SelfSigned(SelfSignedArgs),
+}
+
+/// Arguments of `detour cert self-signed`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes cert.pem and key.pem. Valid for 90 days, for the names and for 127.0.0.1 and ::1.
+
+Examples:
+  detour cert self-signed --name dns.office.example
+  detour cert self-signed --name dns.office.example --name 192.0.2.7 --out /etc/detour --force")]
+pub(crate) struct SelfSignedArgs {
+    /// Host name or address that clients will ask for; can be repeated
+    #[arg(long, required = true, value_name = "NAME", value_parser = parse_certificate_name)]
+    pub(crate) name: Vec<String>,
+    /// Directory to write to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Replace the files if they are there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Arguments of `detour run`.
@@ -456,7 +486,7 @@ impl RunArgs {
             let own = provider
                 .endpoints
                 .iter()
-                .find(|e| answers_to_itself(&self.listen, e.address));
+                .find(|e| e.at.address().is_some_and(|own| answers_to_itself(&self.listen, own)));
             if let Some(endpoint) = own {
                 return Err(Misuse::AsksItself {
                     provider: provider.name.clone(),
@@ -473,6 +503,26 @@ impl CheckArgs {
     #[must_use]
     pub(crate) fn path(&self) -> Option<&Path> {
         self.config.as_deref().or(self.file.as_deref())
+    }
+}
+
+/// Why no certificate can be for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither a host name such as dns.office.example nor an IP address")]
+pub(crate) struct CertificateNameError;
+
+/// A name as it stands in a certificate and in a command line, which is shown to be pasted.
+pub(crate) fn parse_certificate_name(text: &str) -> Result<String, CertificateNameError> {
+    let is_label = |label: &str| {
+        let is_plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=63).contains(&label.len()) && is_plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let host = text.strip_prefix("*.").unwrap_or(text);
+    let is_host = text.len() <= 253 && host.split('.').all(is_label);
+    if is_host || text.parse::<std::net::IpAddr>().is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(CertificateNameError)
     }
 }
 
@@ -632,6 +682,7 @@ mod tests {
               cache    Show or forget what a running node has cached of a name
               id       Show who this node is to its peers, and the line that lists it there
               mesh     Find out what keeps a peer from this node
+              cert     Make a certificate for trials of encrypted DNS
               demo     See a provider fail: fake providers, real nodes, this machine alone
               help     Print this message or the help of the given subcommand(s)
 

@@ -62,6 +62,21 @@ impl Date {
         (before + day - 1).checked_sub(719_468)
     }
 
+    /// So many days after yesterday.
+    pub(crate) fn yesterday_and(days: u64) -> Self {
+        let today = read(ClockId::CLOCK_REALTIME).as_micros() / 1_000_000 / 86_400;
+        Self::of_day(today.saturating_add(days).saturating_sub(1))
+    }
+
+    /// Year, month and day; years that no calendar has are the last one there is.
+    pub(crate) fn numbers(self) -> (i32, u8, u8) {
+        (
+            i32::try_from(self.year).unwrap_or(9_999).min(9_999),
+            u8::try_from(self.month).unwrap_or(1),
+            u8::try_from(self.day).unwrap_or(1),
+        )
+    }
+
     /// So many days after 1970-01-01, in the calendar whose years begin in March, so that leap days come last.
     pub(crate) fn of_day(days: u64) -> Self {
         let days = days.saturating_add(719_468);

@@ -23,6 +23,7 @@ use crate::clock_wrong;
 use crate::learned::LearnedKeeper;
 use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
+use crate::names::{Change, Heard, NamesKeeper};
 use crate::network::NetworkWatch;
 use crate::planes::Plan;
 use crate::store::Entry;
@@ -45,6 +46,8 @@ enum Action {
     Succeed(Box<Succession>),
     /// What an earlier process learned is there.
     Learned(Vec<Entry>),
+    /// Host names of endpoints.
+    Names(Box<Heard>),
     /// The mesh runs from here on.
     Joined(Box<MeshLink>),
     /// A peer says something.
@@ -72,6 +75,7 @@ pub(crate) struct ControlTask {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
     pub(crate) network: NetworkWatch,
+    pub(crate) names: NamesKeeper,
     pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
     pub(crate) learned: LearnedKeeper,
@@ -127,6 +131,8 @@ impl ControlTask {
             entries = self.learned.arrived() => Action::Learned(entries),
             // Cancel safe: a timer, or what stays in its socket.
             () = self.network.wait(now) => Action::Network,
+            // Cancel safe: as above.
+            heard = self.names.wait(now) => Action::Names(Box::new(heard)),
             // Cancel safe: a timer.
             () = tokio::time::sleep(Duration::from_micros(due.since(now))) => Action::Timeout,
         }
@@ -154,6 +160,10 @@ impl ControlTask {
             }
             Action::Timeout => self.control.handle_timeout(self.clock.now()),
             Action::Network => self.look_at_network(),
+            Action::Names(heard) => {
+                let changes = self.names.take(*heard, &*self.clock);
+                self.move_endpoints(changes);
+            }
             Action::Succeed(succession) => self.succeed(*succession),
             Action::Learned(entries) => self.learned.restore(&entries, &mut self.control, &*self.clock),
             Action::Joined(link) => {
@@ -183,6 +193,8 @@ impl ControlTask {
                 network::Output::NewWay(endpoints) => {
                     tracing::info!(endpoints = endpoints.len(), "the way to endpoints changed");
                     self.metrics.count_new_ways(&endpoints);
+                    let changes = self.names.note_new_network(now);
+                    self.move_endpoints(changes);
                     self.control.handle_new_path(&endpoints, now);
                     self.shared.renew(&endpoints);
                 }
@@ -190,6 +202,23 @@ impl ControlTask {
                 network::Output::Routed(endpoints) => self.control.handle_routed(&endpoints, now),
             }
             self.drain();
+        }
+    }
+
+    /// Tells control and data plane what became of endpoints with host names.
+    pub(crate) fn move_endpoints(&mut self, changes: Vec<Change>) {
+        let now = self.clock.now();
+        for change in changes {
+            match change {
+                Change::Unresolved(endpoints) => self.control.handle_unresolved(&endpoints, now),
+                Change::Resolved(endpoints) => {
+                    // What is under way goes on where it is; what comes goes to the new place.
+                    self.shared.renew(&endpoints);
+                    self.control.handle_resolved(&endpoints, now);
+                }
+                Change::Elsewhere(endpoint) => self.shared.renew(&[endpoint]),
+            }
+            self.network.note_moved(now);
         }
     }
 
@@ -203,6 +232,7 @@ impl ControlTask {
                 self.control.handle_disagreed(endpoint, begun, domain, rcode, now);
             }
             Report::Garbage(endpoint) => self.control.handle_garbage(endpoint, now),
+            Report::Slow(endpoint) => self.control.handle_slow(endpoint, now),
             Report::Certificate(endpoint, certificate) => {
                 self.control.handle_certificate(endpoint, certificate, now);
             }
@@ -215,7 +245,8 @@ impl ControlTask {
         let Succession { plan, done } = succession;
         let Plan {
             topology,
-            remotes,
+            mut remotes,
+            bootstrap,
             routes,
             mesh,
             settings,
@@ -236,7 +267,8 @@ impl ControlTask {
             .handle_configuration(Arc::clone(&topology), routes, self.clock.now());
         // Without a mesh it has nothing to say and there is nothing to tell.
         self.control.handle_mesh(mesh, self.clock.now());
-        let addresses = remotes.iter().map(|remote| remote.address).collect();
+        self.names.adopt(&mut remotes, &topology);
+        let addresses = remotes.iter().map(|remote| remote.addresses.clone()).collect();
         let known = topology.endpoints_known_from(&older);
         self.network.follow(addresses, &known, self.clock.now());
         if *topology != *older {
@@ -244,6 +276,7 @@ impl ControlTask {
             (self.routes, _) = watch::channel(Arc::clone(self.control.routes()));
             self.learned.ask_again();
         }
+        let moved = self.names.follow(&remotes, &topology, bootstrap, self.clock.now());
         let parts = Parts {
             clock: Arc::clone(&self.clock),
             tasks: self.shared.tasks().clone(),
@@ -252,6 +285,7 @@ impl ControlTask {
             remotes,
         };
         self.shared.succeed(&settings, &parts);
+        self.move_endpoints(moved);
         self.metrics.follow(&topology);
         self.drain();
         self.tell_peers();
@@ -297,6 +331,24 @@ impl ControlTask {
             let all: Vec<EndpointId> = self.control.routes().topology.endpoint_ids().collect();
             self.shared.renew(&all);
         }
+        let changes = match event {
+            Event::Resumed { .. } => self.names.note_new_network(self.clock.now()),
+            Event::StateChanged {
+                endpoint, to, cause, ..
+            } => self.names.note_state(*endpoint, *to, *cause, self.clock.now()),
+            Event::PlaceChanged { .. }
+            | Event::Claimed { .. }
+            | Event::ClaimDecided { .. }
+            | Event::UplinkSuspect(_)
+            | Event::UplinkReturned(_)
+            | Event::NothingUp(_)
+            | Event::SomethingUp(_)
+            | Event::InTheClear(_)
+            | Event::EncryptedAgain(_)
+            | Event::ClockWrong(_)
+            | Event::ClockRight => Vec::new(),
+        };
+        self.move_endpoints(changes);
         if events::is_return(event) {
             self.shared.forget_failures();
         }

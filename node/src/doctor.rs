@@ -10,12 +10,15 @@ mod table;
 mod targets;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::doctor::{End, EndpointSeen, Examination, Finding, Hickory, NotAsked, ProviderSeen, Seen};
 use detour_core::doctor::{Purpose, Severity, findings};
-use detour_core::topology::Topology;
+use detour_core::{Family, Topology};
+use detour_resolver::bootstrap::{self, BootstrapServer};
+use detour_resolver::exchange::Remote;
 use detour_resolver::exchange::examine::{Examiner, More, Questions};
 use detour_resolver::tasks::Tasks;
 use detour_resolver::wire::code::rtype;
@@ -28,7 +31,7 @@ use self::targets::Target;
 use crate::cli::{DOCTOR_NAME, DoctorArgs, exit_code};
 use crate::clock::{BootClock, wall_s};
 use crate::clock_wrong;
-use crate::config::{Config, assemble};
+use crate::config::{Config, assemble, bootstrap_servers};
 use crate::given;
 use crate::output::{complain, print};
 
@@ -100,6 +103,7 @@ async fn diagnose(args: &DoctorArgs, config: &Config) -> Result<Diagnosis, Docto
     let tasks = Tasks::default();
     let given = given::at_start(config, &tasks).await;
     let assembly = assemble(config, &given);
+    resolve(config, &assembly.remotes, &tasks).await;
     let all = targets::of(config, &assembly, args.all_transports);
     check_names(&args.providers, &assembly.topology)?;
     let is_meant = |target: &Target| args.providers.is_empty() || args.providers.contains(&target.provider);
@@ -124,6 +128,37 @@ async fn diagnose(args: &DoctorArgs, config: &Config) -> Result<Diagnosis, Docto
         seen,
         wall_s: wall_s(),
     })
+}
+
+/// Endpoints with host names get their addresses as a running node finds them: by the configuration's own resolvers.
+async fn resolve(config: &Config, remotes: &[Remote], tasks: &Tasks) {
+    let servers: Arc<[BootstrapServer]> = bootstrap_servers(config).into();
+    let named = || {
+        remotes
+            .iter()
+            .filter_map(|remote| Some((remote, remote.addresses.name()?)))
+    };
+    let mut hosts: Vec<&str> = named().map(|(_, at)| &*at.host).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    // As many as there are hosts, which the configuration bounds; each has a deadline of its own.
+    let mut resolving = JoinSet::new();
+    for host in hosts {
+        let (host, servers, tasks) = (Arc::<str>::from(host), Arc::clone(&servers), tasks.clone());
+        resolving.spawn(async move { (Arc::clone(&host), bootstrap::resolve(host, servers, &tasks).await) });
+    }
+    while let Some(done) = resolving.join_next().await {
+        let Ok((host, found)) = done else { continue };
+        for (remote, at) in named().filter(|(_, at)| *at.host == *host) {
+            let ips = match at.family {
+                Family::V4 => &found.v4,
+                Family::V6 => &found.v6,
+            };
+            let ips = ips.iter().flatten();
+            let addresses: Vec<SocketAddr> = ips.map(|ip| SocketAddr::new(*ip, at.port)).collect();
+            remote.addresses.set(&addresses);
+        }
+    }
 }
 
 /// Every provider that was typed exists.

@@ -24,6 +24,20 @@ pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()
     File::open(directory)?.sync_all()
 }
 
+/// As [`write()`], but only where nothing of that name is there.
+///
+/// # Errors
+/// `AlreadyExists` where something is; or when the system refuses any of it.
+pub(crate) fn create(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!(".{name}.{}.tmp", std::process::id()));
+    // Unlike a rename, a link takes nobody's place.
+    let created = write_synced(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, directory.join(name)));
+    // What cannot be taken away is overwritten by the next try.
+    drop(fs::remove_file(&temporary));
+    created?;
+    File::open(directory)?.sync_all()
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Left by a process of this number that was killed.
     match fs::remove_file(path) {
@@ -49,6 +63,16 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_created() {
+        let directory = tempfile::tempdir().unwrap();
+        create(directory.path(), "kept", b"one").unwrap();
+        let again = create(directory.path(), "kept", b"two").unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(directory.path().join("kept")).unwrap(), "one");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 

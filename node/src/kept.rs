@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_resolver::forwarder::Shared;
+use detour_resolver::tasks::Tasks;
 use nix::libc::SIGXFSZ;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::Notes;
 use crate::board::Board;
 use crate::cache_file::{self, RuntimeDirs};
 use crate::config::Persist;
 use crate::learned::LearnedKeeper;
-use crate::metrics::{CacheFileMetrics, StoreMetrics};
+use crate::metrics::{CacheFileMetrics, NamesMetrics, StoreMetrics};
+use crate::names::{NamesKeeper, NamesParts};
 use crate::state::State;
 use crate::store::{self, StoreHandle};
 
@@ -28,6 +31,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
 pub(crate) struct Kept {
     store: StoreHandle,
     metrics: StoreMetrics,
+    names: NamesMetrics,
 }
 
 impl Kept {
@@ -66,13 +70,33 @@ impl Kept {
         };
         let places = cache_file::choose(persist, state, &dirs);
         cache_file::start(places, file, tasks);
-        Self { store, metrics }
+        Self {
+            store,
+            metrics,
+            names: NamesMetrics::register(registry),
+        }
     }
 
-    /// Keeps what the control plane learns.
+    /// What the control task keeps: what it learns, and the addresses of host names.
     #[must_use]
-    pub(crate) fn learned(&self) -> LearnedKeeper {
-        LearnedKeeper::new(self.store.clone(), self.metrics.clone())
+    pub(crate) fn of_control(&self, notes: &Notes, tasks: &Tasks) -> (LearnedKeeper, NamesKeeper) {
+        let parts = NamesParts {
+            store: self.store.clone(),
+            store_metrics: self.metrics.clone(),
+            metrics: self.names.clone(),
+            board: notes.board.clone(),
+            tasks: tasks.clone(),
+        };
+        (
+            LearnedKeeper::new(self.store.clone(), self.metrics.clone()),
+            NamesKeeper::new(parts, notes.dns.clone()),
+        )
+    }
+
+    /// What is counted of names and designations.
+    #[must_use]
+    pub(crate) fn names_metrics(&self) -> NamesMetrics {
+        self.names.clone()
     }
 
     /// The last thing a stop does; the cache file was written by then.

@@ -5,11 +5,14 @@ mod app;
 mod board;
 mod cache_command;
 mod cache_file;
+mod cert;
+mod certificate;
 mod cli;
 mod clock;
 mod clock_wrong;
 mod config;
 mod control_task;
+mod ddr;
 mod demo;
 mod descriptors;
 mod dns64;
@@ -24,6 +27,7 @@ mod learned;
 mod leash;
 mod mesh;
 mod metrics;
+mod names;
 mod network;
 mod output;
 mod peer_id;
@@ -44,7 +48,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::cli::{CacheCommand, Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code};
+use self::cli::{
+    CacheCommand, CertCommand, Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code,
+};
 use self::config::{Admin, Config, LoadError};
 use self::start::{Refused, Start};
 
@@ -80,6 +86,7 @@ fn carry_out(command: Command) -> u8 {
         }),
         Command::Cache(command) => cache(command),
         Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
+        Command::Cert(CertCommand::SelfSigned(args)) => cert::self_signed(&args),
         Command::Id(args) => on_config(args.config.as_deref(), |config| id::id(&args, config)),
         Command::Mesh(MeshCommand::Test(args)) => on_config(args.config.as_deref(), |config| {
             with_runtime(1, mesh::trial(&args, config))
@@ -229,7 +236,7 @@ fn cores() -> usize {
 }
 
 fn check(path: Option<&Path>) -> u8 {
-    match load(path) {
+    match load(path).and_then(|config| config.pair().map(|_pair| config)) {
         Ok(config) => {
             let endpoints: usize = config.providers.iter().map(|p| p.endpoints.len()).sum();
             let providers = config.providers.len();

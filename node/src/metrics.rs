@@ -393,6 +393,73 @@ impl StoreMetrics {
     }
 }
 
+/// What came of resolving a host name of endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub(crate) enum NameLookup {
+    /// Addresses.
+    found,
+    /// It has none, or does not exist.
+    empty,
+    /// Nobody said.
+    failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabels {
+    outcome: NameLookup,
+}
+
+/// What came of asking for designated resolvers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the label's spelling")]
+pub(crate) enum DesignationOutcome {
+    /// There is one that showed what it must.
+    proven,
+    /// There are some, and none did.
+    refused,
+    /// Nobody is designated, or nobody answered.
+    none,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DesignationLabels {
+    outcome: DesignationOutcome,
+}
+
+/// Host names of endpoints, and what endpoints designate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NamesMetrics {
+    lookups: Family<NameLabels, Counter>,
+    designations: Family<DesignationLabels, Counter>,
+}
+
+impl NamesMetrics {
+    /// Registers everything.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "host_name_lookups",
+            "Times the host name of an endpoint was resolved",
+            metrics.lookups.clone(),
+        );
+        registry.register(
+            "designations",
+            "Times an endpoint was asked for designated resolvers",
+            metrics.designations.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn count_designation(&self, outcome: DesignationOutcome) {
+        self.designations.get_or_create(&DesignationLabels { outcome }).inc();
+    }
+
+    pub(crate) fn count(&self, outcome: NameLookup) {
+        self.lookups.get_or_create(&NameLabels { outcome }).inc();
+    }
+}
+
 /// What became of an answer in a cache file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the label's spelling")]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use detour_core::network::{Network, Output, Seen, Way};
 use detour_core::{EndpointId, Time};
+use detour_resolver::exchange::Addresses;
 use nix::errno::Errno;
 
 use self::netlink::{Asker, Listener};
@@ -31,14 +32,14 @@ struct Kernel {
 pub(crate) struct NetworkWatch {
     network: Network,
     /// Of the endpoints, by [`EndpointId`].
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Addresses>,
     /// `None`: changes are not told here, and nothing is looked at.
     kernel: Option<Kernel>,
 }
 
 impl NetworkWatch {
     /// Follows the ways to these addresses; where the system does not let it, that is said once.
-    pub(crate) fn open(addresses: Vec<SocketAddr>, now: Time) -> Self {
+    pub(crate) fn open(addresses: Vec<Addresses>, now: Time) -> Self {
         let kernel = Listener::open().and_then(|listener| {
             let asker = Asker::open()?;
             Ok(Kernel { listener, asker })
@@ -53,9 +54,14 @@ impl NetworkWatch {
     }
 
     /// Endpoints are others: `known` has the number each had before.
-    pub(crate) fn follow(&mut self, addresses: Vec<SocketAddr>, known: &[Option<EndpointId>], now: Time) {
+    pub(crate) fn follow(&mut self, addresses: Vec<Addresses>, known: &[Option<EndpointId>], now: Time) {
         self.addresses = addresses;
         self.network.handle_configuration(known, now);
+    }
+
+    /// Some endpoint has another address.
+    pub(crate) fn note_moved(&mut self, now: Time) {
+        self.network.handle_notice(now);
     }
 
     /// Waits until there is something to look at; for ever where nothing changes. Cancel safe.
@@ -94,7 +100,11 @@ impl NetworkWatch {
             self.network.handle_notice(now);
         }
         if self.network.poll_timeout().is_some_and(|(at, _why)| at <= now) {
-            let seen: Vec<Seen> = self.addresses.iter().map(|to| seen(&mut kernel.asker, *to)).collect();
+            let seen: Vec<Seen> = self
+                .addresses
+                .iter()
+                .map(|to| seen(&mut kernel.asker, to.first()))
+                .collect();
             self.network.handle_look(&seen, now);
         }
         std::iter::from_fn(|| self.network.poll_output()).collect()
@@ -102,7 +112,11 @@ impl NetworkWatch {
 }
 
 /// Which way packets to `address` take now.
-fn seen(asker: &mut Asker, address: SocketAddr) -> Seen {
+fn seen(asker: &mut Asker, address: Option<SocketAddr>) -> Seen {
+    // A name that is not resolved leads nowhere.
+    let Some(address) = address else {
+        return Seen::Unclear;
+    };
     let source = match source(address) {
         Ok(source) => source,
         Err(error) if is_no_route(&error) => return Seen::NoRoute,
@@ -150,12 +164,12 @@ mod tests {
     async fn the_way_to_loopback_is_there_and_does_not_change() {
         let now = BootClock.now();
         let loopback: SocketAddr = "127.0.0.1:53".parse().unwrap();
-        let mut watch = NetworkWatch::open(vec![loopback], now);
+        let mut watch = NetworkWatch::open(vec![loopback.into()], now);
         let Some(kernel) = &mut watch.kernel else {
             print_line("skipped: no netlink here").unwrap();
             return;
         };
-        let Seen::Way(way) = seen(&mut kernel.asker, loopback) else {
+        let Seen::Way(way) = seen(&mut kernel.asker, Some(loopback)) else {
             panic!("no way to loopback");
         };
         assert_eq!(

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,17 @@ use detour_core::control::claims::MeshSettings;
 use detour_core::routes::{Routes, Settings as RouteSettings};
 use detour_core::{Clock, Time, Topology};
 use detour_resolver::acl::Acl;
+use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::{Remote, SourcePorts};
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local;
 use detour_resolver::report::{Report, Reporter};
 use detour_resolver::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, Assembly, CacheConfig, Config, Limits, Listen, LocalZones, Select};
+use crate::config::{self, Assembly, CacheConfig, Config, Encrypted, Limits, Listen, LocalZones, Select};
 use crate::given::Given;
 use crate::{descriptors, mesh};
 
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
     /// Where each endpoint is, by `EndpointId`.
     pub(crate) remotes: Vec<Remote>,
+    /// Who resolves the host names of endpoints.
+    pub(crate) bootstrap: Vec<BootstrapServer>,
     pub(crate) routes: RouteSettings,
     /// How peers call the endpoints, and what they may say.
     pub(crate) mesh: MeshSettings,
@@ -60,6 +62,7 @@ impl Plan {
         Self {
             topology: Arc::new(topology),
             remotes,
+            bootstrap: config::bootstrap_servers(config),
             routes: RouteSettings { strategy, encryption },
             mesh: mesh::of_control(config),
             settings: Settings {
@@ -89,8 +92,10 @@ fn settings_of(config: &Config) -> Settings {
                 admin: _,
                 admin_is_named: _,
                 allow,
+                encrypted,
             },
         providers: _,
+        bootstrap: _,
         routes: _,
         network: _,
         dns64: _,
@@ -103,11 +108,7 @@ fn settings_of(config: &Config) -> Settings {
                 max_stale,
                 persist: _,
             },
-        limits: Limits {
-            in_flight,
-            tcp_connections,
-            tcp_idle,
-        },
+        limits,
         log: _,
     } = config;
     Settings {
@@ -115,11 +116,9 @@ fn settings_of(config: &Config) -> Settings {
         cache_bytes: *size_bytes,
         max_stale_us: u64::try_from(max_stale.as_micros()).unwrap_or(u64::MAX),
         ttl_bounds_s: (seconds(*min_ttl), seconds(*max_ttl)),
-        in_flight: *in_flight,
-        tcp: TcpLimits {
-            connections: descriptors::for_connections(*tcp_connections),
-            idle: *tcp_idle,
-        },
+        in_flight: limits.in_flight,
+        streams: stream_limits(limits, encrypted),
+        doh_path: encrypted.doh_path.as_str().into(),
         classes: classes(config),
         zones: Arc::default(),
         groups: Vec::new(),
@@ -134,6 +133,26 @@ fn settings_of(config: &Config) -> Settings {
         },
         version: format!("detour {}", env!("CARGO_PKG_VERSION")),
         identity: "detour".to_owned(),
+    }
+}
+
+/// What clients' connections may take.
+fn stream_limits(limits: &Limits, encrypted: &Encrypted) -> StreamLimits {
+    let Limits {
+        in_flight: _,
+        tcp_connections: _,
+        tls_connections: _,
+        quic_connections,
+        tcp_idle,
+        encrypted_idle,
+    } = limits;
+    let connections = descriptors::for_connections(limits, encrypted);
+    StreamLimits {
+        tcp: connections.tcp,
+        tls: connections.tls,
+        quic: *quic_connections,
+        tcp_idle: *tcp_idle,
+        encrypted_idle: *encrypted_idle,
     }
 }
 
@@ -158,7 +177,8 @@ pub(crate) struct Planes {
     pub(crate) routes: watch::Sender<Arc<Routes>>,
     pub(crate) shared: Arc<Shared>,
     /// Of the endpoints, by `EndpointId`.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) remotes: Vec<Remote>,
+    pub(crate) bootstrap: Vec<BootstrapServer>,
 }
 
 impl Planes {
@@ -170,7 +190,7 @@ impl Planes {
         let (routes, table) = watch::channel(Arc::clone(control.routes()));
         let (reporter, reports) = Reporter::new();
         let reporter = Arc::new(reporter);
-        let addresses = plan.remotes.iter().map(|remote| remote.address).collect();
+        let remotes = plan.remotes.clone();
         let parts = Parts {
             clock: Arc::clone(clock),
             tasks: tasks.clone(),
@@ -185,7 +205,8 @@ impl Planes {
             reporter,
             routes,
             shared,
-            addresses,
+            remotes,
+            bootstrap: plan.bootstrap,
         }
     }
 }

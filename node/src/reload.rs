@@ -23,9 +23,14 @@ use tokio::time::timeout;
 
 use self::watch::{GivenWatch, Watch};
 use crate::admin::{Configuration, Mistakes, Notes};
+use crate::certificate::CertificateKeeper;
 use crate::cli::{Misuse, RunArgs};
-use crate::config::{Config, Dns64, LoadError, Loaded, Look, Reload, Source, answers_to_itself, keep_running};
+use crate::config::{
+    Config, Designations, Dns64, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself,
+    designating, keep_running, with_designations,
+};
 use crate::control_task::Succession;
+use crate::ddr::{Adopted, Ddr};
 use crate::descriptors;
 use crate::dns64::{Asking, Discovered};
 use crate::given::{self, Given, Looks};
@@ -91,6 +96,8 @@ enum Action {
     Translate(Discovered),
     /// The configuration has served its minute.
     Keep,
+    /// An endpoint designated others.
+    Adopt(Adopted),
     /// Shutdown.
     Stop,
 }
@@ -107,6 +114,8 @@ struct Candidate {
 pub(crate) struct ReloaderParts {
     /// As the node was started.
     pub(crate) args: RunArgs,
+    /// Who is asked for designated resolvers, and what came of it.
+    pub(crate) ddr: Ddr,
     /// In force, command line applied.
     pub(crate) running: Config,
     /// What the network gave, as it is in force.
@@ -124,6 +133,8 @@ pub(crate) struct ReloaderParts {
     pub(crate) discovery: Asking,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
+    /// What encrypted listeners show.
+    pub(crate) certificate: Arc<CertificateKeeper>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) level: LogLevel,
@@ -136,11 +147,15 @@ pub(crate) struct ReloaderParts {
 #[derive(Debug)]
 pub(crate) struct Reloader {
     parts: ReloaderParts,
-    watch: Watch,
+    watch: Watch<Look>,
+    /// Of the certificate and its key.
+    pair_watch: Watch<[Option<Look>; 2]>,
     next_look: Time,
     network: GivenWatch,
     next_network: Time,
     candidate: Option<Candidate>,
+    /// What is in force beside what the file says.
+    designations: Designations,
 }
 
 impl Reloader {
@@ -149,10 +164,12 @@ impl Reloader {
         parts.configuration.note_given(&parts.running, &parts.given);
         let mut reloader = Self {
             watch: Watch::new(parts.look.take()),
+            pair_watch: Watch::new(None),
             next_look: now,
             network: GivenWatch::default(),
             next_network: now,
             candidate: None,
+            designations: Designations::new(),
             parts,
         };
         if let Some(text) = text {
@@ -171,6 +188,7 @@ impl Reloader {
                 Action::Network => self.look_at_network().await,
                 Action::Translate(discovered) => self.translate(discovered).await,
                 Action::Keep => self.keep().await,
+                Action::Adopt(adopted) => self.adopt(adopted).await,
                 Action::Stop => return,
             }
         }
@@ -202,6 +220,8 @@ impl Reloader {
             () = self.parts.tasks.draining().cancelled() => Action::Stop,
             // Cancel safe: a signal stays noted; several that wait are one.
             Some(()) = self.parts.hang_up.recv() => Action::Asked,
+            // Cancel safe: recv of a channel. Without a sender nothing comes any more.
+            Some(adopted) = self.parts.ddr.adopted.recv() => Action::Adopt(adopted),
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(discovered) = self.parts.discovery.discovered.recv() => Action::Translate(discovered),
             // Cancel safe: a timer.
@@ -227,6 +247,41 @@ impl Reloader {
         {
             self.reload().await;
         }
+        self.look_at_pair().await;
+    }
+
+    /// Looks at the certificate and its key, and reads them if they have changed and come to rest.
+    async fn look_at_pair(&mut self) {
+        let encrypted = &self.parts.running.listen.encrypted;
+        let Some(files) = encrypted.files.clone().filter(|_| encrypted.is_used()) else {
+            return;
+        };
+        let looks = move || [Look::at(&files.cert), Look::at(&files.key)];
+        let looks = timeout(READ, self.parts.tasks.blocking(looks)).await;
+        if let Ok(Ok(looks)) = looks
+            && self.pair_watch.has_changed(Some(looks.clone()))
+        {
+            self.pair_watch.note_read(Some(looks));
+            self.read_pair().await;
+        }
+    }
+
+    /// Reads the certificate of the configuration in force, and has clients shown it if it is sound.
+    async fn read_pair(&self) {
+        let config = self.parts.running.clone();
+        let work = self.parts.tasks.blocking(move || config.pair());
+        let pair = match timeout(READ, work).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => Err(self.cannot_read_pair(io::Error::other(error))),
+            Err(_elapsed) => Err(self.cannot_read_pair(io::ErrorKind::TimedOut.into())),
+        };
+        self.parts.certificate.take(pair);
+    }
+
+    fn cannot_read_pair(&self, source: io::Error) -> LoadError {
+        let files = self.parts.running.listen.encrypted.files.as_ref();
+        let path = files.map(|files| files.cert.clone()).unwrap_or_default();
+        LoadError::Read { path, source }
     }
 
     /// The network has told its translator's prefix, or that it has none.
@@ -237,7 +292,7 @@ impl Reloader {
         }
         self.parts.given.prefix = prefix;
         let config = self.parts.running.clone();
-        if self.succeed(Plan::of(&config, &self.parts.given)).await {
+        if self.hand_over(&config).await.is_some() {
             match prefix {
                 Some(prefix) => tracing::info!(%prefix, "the network translates addresses: names get such (DNS64)"),
                 None => tracing::info!("the network translates addresses no more"),
@@ -275,7 +330,7 @@ impl Reloader {
             }
             let (resolvers, search) = (given.resolvers.len(), given.search.len());
             self.parts.given = given;
-            if self.succeed(Plan::of(&config, &self.parts.given)).await {
+            if self.hand_over(&config).await.is_some() {
                 tracing::info!(resolvers, search, "the network gives other resolvers");
                 self.parts.configuration.note_given(&config, &self.parts.given);
                 self.tell_discovery();
@@ -333,7 +388,8 @@ impl Reloader {
         let restart = keep_running(&mut config, &self.parts.running, is_given);
         for provider in &config.providers {
             let mut endpoints = provider.endpoints.iter();
-            if let Some(endpoint) = endpoints.find(|e| answers_to_itself(&self.parts.bound, e.address)) {
+            let is_own = |e: &&EndpointConfig| e.at.address().is_some_and(|a| answers_to_itself(&self.parts.bound, a));
+            if let Some(endpoint) = endpoints.find(is_own) {
                 return Err(Rejected::AsksItself {
                     provider: provider.name.clone(),
                     label: endpoint.label.clone(),
@@ -345,7 +401,7 @@ impl Reloader {
 
     /// Hands a configuration to the control task and waits until queries are served by it.
     async fn put_in_force(&mut self, config: Config, text: String, restart: Vec<&'static str>) {
-        if let Some(shortage) = descriptors::shortage(config.limits.tcp_connections) {
+        if let Some(shortage) = descriptors::shortage(&config.limits, &config.listen.encrypted) {
             tracing::warn!("{shortage}");
         }
         if config.network.enabled && config.network != self.parts.running.network {
@@ -354,15 +410,14 @@ impl Reloader {
                 (self.parts.given, self.network.seen) = (given, looks);
             }
         }
-        let plan = Plan::of(&config, &self.parts.given);
-        let (providers, endpoints) = (plan.topology.providers.len(), plan.topology.endpoints.len());
         self.parts.level.set(config.log.level);
-        if !self.succeed(plan).await {
+        let asked = designating(&config);
+        self.designations
+            .retain(|label, _| asked.iter().any(|own| own.label == *label));
+        let Some((providers, endpoints)) = self.hand_over(&config).await else {
             return;
-        }
-        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&config)) {
-            mesh.send_replace(Arc::new(setup));
-        }
+        };
+        self.parts.ddr.designating.send_replace(asked.into());
         let now = self.parts.clock.now();
         tracing::info!(providers, endpoints, "configuration reloaded");
         if restart.is_empty() {
@@ -372,18 +427,45 @@ impl Reloader {
             self.candidate = None;
             tracing::warn!(keys = restart.join(" "), "what these keys say waits for a restart");
         }
-        self.parts.configuration.note_applied(&config, restart, now);
-        self.parts.configuration.note_given(&config, &self.parts.given);
         self.parts.running = config;
+        // Before it is said that the configuration is in force: the certificate is part of it.
+        self.read_pair().await;
+        let running = &self.parts.running;
+        self.parts.configuration.note_applied(running, restart, now);
+        self.parts.configuration.note_given(running, &self.parts.given);
         self.tell_discovery();
     }
 
-    /// Hands what queries are to be served by to the control task; whether they are.
-    async fn succeed(&self, plan: Plan) -> bool {
+    /// Hands a configuration, and what was designated or given by the network beside it, to control task and mesh; how many
+    /// providers and endpoints there are then, unless the node stops.
+    async fn hand_over(&self, config: &Config) -> Option<(usize, usize)> {
+        let whole = with_designations(config, &self.designations);
+        let plan = Plan::of(&whole, &self.parts.given);
+        let counts = (plan.topology.providers.len(), plan.topology.endpoints.len());
         let (done, is_done) = oneshot::channel();
         let succession = Succession { plan, done };
         // The control task ends with the node only.
-        self.parts.successions.send(succession).await.is_ok() && is_done.await.is_ok()
+        self.parts.successions.send(succession).await.ok()?;
+        is_done.await.ok()?;
+        if let (Some(mesh), Some(setup)) = (&self.parts.mesh, Setup::of(&whole)) {
+            mesh.send_replace(Arc::new(setup));
+        }
+        Some(counts)
+    }
+
+    /// Puts designated endpoints in force: another configuration, though the file is the same.
+    async fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { label, endpoints } = adopted;
+        if self.designations.get(&label) == Some(&endpoints) {
+            return;
+        }
+        tracing::info!(
+            endpoint = label,
+            designated = endpoints.len(),
+            "designated resolvers are used"
+        );
+        self.designations.insert(label, endpoints);
+        self.hand_over(&self.parts.running).await;
     }
 
     /// Says that a file changed nothing, and why.

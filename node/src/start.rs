@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use detour_resolver::listen::certificate::Pair;
+
 use crate::admin::Mistakes;
 use crate::cli::RunArgs;
 use crate::config::{Config, LoadError, Loaded, Look, read_bytes, state_dir_line};
@@ -19,6 +21,8 @@ pub(crate) struct Start {
     pub(crate) look: Option<Look>,
     /// The configuration is a copy, in the place of a file that is broken.
     pub(crate) degraded: Option<Degraded>,
+    /// What clients are shown.
+    pub(crate) pair: Option<Pair>,
 }
 
 /// Why a copy is used.
@@ -61,16 +65,19 @@ impl Start {
                 text: None,
                 look: None,
                 degraded: None,
+                pair: None,
             });
         };
         let look = Look::at(path);
-        let error = match Config::load(path) {
-            Ok(Loaded { config, text }) => {
+        let loaded = Config::load(path).and_then(|loaded| Ok((loaded.config.pair()?, loaded)));
+        let error = match loaded {
+            Ok((pair, Loaded { config, text })) => {
                 return Ok(Self {
                     config,
                     text: Some(text),
                     look,
                     degraded: None,
+                    pair,
                 });
             }
             Err(error) => error,
@@ -80,6 +87,8 @@ impl Start {
         }
         match copy_of(path, args.state_dir.as_deref()) {
             Some(Ok((config, copy))) => Ok(Self {
+                // A broken certificate takes encrypted listeners their clients, and nobody else anything.
+                pair: config.pair().ok().flatten(),
                 config,
                 text: None,
                 look,

@@ -288,6 +288,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             uptime_s: 7_300,
             listening: vec!["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()],
+            encrypted: Vec::new(),
             admin: None,
             config: "/etc/detour.toml".to_owned(),
             configuration: ConfigurationView::default(),

@@ -49,23 +49,26 @@ const BYTES_MAX: usize = 8 * 1_024 * 1_024;
 pub(crate) enum Tree {
     /// Answer times, by endpoint.
     Latencies,
+    /// Addresses, by host name of endpoints.
+    Addresses,
 }
 
 impl Tree {
     /// All of them.
-    const ALL: [Self; 1] = [Self::Latencies];
+    const ALL: [Self; 2] = [Self::Latencies, Self::Addresses];
 
     /// Its name on disk.
     const fn name(self) -> &'static str {
         match self {
             Self::Latencies => "latencies",
+            Self::Addresses => "addresses",
         }
     }
 
     /// How its values are written. A value of another version is left alone and not read.
     const fn version(self) -> u8 {
         match self {
-            Self::Latencies => 1,
+            Self::Latencies | Self::Addresses => 1,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use detour_core::health::Purpose;
 use detour_core::lookup::Via;
+use detour_core::outcome::Failure;
 use detour_core::routes::Routes;
 use detour_core::zones::Zones;
-use detour_core::{Clock, EndpointId};
+use detour_core::{Clock, EndpointId, Transport};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
@@ -16,11 +17,11 @@ use tokio::sync::{Notify, watch};
 use crate::acl::Acl;
 use crate::ask::{Ask, GroupKey};
 use crate::cache::Cache;
-use crate::exchange::{Attempt, QuicSockets, Remote, SourcePorts};
+use crate::exchange::{self, Attempt, QuicSockets, Remote, SourcePorts};
 use crate::fair::PerClient;
 use crate::generation::Generation;
 use crate::inflight::InFlight;
-use crate::listen::{Backlogs, TcpLimits};
+use crate::listen::{Backlogs, Doors, StreamLimits};
 use crate::local::{self, Local};
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -28,8 +29,8 @@ use crate::readers::Readers;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
 use crate::translate::Translation;
-use crate::wire::NameBuf;
 use crate::wire::code::{class, rtype};
+use crate::wire::{self, NameBuf};
 
 /// What own probes ask: the address of a root server, which every resolver has at hand and which tells nobody
 /// anything about a client.
@@ -50,7 +51,9 @@ pub struct Settings {
     /// Misses resolved at once.
     pub in_flight: usize,
     /// Client connections.
-    pub tcp: TcpLimits,
+    pub streams: StreamLimits,
+    /// Where DNS over HTTPS is asked, such as `/dns-query`.
+    pub doh_path: Arc<str>,
     /// How source ports are chosen.
     pub source_ports: SourcePorts,
     /// What is answered here; of the start only.
@@ -107,10 +110,9 @@ pub struct Shared {
     pub(crate) permits: Places,
     /// What each client may have of the permits.
     pub(crate) shares: Arc<PerClient>,
-    pub(crate) connections: Places,
-    /// What each client may have of the connections.
-    pub(crate) connection_shares: Arc<PerClient>,
-    /// Of the bytes that wait to be read by those connections.
+    /// Where connections of clients come in.
+    pub(crate) doors: Doors,
+    /// Of the bytes that wait to be read by them.
     pub(crate) backlogs: Backlogs,
     pub(crate) version: String,
     pub(crate) identity: String,
@@ -144,8 +146,7 @@ impl Shared {
             quic,
             permits: Places::new(settings.in_flight),
             shares: PerClient::half_of(settings.in_flight),
-            connections: Places::new(settings.tcp.connections),
-            connection_shares: PerClient::half_of(settings.tcp.connections),
+            doors: Doors::new(&settings.streams),
             backlogs: Backlogs::default(),
             number: AtomicU64::new(0),
             attempts: AtomicU64::new(1),
@@ -176,8 +177,7 @@ impl Shared {
         self.metrics.forget_gone(&older.topology, &newer.topology);
         self.permits.resize(settings.in_flight, &self.tasks);
         self.shares.resize(settings.in_flight);
-        self.connections.resize(settings.tcp.connections, &self.tasks);
-        self.connection_shares.resize(settings.tcp.connections);
+        self.doors.resize(&settings.streams, &self.tasks);
         self.cache.set_max_stale(settings.max_stale_us);
         self.cache.set_ttl_bounds(settings.ttl_bounds_s);
         if !newer.has_classes_of(&older) {
@@ -194,9 +194,9 @@ impl Shared {
         Arc::clone(&self.generation.read())
     }
 
-    /// How long a client connection may be silent.
-    pub(crate) fn tcp_idle(&self) -> Duration {
-        self.generation.read().tcp.idle
+    /// How long a connection of this kind may be idle.
+    pub(crate) fn idle(&self, via: wire::Via) -> Duration {
+        self.generation.read().streams.idle(via)
     }
 
     /// The number of the next question.
@@ -235,6 +235,15 @@ impl Shared {
             via: Via::Own,
         };
         generation.exchanges.begin_fresh(endpoint, attempt);
+    }
+
+    /// Connects to what may become an endpoint, and hangs up.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection.
+    pub async fn try_connect(&self, transport: Transport, remote: &Remote) -> Result<(), Failure> {
+        exchange::try_connect(transport, remote, &*self.clock, (&self.tasks, &self.quic)).await
     }
 
     /// An endpoint returned: what failed before may succeed.

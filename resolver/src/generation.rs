@@ -21,7 +21,7 @@ use crate::acl::Acl;
 use crate::ask::{Asked, Group, GroupKey};
 use crate::exchange::{ExchangeParts, Exchanges, QuicSockets, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
-use crate::listen::TcpLimits;
+use crate::listen::StreamLimits;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::readers::Readers;
 use crate::report::Reporter;
@@ -40,7 +40,9 @@ pub struct Generation {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) counters: Arc<EndpointCounters>,
-    pub(crate) tcp: TcpLimits,
+    pub(crate) streams: StreamLimits,
+    /// Where DNS over HTTPS is asked.
+    pub doh_path: Arc<str>,
     acl: Acl,
     /// Which names are whose.
     zones: Arc<Zones>,
@@ -103,7 +105,8 @@ impl Generation {
             ),
             routes: parts.routes.clone(),
             reporter: Arc::clone(&parts.reporter),
-            tcp: settings.tcp,
+            streams: settings.streams,
+            doh_path: Arc::clone(&settings.doh_path),
             acl: settings.acl.clone(),
             zones: Arc::clone(&settings.zones),
             groups: settings.groups.clone(),

@@ -6,7 +6,9 @@
 
 pub mod acl;
 pub mod ask;
+pub mod bootstrap;
 pub mod cache;
+pub mod designation;
 mod drive;
 pub mod exchange;
 mod fair;
@@ -19,6 +21,7 @@ pub mod metrics;
 mod places;
 mod readers;
 pub mod report;
+pub mod sdns;
 mod serve;
 pub mod tasks;
 #[cfg(test)]

@@ -11,17 +11,10 @@ use detour_core::outcome::{Reply, Signal};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// How a query came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the label's spelling")]
-pub enum Transport {
-    /// One datagram.
-    udp,
-    /// A connection.
-    tcp,
-}
+use crate::wire::Via;
 
 /// Where a reply came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -53,7 +46,25 @@ pub enum Source {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueryLabels {
-    transport: Transport,
+    transport: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabels {
+    transport: &'static str,
+    why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabels {
+    transport: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    transport: &'static str,
+    status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +102,109 @@ const SOURCES: [Source; 11] = [
 /// What came of attempts, as counted.
 const SIGNALS: [&str; 5] = ["answered", "failed", "garbage", "mismatch", "forgeable"];
 
+/// Why a connection was turned away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// As many are open as there may be.
+    Total,
+    /// Its client has its share of them.
+    Client,
+    /// Too many handshakes are under way.
+    Handshakes,
+}
+
+/// How a handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well.
+    Done,
+    /// The client went, broke the rules, or wants what is not offered.
+    Failed,
+    /// It took too long.
+    Timeout,
+}
+
+/// Why a connection was cut while its client still wanted something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It did not take its replies.
+    Slow,
+    /// What it sent breaks the rules of its protocol.
+    Protocol,
+    /// It sent far more than queries: resets, requests without an end.
+    Flood,
+}
+
+impl Refused {
+    const WORDS: [&str; 3] = ["total", "client", "handshakes"];
+}
+
+impl Handshake {
+    const WORDS: [&str; 3] = ["done", "failed", "timeout"];
+}
+
+impl Cut {
+    const WORDS: [&str; 3] = ["slow", "protocol", "flood"];
+}
+
+/// What is counted of the connections of one kind.
+#[derive(Debug)]
+pub struct StreamCounters {
+    open: Gauge,
+    refused: [Counter; 3],
+    handshakes: [Counter; 3],
+    cut: [Counter; 3],
+}
+
+impl StreamCounters {
+    /// A connection is open as long as what is returned lives.
+    #[must_use]
+    pub fn opened(&self) -> Open {
+        self.open.inc();
+        Open(self.open.clone())
+    }
+
+    /// A connection was turned away.
+    pub fn count_refused(&self, why: Refused) {
+        let [total, client, handshakes] = &self.refused;
+        match why {
+            Refused::Total => total.inc(),
+            Refused::Client => client.inc(),
+            Refused::Handshakes => handshakes.inc(),
+        };
+    }
+
+    /// A handshake ended.
+    pub fn count_handshake(&self, how: Handshake) {
+        let [done, failed, timeout] = &self.handshakes;
+        match how {
+            Handshake::Done => done.inc(),
+            Handshake::Failed => failed.inc(),
+            Handshake::Timeout => timeout.inc(),
+        };
+    }
+
+    /// A connection was cut.
+    pub fn count_cut(&self, why: Cut) {
+        let [slow, protocol, flood] = &self.cut;
+        match why {
+            Cut::Slow => slow.inc(),
+            Cut::Protocol => protocol.inc(),
+            Cut::Flood => flood.inc(),
+        };
+    }
+}
+
+/// An open connection, for the gauge.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The counters of one topology, by [`EndpointId`].
 #[derive(Debug)]
 pub(crate) struct EndpointCounters {
@@ -101,7 +215,7 @@ pub(crate) struct EndpointCounters {
 /// The counters, resolved to atomics once so that counting is one addition.
 #[derive(Debug)]
 pub struct Metrics {
-    queries: [Counter<u64, AtomicU64>; 2],
+    queries: [Counter<u64, AtomicU64>; 6],
     replies: Vec<Counter>,
     attempts: Family<AttemptLabels, Counter>,
     signals: Family<EventLabels, Counter>,
@@ -109,10 +223,10 @@ pub struct Metrics {
     pub prefetches: Counter,
     /// Answers with IPv4 addresses translated for a network without IPv4.
     pub translated: Counter,
-    /// Connections turned away because too many were open.
-    pub connections_refused: Counter,
-    /// Connections closed because their clients did not read.
-    connections_cut: Counter,
+    /// By [`Via::index`]; a datagram has none, and its place stays empty.
+    streams: [StreamCounters; 6],
+    http_errors: Family<StatusLabels, Counter>,
+    retries: [Counter; 2],
 }
 
 impl Metrics {
@@ -143,21 +257,20 @@ impl Metrics {
             "Answers with IPv4 addresses translated for a network without IPv4",
             translated.clone(),
         );
-        let connections_refused = Counter::default();
+        let http_errors = Family::<StatusLabels, Counter>::default();
         registry.register(
-            "tcp_connections_refused",
-            "Client connections closed at once because too many were open",
-            connections_refused.clone(),
+            "http_errors",
+            "Requests answered by an HTTP status other than 200",
+            http_errors.clone(),
         );
-        let connections_cut = Counter::default();
+        let retries = Family::<QueryLabels, Counter>::default();
         registry.register(
-            "tcp_connections_cut",
-            "Client connections closed because too many replies waited to be read",
-            connections_cut.clone(),
+            "quic_retries",
+            "Clients asked to prove their address before their handshake, because many were under way",
+            retries.clone(),
         );
         Self {
-            queries: [Transport::udp, Transport::tcp]
-                .map(|transport| queries.get_or_create(&QueryLabels { transport }).clone()),
+            queries: Via::ALL.map(|via| queries.get_or_create(&query_labels(via)).clone()),
             replies: SOURCES
                 .iter()
                 .map(|source| replies.get_or_create(&ReplyLabels { source: *source }).clone())
@@ -166,8 +279,9 @@ impl Metrics {
             signals,
             prefetches,
             translated,
-            connections_refused,
-            connections_cut,
+            streams: stream_counters(registry),
+            http_errors,
+            retries: [Via::H3, Via::Quic].map(|via| retries.get_or_create(&query_labels(via)).clone()),
         }
     }
 
@@ -204,17 +318,42 @@ impl Metrics {
         }
     }
 
-    /// A connection ends because its client does not read.
-    pub(crate) fn note_cut(&self) {
-        self.connections_cut.inc();
+    /// So many queries came.
+    pub fn count_queries(&self, via: Via, count: u64) {
+        if let Some(counter) = self.queries.get(via.index()) {
+            counter.inc_by(count);
+        }
     }
 
-    /// So many queries came.
-    pub fn count_queries(&self, transport: Transport, count: u64) {
-        let [udp, tcp] = &self.queries;
-        match transport {
-            Transport::udp => udp.inc_by(count),
-            Transport::tcp => tcp.inc_by(count),
+    /// What is counted of connections of this kind.
+    pub(crate) fn streams(&self, via: Via) -> &StreamCounters {
+        let [udp, tcp, tls, https, h3, quic] = &self.streams;
+        match via {
+            Via::Udp => udp,
+            Via::Tcp => tcp,
+            Via::Tls => tls,
+            Via::Https => https,
+            Via::H3 => h3,
+            Via::Quic => quic,
+        }
+    }
+
+    /// A request was answered by this status, one of a few that this node knows.
+    pub(crate) fn count_http_error(&self, via: Via, status: u16) {
+        let labels = StatusLabels {
+            transport: via.word(),
+            status,
+        };
+        self.http_errors.get_or_create(&labels).inc();
+    }
+
+    /// A client was asked to prove its address.
+    pub(crate) fn count_retry(&self, via: Via) {
+        let [h3, quic] = &self.retries;
+        if via == Via::H3 {
+            h3.inc()
+        } else {
+            quic.inc()
         };
     }
 
@@ -230,6 +369,58 @@ impl Metrics {
             counter.inc_by(count);
         }
     }
+}
+
+fn query_labels(via: Via) -> QueryLabels {
+    QueryLabels { transport: via.word() }
+}
+
+/// Registers what is counted of connections. Datagrams have counters too, which nobody sees.
+fn stream_counters(registry: &mut Registry) -> [StreamCounters; 6] {
+    let open = Family::<QueryLabels, Gauge>::default();
+    registry.register("connections", "Client connections that are open", open.clone());
+    let refused = Family::<WhyLabels, Counter>::default();
+    registry.register(
+        "connections_refused",
+        "Client connections turned away at once, by what there was too much of",
+        refused.clone(),
+    );
+    let handshakes = Family::<HandshakeLabels, Counter>::default();
+    registry.register(
+        "handshakes",
+        "Handshakes of clients that ended, by how",
+        handshakes.clone(),
+    );
+    let cut = Family::<WhyLabels, Counter>::default();
+    registry.register(
+        "connections_cut",
+        "Client connections cut because of what their client did or did not do",
+        cut.clone(),
+    );
+    Via::ALL.map(|via| {
+        let transport = via.word();
+        let counters_by_why = |family: &Family<WhyLabels, Counter>, words: [&'static str; 3]| {
+            words.map(|why| family.get_or_create(&WhyLabels { transport, why }).clone())
+        };
+        if via == Via::Udp {
+            return StreamCounters {
+                open: Gauge::default(),
+                refused: <[Counter; 3]>::default(),
+                handshakes: <[Counter; 3]>::default(),
+                cut: <[Counter; 3]>::default(),
+            };
+        }
+        StreamCounters {
+            open: open.get_or_create(&query_labels(via)).clone(),
+            refused: counters_by_why(&refused, Refused::WORDS),
+            handshakes: if via.is_encrypted() {
+                Handshake::WORDS.map(|result| handshakes.get_or_create(&HandshakeLabels { transport, result }).clone())
+            } else {
+                <[Counter; 3]>::default()
+            },
+            cut: counters_by_why(&cut, Cut::WORDS),
+        }
+    })
 }
 
 fn attempt_labels(label: &str, why: Why) -> AttemptLabels {

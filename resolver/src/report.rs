@@ -26,6 +26,8 @@ pub enum Report {
     Disagreed(EndpointId, Begun, DomainKey, Rcode),
     /// Bytes that are no DNS answer came.
     Garbage(EndpointId),
+    /// Connecting takes long.
+    Slow(EndpointId),
     /// A certificate is of another time than this machine's clock says it is.
     Certificate(EndpointId, CertificateTime),
 }

@@ -25,7 +25,7 @@ use crate::local::Found as LocallyFound;
 use crate::metrics::Source;
 use crate::wire::code::{class, ede, rcode};
 use crate::wire::{
-    Chaos, Ede, Freshness, NameBuf, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write,
+    Chaos, Ede, Fit, Freshness, NameBuf, Parsed, Policy, Query, Via, classify, parse, policy, reply_limit, write,
     write_error, write_hinfo_any, write_txt,
 };
 
@@ -52,7 +52,7 @@ pub(crate) enum Verdict {
     Hit,
     /// The reply is written and counted.
     Replied,
-    /// There is no reply.
+    /// There is no reply, and where there is a connection it ends.
     Silence,
     /// It must be resolved.
     Resolve(Box<Miss>),
@@ -99,6 +99,22 @@ pub(crate) struct Moment {
     now: Time,
 }
 
+impl Moment {
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How long a connection of this kind may be idle.
+    pub(crate) fn idle(&self, via: Via) -> Duration {
+        self.generation.streams.idle(via)
+    }
+
+    /// Where DNS over HTTPS is asked.
+    pub(crate) fn doh_path(&self) -> &str {
+        &self.generation.doh_path
+    }
+}
+
 impl Shared {
     /// This moment. For the queries at hand, not for those to come.
     pub(crate) fn moment(&self) -> Moment {
@@ -143,7 +159,14 @@ impl Shared {
     ) -> Verdict {
         let (now, key_seed) = (moment.now, moment.generation.key_seed);
         let is_allowed = moment.generation.allows(client);
-        let query = match parse(message) {
+        let mut parsed = parse(message);
+        let fit = parsed
+            .echo_mut()
+            .map_or(Fit::Good, |echo| echo.suit(via, || self.idle_told(moment, via)));
+        if fit == Fit::Fatal {
+            return Verdict::Silence;
+        }
+        let query = match parsed {
             Parsed::Silence => return Verdict::Silence,
             Parsed::Reject(reject) => {
                 self.metrics.count_reply(Source::rejected);
@@ -156,6 +179,11 @@ impl Shared {
         if !is_allowed {
             self.metrics.count_reply(Source::refused);
             write_error(&query.echo, rcode::REFUSED, &[PROHIBITED], out);
+            return Verdict::Replied;
+        }
+        if fit == Fit::Malformed {
+            self.metrics.count_reply(Source::rejected);
+            write_error(&query.echo, rcode::FORMERR, &[], out);
             return Verdict::Replied;
         }
         if self.answer_by_policy(&query, via, out) {
@@ -235,6 +263,15 @@ impl Shared {
         let is_known = matches!(self.look(&miss.query, miss.via, keyed, now, out), Found::Fresh(()));
         self.metrics.count_replies(Source::cache, u64::from(is_known));
         is_known
+    }
+
+    /// How long a client is told that its connection may be idle: no time at all while the node stops (RFC 7828 section
+    /// 3.3.2).
+    fn idle_told(&self, moment: &Moment, via: Via) -> Duration {
+        if self.tasks.draining().is_cancelled() {
+            return Duration::ZERO;
+        }
+        moment.idle(via)
     }
 
     /// Questions that no provider is asked; true if it was one.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::acl::Acl;
 use crate::exchange::SourcePorts;
 use crate::forwarder::{Parts, Settings, Shared};
-use crate::listen::TcpLimits;
+use crate::listen::StreamLimits;
 use crate::local;
 use crate::report::Reporter;
 use crate::tasks::Tasks;
@@ -23,7 +23,7 @@ use crate::wire::TTL_S_MAX;
 
 /// Time that does not pass.
 #[derive(Debug)]
-struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn now(&self) -> Time {
@@ -68,10 +68,14 @@ pub(crate) fn settings(in_flight: usize) -> Settings {
         max_stale_us: 0,
         ttl_bounds_s: (0, TTL_S_MAX),
         in_flight,
-        tcp: TcpLimits {
-            connections: 16,
-            idle: Duration::from_secs(10),
+        streams: StreamLimits {
+            tcp: 16,
+            tls: 16,
+            quic: 16,
+            tcp_idle: Duration::from_secs(10),
+            encrypted_idle: Duration::from_secs(30),
         },
+        doh_path: "/dns-query".into(),
         classes: String::new(),
         zones: Arc::default(),
         groups: Vec::new(),

@@ -1,9 +1,9 @@
 //! What the few queries of a quiet evening take: one every 15 s, to providers that close idle connections.
 //!
-//! Three fakes behind relays that make packets as late as a real way does, and the real `detour` binary. First a burst of
+//! Three fakes behind ways that make packets as late as a real one does, and the real `detour` binary. First a burst of
 //! queries says what answers take on connections that stand; then one query every so often for as long. The promise:
-//! the 95th percentile of these is within one handshake (two round trips: TCP, and TLS 1.3) of the burst's, and less than
-//! one in twenty is hedged. The exit code is 1 when it is not kept, and 2 when the experiment itself failed.
+//! the 95th percentile of these is within one handshake of the burst's, and less than one in twenty is hedged. The exit
+//! code is 1 when it is not kept, and 2 when the experiment itself failed.
 //!
 //! `--speed 10`, the default, makes pauses and limits of idleness a tenth of what they are told to be; round trips stay.
 //! `cargo run --release -p detour-rig --example trickle -- --speed 1` takes the ten minutes.
@@ -19,13 +19,9 @@ use clap::Parser;
 use detour_rig::binary::build_node;
 use detour_rig::message::{encode_query, parse_reply, rtype};
 use detour_rig::process::{node_config_trusting, provider_block};
-use detour_rig::{Authority, ConnectionLimits, Fake, FakeConfig, NodeProcess, Transport, clock, http};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use detour_rig::{Authority, ConnectionLimits, Fake, FakeConfig, NodeProcess, Transport, Way, WayFaults, clock, http};
+use tokio::net::UdpSocket;
+use tokio::time::{sleep, sleep_until, timeout};
 
 /// Providers of the experiment.
 const PROVIDERS: usize = 3;
@@ -57,9 +53,12 @@ struct Args {
     /// Round trip to the providers, milliseconds.
     #[arg(long, default_value_t = 25)]
     rtt: u32,
-    /// How they are asked: tcp, dot or doh.
+    /// How they are asked: udp, tcp, dot, doh, doq or doh3.
     #[arg(long, default_value_t = Transport::Doh)]
     transport: Transport,
+    /// Write a row of docs/TRANSPORTS.md.
+    #[arg(long)]
+    markdown: bool,
     /// The detour binary; otherwise it is built.
     #[arg(long, value_name = "PATH")]
     node: Option<PathBuf>,
@@ -86,20 +85,9 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let authority = Authority::new()?;
     let pem = authority.write_pem(directory.path())?;
-    let limits = ConnectionLimits {
-        idle: Some(Duration::from_secs(args.idle.into()) / args.speed),
-        ..ConnectionLimits::default()
-    };
-    let mut relays = JoinSet::new();
-    let (mut blocks, mut fakes) = (Vec::new(), Vec::new());
-    for number in 1..=PROVIDERS {
-        let config = FakeConfig::new(&format!("fake{number}")).encrypted(&authority);
-        let fake = Fake::start(config.limits(limits))?;
-        blocks.push(place_behind_relay(&args, &fake, &mut relays).await?);
-        fakes.push(fake);
-    }
+    let ground = Ground::new(&args, &authority)?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = node_config_trusting(any, any, &pem, &blocks);
+    let config = node_config_trusting(any, any, &pem, &ground.blocks);
     let node = NodeProcess::start(&binary, &config, directory.path()).await?;
     let mut client = Client {
         socket: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?,
@@ -122,41 +110,121 @@ async fn try_main(args: Args) -> Result<bool, Box<dyn Error>> {
         sleep_until(next).await;
         taken.push(client.ask().await?);
     }
-    let trickle = Figures::of(taken);
-    let hedges = metric(&node, "hedge").await? - before.0;
-    let retries = metric(&node, "retry").await? - before.1;
-    let handshakes: u64 = fakes
-        .iter()
-        .map(|fake| fake.stats().of(args.transport).connections)
-        .sum();
-    let handshake = Duration::from_millis((2 * args.rtt).into()) + MACHINE;
-    let is_kept = trickle.p95 <= warm.p95 + handshake && hedges * 20 < u64::from(count);
-    let Args {
-        transport,
-        rtt,
-        idle,
-        every,
-        ..
-    } = args;
-    writeln!(
-        io::stdout(),
-        "{transport}, round trip {rtt} ms, idle limit {idle} s, a query every {every} s, {count} of them\n\
-         standing: {warm}\ntrickle:  {trickle}\n\
-         hedges {hedges}, retries {retries}, connections in all {handshakes}: {}",
-        if is_kept { "kept" } else { "NOT KEPT" }
-    )?;
-    Ok(is_kept)
+    let outcome = Outcome {
+        warm,
+        trickle: Figures::of(taken),
+        count,
+        hedges: metric(&node, "hedge").await? - before.0,
+        retries: metric(&node, "retry").await? - before.1,
+        connections: ground.connections(args.transport),
+    };
+    writeln!(io::stdout(), "{}", outcome.text(&args))?;
+    Ok(outcome.is_kept(&args))
 }
 
-/// The configuration of a provider that is asked through a relay.
-async fn place_behind_relay(args: &Args, fake: &Fake, relays: &mut JoinSet<()>) -> Result<String, Box<dyn Error>> {
+/// Three providers, and the ways to them.
+struct Ground {
+    fakes: Vec<Fake>,
+    _ways: Vec<Way>,
+    blocks: Vec<String>,
+}
+
+impl Ground {
+    fn new(args: &Args, authority: &Authority) -> Result<Self, Box<dyn Error>> {
+        let limits = ConnectionLimits {
+            idle: Some(Duration::from_secs(args.idle.into()) / args.speed),
+            ..ConnectionLimits::default()
+        };
+        let (mut blocks, mut fakes, mut ways) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=PROVIDERS {
+            let config = FakeConfig::new(&format!("fake{number}")).encrypted(authority);
+            let fake = Fake::start(config.limits(limits))?;
+            let way = way_to(args, &fake)?;
+            let endpoint = args.transport.endpoint(way.address(), Some(&fake.server_name()));
+            blocks.push(provider_block(fake.name(), &[endpoint]));
+            ways.push(way);
+            fakes.push(fake);
+        }
+        Ok(Self {
+            fakes,
+            _ways: ways,
+            blocks,
+        })
+    }
+
+    fn connections(&self, transport: Transport) -> u64 {
+        self.fakes
+            .iter()
+            .map(|fake| fake.stats().of(transport).connections)
+            .sum()
+    }
+}
+
+/// What there is to tell.
+struct Outcome {
+    warm: Figures,
+    trickle: Figures,
+    count: u32,
+    hedges: u64,
+    retries: u64,
+    connections: u64,
+}
+
+impl Outcome {
+    fn is_kept(&self, args: &Args) -> bool {
+        let handshake = Duration::from_millis((round_trips(args.transport) * args.rtt).into()) + MACHINE;
+        self.trickle.p95 <= self.warm.p95 + handshake && self.hedges * 20 < u64::from(self.count)
+    }
+
+    fn text(&self, args: &Args) -> String {
+        let Self {
+            warm,
+            trickle,
+            count,
+            hedges,
+            retries,
+            connections,
+        } = self;
+        let Args {
+            transport,
+            rtt,
+            idle,
+            every,
+            ..
+        } = args;
+        let kept = if self.is_kept(args) { "kept" } else { "NOT KEPT" };
+        if args.markdown {
+            let (warm, trickle) = (warm.cells(), trickle.cells());
+            return format!(
+                "| {transport} | {warm} | {trickle} | {count} | {hedges} | {retries} | {connections} | {kept} |"
+            );
+        }
+        format!(
+            "{transport}, round trip {rtt} ms, idle limit {idle} s, a query every {every} s, {count} of them\n\
+             standing: {warm}\ntrickle:  {trickle}\n\
+             hedges {hedges}, retries {retries}, connections in all {connections}: {kept}"
+        )
+    }
+}
+
+/// Round trips before the first query can be written: TCP one, TLS 1.3 one, both in one over QUIC.
+const fn round_trips(transport: Transport) -> u32 {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp | Transport::Doq | Transport::Doh3 => 1,
+        Transport::Dot | Transport::Doh => 2,
+    }
+}
+
+/// A way to a provider that is as long as it shall be.
+fn way_to(args: &Args, fake: &Fake) -> Result<Way, Box<dyn Error>> {
     let target = fake.address_of(args.transport).ok_or("no such transport here")?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let endpoint = args
-        .transport
-        .endpoint(listener.local_addr()?, Some(&fake.server_name()));
-    relays.spawn(relay(listener, target, Duration::from_millis(args.rtt.into()) / 2));
-    Ok(provider_block(fake.name(), &[endpoint]))
+    let way = Way::start(target, 1)?;
+    way.set(WayFaults {
+        delay: Duration::from_millis(args.rtt.into()) / 2,
+        ..WayFaults::default()
+    });
+    Ok(way)
 }
 
 /// Who asks, one name after the other.
@@ -219,60 +287,18 @@ impl Figures {
     }
 }
 
+impl Figures {
+    /// The same as cells of a table.
+    fn cells(&self) -> String {
+        let ms = |duration: Duration| format!("{:.0}", duration.as_secs_f64() * 1_000.0);
+        [self.p50, self.p95, self.longest].map(ms).join(" | ")
+    }
+}
+
 impl std::fmt::Display for Figures {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
         let (p50, p95, longest) = (ms(self.p50), ms(self.p95), ms(self.longest));
         write!(out, "p50 {p50:.1} ms, p95 {p95:.1} ms, longest {longest:.1} ms")
     }
-}
-
-/// Connections through here have their bytes this much later, in both directions; connecting itself takes a round trip.
-async fn relay(listener: TcpListener, target: SocketAddr, one_way: Duration) {
-    let mut connections = JoinSet::new();
-    while let Ok((near, _)) = listener.accept().await {
-        connections.spawn(async move {
-            // The kernel has answered for the far end already: what comes first waits as long as that would have taken.
-            let accepted = clock::now();
-            let Ok(far) = TcpStream::connect(target).await else {
-                return;
-            };
-            let options = [near.set_nodelay(true), far.set_nodelay(true)];
-            drop(options);
-            let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-            tokio::join!(
-                pass(near_read, far_write, one_way, accepted + one_way * 2),
-                pass(far_read, near_write, one_way, accepted)
-            );
-        });
-    }
-}
-
-/// Passes bytes on, each `late`, and none as if it had been sent before `from`.
-async fn pass(mut read: OwnedReadHalf, mut write: OwnedWriteHalf, late: Duration, from: Instant) {
-    let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
-    let reads = async move {
-        let mut buffer = vec![0; 16_384];
-        while let Ok(size) = read.read(&mut buffer).await {
-            let due = clock::now().max(from) + late;
-            let bytes = buffer.get(..size).unwrap_or_default().to_vec();
-            if sender.send((due, bytes)).await.is_err() || size == 0 {
-                return;
-            }
-        }
-    };
-    let writes = async move {
-        while let Some((due, bytes)) = queue.recv().await {
-            sleep_until(due).await;
-            let written = if bytes.is_empty() {
-                write.shutdown().await
-            } else {
-                write.write_all(&bytes).await
-            };
-            if written.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::join!(reads, writes);
 }

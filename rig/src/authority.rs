@@ -51,6 +51,9 @@ pub enum AuthorityError {
     /// What a TLS server makes of it.
     #[error("cannot use a certificate")]
     Use(#[from] rustls::Error),
+    /// A disk.
+    #[error("cannot write a certificate")]
+    Write(#[from] io::Error),
 }
 
 /// Which certificate a server shows.
@@ -91,6 +94,12 @@ impl Authority {
         self.0.certificate.pem()
     }
 
+    /// Its certificate's bytes (DER).
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        self.0.certificate.der()
+    }
+
     /// Writes its certificate to [`CA_FILE`] in `directory`; returns where that is.
     ///
     /// # Errors
@@ -99,6 +108,27 @@ impl Authority {
         let path = directory.join(CA_FILE);
         fs::write(&path, self.pem())?;
         Ok(path)
+    }
+
+    /// Writes a fresh certificate for `name` and for loopback, and its key, to `cert.pem` and `key.pem` in `directory`, for a
+    /// node that serves encrypted DNS. A reader sees the old files or the new ones, each whole.
+    ///
+    /// # Errors
+    /// When the name is no host name, or a file cannot be written.
+    pub fn write_pair(&self, name: &str, directory: &Path) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let certificate = params(name, loopback, Shown::Right)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
+        let write = |name: &str, text: String| {
+            let (path, temporary) = (directory.join(name), directory.join(format!(".{name}")));
+            fs::write(&temporary, text)?;
+            fs::rename(temporary, &path)?;
+            Ok::<_, io::Error>(path)
+        };
+        Ok((
+            write("cert.pem", certificate.pem())?,
+            write("key.pem", key.serialize_pem())?,
+        ))
     }
 
     /// A TLS server with a fresh certificate for `key` that speaks `protocol` (RFC 7301) and, if `tickets`, lets clients
@@ -116,7 +146,8 @@ impl Authority {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
+            // The signer's goes along, as that of an intermediate would: DNS stamps are made of its hash.
+            .with_single_cert(vec![certificate.der().clone(), self.0.certificate.der().clone()], key)?;
         config.alpn_protocols = vec![protocol.to_vec()];
         // Tickets only: what a server would have to remember is lost with a fault that changes its certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});

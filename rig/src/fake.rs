@@ -37,6 +37,7 @@ mod config;
 mod doh;
 mod framed;
 mod gate;
+mod hostile;
 mod manners;
 mod owner;
 mod quic;

@@ -15,8 +15,10 @@ use crate::authority::Shown;
 use crate::random::Random;
 use crate::transport::Transport;
 
+pub use hostile::Hostile;
 pub use text::{FAULT_WORDS, ParseFaultError};
 
+mod hostile;
 mod text;
 
 /// When a faulty reply leaves: what a fast answer takes, so speed does not give the fault away.
@@ -69,6 +71,8 @@ pub enum Fault {
     Http500,
     /// HTTP status 429 to everything, with a Retry-After of so many seconds.
     Http429(u32),
+    /// What means harm.
+    Hostile(Hostile),
 }
 
 /// How connections are closed on demand.
@@ -151,6 +155,12 @@ impl Conduct {
 }
 
 impl Fault {
+    /// Whether `transport` can have it.
+    #[must_use]
+    pub fn is_possible(self, transport: Transport) -> bool {
+        self.over(transport) == self
+    }
+
     /// What this fault is over `transport`: none where that transport cannot have it.
     const fn over(self, transport: Transport) -> Self {
         match (self, transport) {
@@ -161,6 +171,7 @@ impl Fault {
             | (Self::Http500 | Self::Http429(_), Transport::Udp | Transport::Tcp | Transport::Dot | Transport::Doq) => {
                 Self::None
             }
+            (Self::Hostile(hostile), transport) if !hostile.is_possible(transport) => Self::None,
             (fault, _) => fault,
         }
     }
@@ -168,6 +179,16 @@ impl Fault {
     /// Whether nothing is sent, from the connection's first byte on.
     pub(crate) const fn is_silent(self) -> bool {
         matches!(self, Self::Blackhole | Self::TlsStall)
+    }
+
+    /// Whether nothing is sent once there was a handshake.
+    pub(crate) const fn is_deaf(self) -> bool {
+        matches!(self, Self::Hostile(Hostile::Deaf))
+    }
+
+    /// Whether this is the fault.
+    pub(crate) fn is_hostile(self, hostile: Hostile) -> bool {
+        self == Self::Hostile(hostile)
     }
 
     /// Whether connections that are open when it is set are reset.
@@ -210,7 +231,7 @@ impl Fault {
     /// The probability that an exchange fails on the way.
     const fn loss(self) -> f64 {
         match self {
-            Self::Blackhole | Self::Rst | Self::TlsStall => 1.0,
+            Self::Blackhole | Self::Rst | Self::TlsStall | Self::Hostile(Hostile::Deaf) => 1.0,
             Self::Loss(probability) => probability,
             Self::None
             | Self::Servfail
@@ -227,7 +248,8 @@ impl Fault {
             | Self::TlsNotYetValid
             | Self::TlsWrongName
             | Self::Http500
-            | Self::Http429(_) => 0.0,
+            | Self::Http429(_)
+            | Self::Hostile(_) => 0.0,
         }
     }
 }

@@ -11,6 +11,7 @@
 //!   with it; [`authority`]: whom its clients trust.
 //! * [`far_end`]: an honest provider by other people, for interoperability.
 //! * [`load`] and [`ledger`]: queries at scheduled instants whatever comes back, and what became of them.
+//! * [`way`]: a faulty network between a provider and whoever asks it.
 //! * [`process`] and [`http`]: the real `detour` binary as a child, and a GET to its admin listener; [`cluster`] and
 //!   [`events`]: several of them, joined by the mesh, and what their logs say happened when; [`relay`]: what passes
 //!   between two of them; [`binary`]: the binary for an example.
@@ -36,6 +37,7 @@ pub mod random;
 pub mod relay;
 pub mod stall;
 pub mod transport;
+pub mod way;
 pub mod zone;
 
 mod wire;
@@ -45,9 +47,10 @@ pub use cluster::{Cluster, ClusterConfig, ClusterNode, StartClusterError};
 pub use events::{Event, EventLog};
 pub use fake::{ConnectionLimits, Fake, FakeConfig, Manners, StartError, Stats, TransportStats};
 pub use far_end::FarEnd;
-pub use fault::{Closing, Fault};
+pub use fault::{Closing, Fault, Hostile};
 pub use law::Law;
 pub use ledger::{Grade, Ledger, Record, Summary};
 pub use load::{FreshNames, Load, LoadConfig, LoadError};
 pub use process::{NodeProcess, StartNodeError};
 pub use transport::{ListedTransports, Transport, TransportSel};
+pub use way::{Way, WayFaults};

@@ -114,6 +114,8 @@ pub struct NodeProcess {
     child: Child,
     dns: SocketAddr,
     admin: SocketAddr,
+    /// Everything it listens for, with where.
+    listening: Vec<(Box<str>, SocketAddr)>,
 }
 
 impl NodeProcess {
@@ -155,7 +157,12 @@ impl NodeProcess {
             None => None,
         };
         match (guard.0.take(), listening) {
-            (Some(child), Some((dns, admin))) => Ok(Self { child, dns, admin }),
+            (Some(child), Some(Listening { dns, admin, all })) => Ok(Self {
+                child,
+                dns,
+                admin,
+                listening: all,
+            }),
             (child, _) => {
                 drop(KillOnDrop(child));
                 Err(StartNodeError::Silent {
@@ -176,6 +183,13 @@ impl NodeProcess {
     #[must_use]
     pub const fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where it listens for this: the first one it named of `tls`, `https`, `h3`, `quic`.
+    #[must_use]
+    pub fn listening(&self, what: &str) -> Option<SocketAddr> {
+        let mut listening = self.listening.iter();
+        listening.find(|(own, _)| &**own == what).map(|(_, address)| *address)
     }
 
     /// Its process id.
@@ -241,24 +255,40 @@ fn read_lines(stdout: ChildStdout) -> io::Result<mpsc::Receiver<String>> {
     Ok(receiver)
 }
 
-async fn await_listening(mut lines: mpsc::Receiver<String>) -> Option<(SocketAddr, SocketAddr)> {
-    let (mut dns, mut admin) = (None, None);
+/// What a node said of where it listens, up to the admin interface, which it names last.
+struct Listening {
+    dns: SocketAddr,
+    admin: SocketAddr,
+    all: Vec<(Box<str>, SocketAddr)>,
+}
+
+async fn await_listening(mut lines: mpsc::Receiver<String>) -> Option<Listening> {
+    let mut all: Vec<(Box<str>, SocketAddr)> = Vec::new();
     while let Some(line) = lines.recv().await {
-        dns = dns.or_else(|| parse_listening(&line, "dns"));
-        admin = admin.or_else(|| parse_listening(&line, "admin"));
-        if let (Some(dns), Some(admin)) = (dns, admin) {
-            return Some((dns, admin));
+        if let Some((what, address)) = listening_of(&line) {
+            all.push((what.into(), address));
+        }
+        let first = |what| all.iter().find(|(own, _)| &**own == what).map(|(_, address)| *address);
+        if let (Some(dns), Some(admin)) = (first("dns"), first("admin")) {
+            return Some(Listening { dns, admin, all });
         }
     }
     None
 }
 
+/// What is listened for and where, in `listening <what> <address> …`.
+fn listening_of(line: &str) -> Option<(&str, SocketAddr)> {
+    let mut words = line.split_whitespace();
+    (words.next()? == "listening").then_some(())?;
+    Some((words.next()?, words.next()?.parse().ok()?))
+}
+
 /// The address in `listening <what> <address> …`.
 #[must_use]
 pub fn parse_listening(line: &str, what: &str) -> Option<SocketAddr> {
-    let mut words = line.split_whitespace();
-    (words.next()? == "listening" && words.next()? == what).then_some(())?;
-    words.next()?.parse().ok()
+    listening_of(line)
+        .filter(|(own, _)| *own == what)
+        .map(|(_, address)| address)
 }
 
 fn log_end(path: &Path) -> Box<str> {
@@ -288,7 +318,8 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoints = ["udp://127.0.0.1:5401", "tcp://127.0.0.1:5401"].map(str::to_owned);
         let block = provider_block("fake1", &endpoints);
-        let rest = "\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n[[provider]]\n\
+        let rest = "\n[listen]\ndns = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\n\
+                    [network]\nenabled = false\n\n[[provider]]\n\
                     name = \"fake1\"\noperator = \"fake1\"\n\
                     endpoints = [\"udp://127.0.0.1:5401\", \"tcp://127.0.0.1:5401\"]\n";
         assert_eq!(
@@ -299,6 +330,7 @@ mod tests {
             node_config_trusting(any, any, Path::new("/a \"b\"/ca.pem"), &[block]),
             format!("version = 1\ntrust = [\"/a \\\"b\\\"/ca.pem\"]\n{rest}")
         );
+        assert!(!without_network_switch(&node_config(any, any, &[])).contains("network"));
     }
 
     /// A shell script in the place of the node.
@@ -312,13 +344,15 @@ mod tests {
     #[tokio::test]
     async fn a_node_is_found_where_it_says_and_ends_with_its_value() {
         let directory = tempfile::tempdir().unwrap();
-        let body = "echo starting\necho listening dns 127.0.0.1:1001 udp+tcp\necho listening admin 127.0.0.1:1002\n\
-                    exec sleep 60";
+        let body = "echo starting\necho listening dns 127.0.0.1:1001 udp+tcp\necho listening tls 127.0.0.1:1003 tcp\n\
+                    echo listening admin 127.0.0.1:1002\nexec sleep 60";
         let binary = script(directory.path(), body);
         let node = NodeProcess::start(&binary, "version = 1\n", directory.path())
             .await
             .unwrap();
         assert_eq!((node.dns().port(), node.admin().port()), (1001, 1002));
+        assert_eq!(node.listening("tls").map(|address| address.port()), Some(1003));
+        assert_eq!(node.listening("quic"), None);
         let proc = PathBuf::from(format!("/proc/{}", node.id()));
         drop(node);
         assert!(!proc.exists());

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -60,10 +60,10 @@ impl Udp {
     }
 }
 
-/// A TCP client.
+/// A client of messages behind their length, over TCP unless told otherwise.
 #[derive(Debug)]
-pub(crate) struct Tcp {
-    stream: TcpStream,
+pub(crate) struct Tcp<S = TcpStream> {
+    stream: S,
 }
 
 impl Tcp {
@@ -73,6 +73,13 @@ impl Tcp {
             .expect("a connection in time")
             .unwrap();
         stream.set_nodelay(true).unwrap();
+        Self { stream }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Tcp<S> {
+    /// Over a connection that is open.
+    pub(crate) fn over(stream: S) -> Self {
         Self { stream }
     }
 

@@ -179,8 +179,11 @@ async fn a_server_that_wants_each_connection_closed_is_asked_on_new_ones() {
 #[tokio::test]
 async fn a_query_without_an_answer_does_not_cost_others_their_connection() {
     for (listed, transport) in [
+        (ListedTransports::Tcp, Transport::Tcp),
         (ListedTransports::Dot, Transport::Dot),
         (ListedTransports::Doh, Transport::Doh),
+        (ListedTransports::Doq, Transport::Doq),
+        (ListedTransports::Doh3, Transport::Doh3),
     ] {
         let ground = Ground {
             providers: 1,

@@ -92,7 +92,7 @@ impl Scene {
     /// Waits until so many are refused: who connects does not wait for the node to look at it.
     async fn has_refused(&self, count: u64) {
         until("all beyond the limit are refused", PATIENCE, async || {
-            self.node.metric("detour_tcp_connections_refused_total", &[]).await == count
+            self.node.metric("detour_connections_refused_total", &["\"tcp\""]).await == count
         })
         .await;
     }
@@ -229,7 +229,11 @@ async fn answers_that_all_come_at_once_for_whoever_does_not_read_end_the_connect
     }
     // A provider that is slow on a busy machine may spare some.
     until("they are cut", PATIENCE, async || {
-        scene.node.metric("detour_tcp_connections_cut_total", &[]).await >= 4
+        scene
+            .node
+            .metric("detour_connections_cut_total", &["\"tcp\"", "slow"])
+            .await
+            >= 4
     })
     .await;
     scene.serves_others().await;
@@ -275,7 +279,9 @@ async fn a_node_that_may_open_few_files_keeps_half_of_them_to_ask_with() {
     let replies = node.ask_all(&names("few", 20)).await;
     assert!(replies.iter().all(|reply| reply.addresses().len() == 1), "{replies:?}");
     until("all beyond the limit are refused", PATIENCE, async || {
-        node.metric("detour_tcp_connections_refused_total").await == 400 - 160
+        node.metric("detour_connections_refused_total{transport=\"tcp\",why=\"client\"}")
+            .await
+            == 400 - 160
     })
     .await;
     let warnings = node.warnings().await;

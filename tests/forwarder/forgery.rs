@@ -96,7 +96,8 @@ async fn a_spray_of_all_ids_at_a_known_port_poisons_nothing_while_the_honest_ans
     let node = node_before(&provider).await;
     for name in NAMES {
         for _ in 0..2 {
-            assert_eq!(ask(&node, name).await.addresses(), [GOOD], "{name}");
+            let reply = ask(&node, name).await;
+            assert_eq!(reply.addresses(), [GOOD], "{name}: {reply:?}\n{}", node.log());
         }
     }
     let counted = node

@@ -156,7 +156,7 @@ async fn a_broken_file_is_stood_in_for_and_everything_says_so_until_it_is_mended
 #[tokio::test]
 async fn a_lost_file_and_one_that_means_nothing_are_stood_in_for_too() {
     let site = Site::new();
-    let other = "version = 1\n[[provider]]\nname = \"x\"\nendpoints = [\"gopher://9.9.9.9\"]\n".to_owned();
+    let other = "version = 1\n[[provider]]\nname = \"x\"\nendpoints = [\"pigeon://9.9.9.9\"]\n".to_owned();
     for text in [None, Some(String::new()), Some(other), Some("\u{0}".repeat(4_096))] {
         match text {
             None => fs::remove_file(site.path("detour.toml")).unwrap(),

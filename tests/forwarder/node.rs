@@ -61,6 +61,11 @@ impl Node {
         self.process.admin()
     }
 
+    /// Where it serves this encrypted transport.
+    pub(crate) fn listening(&self, what: &str) -> SocketAddr {
+        self.process.listening(what).expect("it listens for that")
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()

@@ -257,7 +257,9 @@ async fn limits_of_connections_and_the_level_of_logs_follow_the_file() {
     // The one that is open fills the place there is.
     until("a second connection is refused", PATIENCE, async || {
         Tcp::to(node.dns()).await.receive().await;
-        node.metric("detour_tcp_connections_refused_total", &[]).await > 0
+        node.metric("detour_connections_refused_total", &["transport=\"tcp\""])
+            .await
+            > 0
     })
     .await;
     assert_eq!(patient.ask(&query).await.rcode, rcode::NOERROR);

@@ -35,7 +35,15 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// Answers each datagram with what `script` makes of it, and no stream; `None` is silence.
     pub(crate) async fn start(script: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at([127, 0, 0, 1], script).await
+    }
+
+    /// As [`Self::start`], at a loopback address of one's choice.
+    pub(crate) async fn start_at(
+        ip: [u8; 4],
+        script: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        let socket = UdpSocket::bind(SocketAddr::from((ip, 0))).await.unwrap();
         let script = move |query: &[u8], _| script(query).into_iter().collect();
         let script: Arc<Script> = Arc::new(script);
         Self::serve(socket, None, script)

@@ -22,10 +22,10 @@ use crate::node::{Node, blocks, config, fake, until};
 
 /// Set for the run inside.
 const INSIDE: &str = "DETOUR_TEST_INSIDE";
-/// Runs a test of this file again inside namespaces of its own, unless this is that run; whether it is.
+/// Runs a test (with its module's name) again inside namespaces of its own, unless this is that run; whether it is.
 ///
 /// A child process sees one thread only, which matters: a thread changes its own network namespace.
-fn is_inside(test: &str) -> bool {
+pub(crate) fn is_inside(test: &str) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -34,11 +34,10 @@ fn is_inside(test: &str) -> bool {
         return false;
     }
     let this = env::current_exe().unwrap();
-    let test = format!("travel::{test}");
     let inside = Command::new("unshare")
         .arg("-Urn")
         .arg(this)
-        .args(["--exact", &test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .output()
         .unwrap();
@@ -68,14 +67,14 @@ fn eprint_line(line: &str) {
     eprintln!("{line}");
 }
 
-fn sh(script: &str) {
+pub(crate) fn sh(script: &str) {
     let ran = Command::new("sh").args(["-ec", script]).output().unwrap();
     let complaints = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{script}: {complaints}");
 }
 
 /// Both namespaces: that of the providers, where the test begins, and that of the machine, where it goes on.
-struct World {
+pub(crate) struct World {
     machine: File,
     providers: File,
 }
@@ -88,7 +87,7 @@ fn own_namespace() -> File {
 impl World {
     /// Both, and two links between them: `a0`, `b0` at the providers', `a1`, `b1` at the machine's, each with both
     /// families, and no default route. Providers are reached behind them at 198.51.100.0/24 and 2001:db8:f::/64.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let providers = own_namespace();
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let machine = own_namespace();
@@ -117,19 +116,19 @@ impl World {
         world
     }
 
-    fn go_to_machine(&self) {
+    pub(crate) fn go_to_machine(&self) {
         setns(&self.machine, CloneFlags::CLONE_NEWNET).unwrap();
     }
 
-    fn go_to_providers(&self) {
+    pub(crate) fn go_to_providers(&self) {
         setns(&self.providers, CloneFlags::CLONE_NEWNET).unwrap();
     }
 }
 
 /// A provider at both families: what it says over one and the other is the same.
-struct Provider {
-    v4: Fake,
-    v6: Fake,
+pub(crate) struct Provider {
+    pub(crate) v4: Fake,
+    pub(crate) v6: Fake,
 }
 
 impl Provider {
@@ -153,16 +152,16 @@ impl Provider {
 }
 
 /// A node in a namespace, the providers in the other.
-struct Travel {
-    world: World,
-    providers: Vec<Provider>,
-    node: Node,
+pub(crate) struct Travel {
+    pub(crate) world: World,
+    pub(crate) providers: Vec<Provider>,
+    pub(crate) node: Node,
     asked: u32,
 }
 
 impl Travel {
     /// `routes`: what the machine's shell does before the node starts.
-    async fn with(listed: ListedTransports, routes: &str) -> Self {
+    pub(crate) async fn with(listed: ListedTransports, routes: &str) -> Self {
         let world = World::new();
         let providers: Vec<Provider> = (1..=3).map(Provider::number).collect();
         world.go_to_machine();
@@ -177,7 +176,7 @@ impl Travel {
         }
     }
 
-    fn queries(&self, of: fn(&Provider) -> &Fake) -> u64 {
+    pub(crate) fn queries(&self, of: fn(&Provider) -> &Fake) -> u64 {
         self.providers
             .iter()
             .map(|provider| of(provider).stats().queries())
@@ -185,7 +184,7 @@ impl Travel {
     }
 
     /// A new name; whether it was answered well.
-    async fn is_answered(&mut self) -> bool {
+    pub(crate) async fn is_answered(&mut self) -> bool {
         self.asked += 1;
         let name = format!("name{}.cedar-mill.org", self.asked);
         let reply = Udp::to(self.node.dns())
@@ -195,7 +194,7 @@ impl Travel {
         reply.rcode == rcode::NOERROR && reply.addresses() == [zone::expected_a(&name).unwrap()]
     }
 
-    async fn ask_well(&mut self, count: u32) {
+    pub(crate) async fn ask_well(&mut self, count: u32) {
         for _ in 0..count {
             assert!(self.is_answered().await, "{}", self.node.log());
         }
@@ -222,11 +221,11 @@ async fn places(node: &Node, why: &str) -> usize {
     endpoints.filter(|endpoint| endpoint["place_why"] == why).count()
 }
 
-const DEFAULT_BY_A: &str = "ip route add default via 10.1.0.1; ip -6 route add default via 2001:db8:a::1";
+pub(crate) const DEFAULT_BY_A: &str = "ip route add default via 10.1.0.1; ip -6 route add default via 2001:db8:a::1";
 
 #[tokio::test]
 async fn a_default_route_that_moves_is_noticed_and_connections_move_with_it() {
-    if !is_inside("a_default_route_that_moves_is_noticed_and_connections_move_with_it") {
+    if !is_inside("travel::a_default_route_that_moves_is_noticed_and_connections_move_with_it") {
         return;
     }
     let mut travel = Travel::with(ListedTransports::Tcp, DEFAULT_BY_A).await;
@@ -262,7 +261,7 @@ async fn a_default_route_that_moves_is_noticed_and_connections_move_with_it() {
 
 #[tokio::test]
 async fn an_interface_that_goes_and_returns_takes_and_brings_the_endpoints() {
-    if !is_inside("an_interface_that_goes_and_returns_takes_and_brings_the_endpoints") {
+    if !is_inside("travel::an_interface_that_goes_and_returns_takes_and_brings_the_endpoints") {
         return;
     }
     let mut travel = Travel::with(ListedTransports::UdpTcp, DEFAULT_BY_A).await;
@@ -283,7 +282,7 @@ async fn an_interface_that_goes_and_returns_takes_and_brings_the_endpoints() {
 
 #[tokio::test]
 async fn a_route_that_appears_after_the_start_is_used_at_once_and_a_reload_is_followed() {
-    if !is_inside("a_route_that_appears_after_the_start_is_used_at_once_and_a_reload_is_followed") {
+    if !is_inside("travel::a_route_that_appears_after_the_start_is_used_at_once_and_a_reload_is_followed") {
         return;
     }
     let mut travel = Travel::with(ListedTransports::Udp, "true").await;
@@ -307,7 +306,7 @@ async fn a_route_that_appears_after_the_start_is_used_at_once_and_a_reload_is_fo
 
 #[tokio::test]
 async fn a_machine_with_ipv4_alone_answers_and_asks_nobody_else() {
-    if !is_inside("a_machine_with_ipv4_alone_answers_and_asks_nobody_else") {
+    if !is_inside("travel::a_machine_with_ipv4_alone_answers_and_asks_nobody_else") {
         return;
     }
     let mut travel = Travel::with(ListedTransports::UdpTcp, "ip route add default via 10.1.0.1").await;
@@ -324,7 +323,7 @@ async fn a_machine_with_ipv4_alone_answers_and_asks_nobody_else() {
 
 #[tokio::test]
 async fn a_machine_with_ipv6_alone_answers_and_asks_nobody_else() {
-    if !is_inside("a_machine_with_ipv6_alone_answers_and_asks_nobody_else") {
+    if !is_inside("travel::a_machine_with_ipv6_alone_answers_and_asks_nobody_else") {
         return;
     }
     let mut travel = Travel::with(ListedTransports::UdpTcp, "ip -6 route add default via 2001:db8:a::1").await;

@@ -115,7 +115,7 @@ impl Control {
             if !case.wants_judgement(now) {
                 continue;
             }
-            let may_be_asked = (cleartext || endpoint.transport.is_encrypted()) && !health.has_no_route();
+            let may_be_asked = (cleartext || endpoint.transport.is_encrypted()) && health.has_way();
             let own = OwnView::new(health, may_be_asked);
             let consequence = case.judge(&own, &rules, now);
             contradicts |= consequence.contradict;

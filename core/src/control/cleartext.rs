@@ -43,7 +43,7 @@ pub(super) fn allowed_from(
         let mut suspect_since: Option<Time> = None;
         for own in encrypted.filter_map(|id| health.get(usize::from(id.0))) {
             match own.state() {
-                State::Unknown | State::Up | State::Probation if !own.has_no_route() => return None,
+                State::Unknown | State::Up | State::Probation if own.has_way() => return None,
                 State::Suspect => {
                     suspect_since = Some(suspect_since.map_or_else(|| own.since(), |t| t.min(own.since())))
                 }

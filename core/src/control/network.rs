@@ -1,4 +1,4 @@
-//! What a change of network means: sleep, another way to an endpoint, none at all.
+//! What a change of network means: sleep, another way to an endpoint, none at all; another address, or none.
 
 use super::{Control, Event, Output, RESUME_GAP_US, STALL_US};
 use crate::control::paths::Paths;
@@ -38,6 +38,28 @@ impl Control {
             }
         }
         self.settle(now);
+    }
+
+    /// Nobody knows where these are: their names are not resolved, or have no address of their family.
+    pub fn handle_unresolved(&mut self, endpoints: &[EndpointId], now: Time) {
+        for endpoint in endpoints {
+            if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+                health.lost_address(now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The names of these are resolved, for the first time or to other addresses: what was known of the places before
+    /// is void. It is no change of the network here.
+    pub fn handle_resolved(&mut self, endpoints: &[EndpointId], now: Time) {
+        for endpoint in endpoints {
+            if let Some(health) = self.health.get_mut(usize::from(endpoint.0)) {
+                health.found_address(now);
+            }
+        }
+        self.settle(now);
+        self.look_again(now);
     }
 
     /// The shell's timers stood still for `gap_us` while time passed; less than two seconds are nothing. The machine

@@ -14,6 +14,8 @@ use crate::topology::{Endpoint, EndpointId, GroupId, OperatorId};
 
 /// How long another operator's answer to the probe question stays a reference.
 const REFERENCE_US: u64 = 60 * SEC;
+/// An endpoint that answered so lately need not be asked whether it would.
+const ANSWERED_US: u64 = 10 * SEC;
 /// A probe without any word from the shell is forgotten after this long.
 const PROBE_LOST_US: u64 = 3 * SEC;
 /// Probes under way at once; more wait for their schedule's next turn.
@@ -149,6 +151,33 @@ impl Control {
             .min();
         if let Some((_, _, id)) = best {
             self.probe(id, ProbeWhy::Reference, now);
+        }
+    }
+
+    /// Connecting to this endpoint takes long. The other address family is another path, judged by itself: an endpoint of the
+    /// same provider there, over the same class of transport, is asked meanwhile, unless it answered lately (RFC 8305
+    /// section 5). If this one fails then, it is known whether that one works.
+    pub fn handle_slow(&mut self, slow: EndpointId, now: Time) {
+        let (Some(path), Some(provider)) = (
+            self.topology.endpoint(slow).map(Endpoint::path),
+            self.topology.provider_of(slow),
+        ) else {
+            return;
+        };
+        let is_other = |id: &EndpointId| {
+            let other = self.topology.endpoint(*id).map(Endpoint::path);
+            other.is_some_and(|other| other.class == path.class && other.family != path.family)
+        };
+        let has_answered = |health: &Health| health.last_success().is_some_and(|at| now.since(at) < ANSWERED_US);
+        let is_wanted = |id: &EndpointId| {
+            let health = self.health.get(usize::from(id.0));
+            health.is_some_and(|health| health.has_way() && health.state().is_usable())
+        };
+        let mut others = provider.endpoints.iter().copied().filter(is_other).filter(is_wanted);
+        if let Some(other) = others.next()
+            && !self.health.get(usize::from(other.0)).is_some_and(has_answered)
+        {
+            self.probe(other, ProbeWhy::Family, now);
         }
     }
 

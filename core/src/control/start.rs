@@ -62,6 +62,14 @@ impl Control {
         self.settle(now);
     }
 
+    /// Somebody can be asked who could not before: if the node has looked before, it looks again.
+    pub(super) fn look_again(&mut self, now: Time) {
+        if self.start.since.is_some() {
+            self.start.since = Some(now);
+            self.settle(now);
+        }
+    }
+
     /// Whether the node looks around, though no client asked.
     pub(super) fn is_looking(&self, now: Time) -> bool {
         let answers = |health: &Health| matches!(health.state(), State::Up | State::Probation);

@@ -169,6 +169,9 @@ impl<'a> Grounds<'a> {
         let (Some(own), Some(endpoint)) = (self.health(id), self.topology.endpoint(id)) else {
             return PlaceWhy::NoRoute;
         };
+        if own.has_no_address() {
+            return PlaceWhy::Unresolved;
+        }
         if own.has_no_route() {
             return PlaceWhy::NoRoute;
         }

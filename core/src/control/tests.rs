@@ -6,6 +6,7 @@ mod claims;
 mod clock;
 mod configuration;
 mod groups;
+mod names;
 mod network;
 mod pause;
 

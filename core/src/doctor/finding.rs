@@ -5,9 +5,8 @@
 
 use core::fmt;
 
-use crate::control::{ClockError, ClockWrong};
+use super::common::Common;
 use crate::outcome::{Failure, Rcode};
-use crate::topology::{Family, Path};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,27 +64,8 @@ impl fmt::Display for Finding {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// This machine's clock is wrong.
-    ClockWrong(ClockWrong),
-    /// Nobody answers over anything.
-    NothingAnswers {
-        /// How many providers were asked.
-        providers: usize,
-    },
-    /// Nobody answers over one path while others work.
-    PathBlocked {
-        /// Which.
-        path: Path,
-        /// How many providers were asked over it.
-        providers: usize,
-    },
-    /// This machine has no way to addresses of a family.
-    NoRoute {
-        /// Which.
-        family: Family,
-        /// How many endpoints have such an address.
-        endpoints: usize,
-    },
+    /// It is no one provider's.
+    Common(Common),
     /// The endpoint cannot be reached or does not speak as it should.
     Failed(Failure),
     /// The certificate is over.
@@ -156,6 +136,8 @@ pub enum Kind {
     OnlyHickory,
     /// It speaks a transport that the configuration does not have.
     AlsoSpeaks,
+    /// Its host name leads nowhere.
+    Unresolved,
     /// It was not looked at.
     NotAsked {
         /// Why.
@@ -168,10 +150,7 @@ impl Kind {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::ClockWrong(_) => "clock-wrong",
-            Self::NothingAnswers { .. } => "nothing-answers",
-            Self::PathBlocked { .. } => "path-blocked",
-            Self::NoRoute { .. } => "no-route",
+            Self::Common(common) => common.word(),
             Self::Failed(failure) => failure_word(*failure),
             Self::Expired { .. } => "tls-expired",
             Self::WrongName { .. } => "tls-wrong-name",
@@ -196,6 +175,7 @@ impl Kind {
             Self::OnlyDetour { .. } => "only-detour",
             Self::OnlyHickory => "only-hickory",
             Self::AlsoSpeaks => "also-speaks",
+            Self::Unresolved => "unresolved",
             Self::NotAsked { .. } => "not-asked",
         }
     }
@@ -204,10 +184,8 @@ impl Kind {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::ClockWrong(_)
-            | Self::NothingAnswers { .. }
-            | Self::PathBlocked { .. }
-            | Self::Failed(_)
+            Self::Common(common) => common.severity(),
+            Self::Failed(_)
             | Self::Expired { .. }
             | Self::WrongName { .. }
             | Self::Silent
@@ -219,10 +197,9 @@ impl Kind {
             | Self::SignaturesStripped
             | Self::Filters { .. }
             | Self::Redirects { .. }
-            | Self::OnlyHickory => Severity::Fault,
-            // A machine without IPv6 is in order, and endpoints that it cannot use cost nothing.
-            Self::NoRoute { .. }
-            | Self::EndsSoon { .. }
+            | Self::OnlyHickory
+            | Self::Unresolved => Severity::Fault,
+            Self::EndsSoon { .. }
             | Self::NoEdns
             | Self::EdnsSwallowed
             | Self::CaseLost
@@ -239,23 +216,7 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClockWrong(wrong) => clock(*wrong, f),
-            Self::NothingAnswers { providers } => write!(
-                f,
-                "nothing answers, whichever of {providers} providers is asked: look at this machine's own network first"
-            ),
-            Self::PathBlocked { path, providers } => write!(
-                f,
-                "over {path} none of {providers} providers answers, and in other ways they do: something between this \
-                 machine and them blocks it"
-            ),
-            Self::NoRoute { family, endpoints } => {
-                let (family, endpoints) = (family_text(*family), Count(*endpoints, "endpoint"));
-                write!(
-                    f,
-                    "this machine has no way to {family} addresses: {endpoints} cannot be used from here"
-                )
-            }
+            Self::Common(common) => common.fmt(f),
             Self::Failed(failure) => f.write_str(failure_text(*failure)),
             Self::Expired { ago_s: Some(ago_s) } => {
                 write!(
@@ -272,7 +233,7 @@ impl fmt::Display for Kind {
                 )
             }
             Self::Fails(rcode) => write!(f, "{} to a name that is no trouble", RcodeText(*rcode)),
-            Self::Denies { name } => write!(f, "it says that {name} does not exist, and others know better"),
+            Self::Denies { name } => write!(f, "it says that {name} does not exist, and it does"),
             Self::EndsSoon { in_s } => {
                 write!(f, "the certificate ends in {}, and is not renewed yet", Span(*in_s))
             }
@@ -303,6 +264,7 @@ impl fmt::Display for Kind {
             | Self::SignaturesStripped
             | Self::NotValidating
             | Self::OnlyHickory
+            | Self::Unresolved
             | Self::AlsoSpeaks => f.write_str(self.plain_text()),
         }
     }
@@ -325,11 +287,9 @@ impl Kind {
             Self::SignaturesStripped => "DNSSEC signatures do not come through: who validates behind Detour cannot",
             Self::NotValidating => "it does not say that it validates DNSSEC (no AD); if so, say validates = false",
             Self::OnlyHickory => "it answers hickory-resolver and not Detour: if that lasts, please report it",
+            Self::Unresolved => "its host name has no address: neither the other endpoints nor [bootstrap] resolve it",
             Self::AlsoSpeaks => "it answers here too: the configuration could have it",
-            Self::ClockWrong(_)
-            | Self::NothingAnswers { .. }
-            | Self::PathBlocked { .. }
-            | Self::NoRoute { .. }
+            Self::Common(_)
             | Self::Failed(_)
             | Self::Fails(_)
             | Self::Denies { .. }
@@ -387,29 +347,8 @@ fn failure_text(failure: Failure) -> &'static str {
     }
 }
 
-/// An address family as people write it.
-fn family_text(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
-/// How the clock is wrong; who knows the date can say more.
-fn clock(wrong: ClockWrong, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (seconds, way) = match wrong.error {
-        ClockError::Ahead { seconds } => (seconds, "ahead"),
-        ClockError::Behind { seconds } => (seconds, "behind"),
-    };
-    write!(
-        f,
-        "this machine's clock is wrong: it is {} {way} at least",
-        Span(seconds)
-    )
-}
-
 /// A number of things.
-struct Count(usize, &'static str);
+pub(super) struct Count(pub(super) usize, pub(super) &'static str);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -420,7 +359,7 @@ impl fmt::Display for Count {
 }
 
 /// Seconds in the largest unit that says enough.
-struct Span(u64);
+pub(super) struct Span(pub(super) u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

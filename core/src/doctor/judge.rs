@@ -1,14 +1,15 @@
-//! From what was seen to findings: what concerns this machine first, then the network, then each provider.
+//! From what was seen to findings: what concerns all first, then each provider.
 
 use super::finding::{Finding, Kind};
+use super::network::common;
 use super::seen::{
-    EdnsSeen, End, EndpointSeen, Examination, Hickory, NameAnswer, NameSeen, ProviderSeen, Purpose, Signatures, Traits,
+    EdnsSeen, End, EndpointSeen, Examination, Hickory, NameAnswer, NameSeen, NotAsked, ProviderSeen, Purpose,
+    Signatures, Traits,
 };
-use crate::control::clock::ClockWatch;
-use crate::control::{CertificateTime, ClockWrong};
+use crate::control::CertificateTime;
 use crate::outcome::{Failure, Reply};
-use crate::time::{MS, Time};
-use crate::topology::{Family, Path, Transport, TransportClass};
+use crate::time::MS;
+use crate::topology::Transport;
 
 /// An answer that takes longer is worth a word: a query that is hedged has another one by then.
 const SLOW_US: u64 = 500 * MS;
@@ -19,16 +20,12 @@ const LIFETIME_PARTS: u64 = 10;
 const NEAR_S: u64 = 14 * 86_400;
 /// What a provider that filters nothing is said to filter.
 const NO_FILTER: &str = "none";
-/// Operators that fail alike before their failure is taken for the network's.
-const OPERATORS_MIN: usize = 2;
 
 /// What is to be said of an examination, the worst first.
 #[must_use]
 pub fn findings(seen: &Examination) -> Vec<Finding> {
-    let clock = clock(seen);
     let mut found = Vec::new();
-    found.extend(clock.map(|wrong| of_all(Kind::ClockWrong(wrong))));
-    let explained = network(seen, &mut found);
+    let explained = common(seen, &mut found);
     for provider in &seen.providers {
         let mut of_provider = Vec::new();
         for endpoint in &provider.endpoints {
@@ -37,11 +34,7 @@ pub fn findings(seen: &Examination) -> Vec<Finding> {
             } else {
                 unlisted(endpoint)
             };
-            let is_told_already = |kind: &Kind| {
-                let by_path = explained.covers(endpoint) && is_of_the_path(kind);
-                by_path || (clock.is_some() && is_of_the_clock(kind))
-            };
-            let told = kinds.into_iter().filter(|kind| !is_told_already(kind));
+            let told = kinds.into_iter().filter(|kind| !explained.covers(kind, endpoint));
             for kind in told {
                 add(&mut of_provider, kind, endpoint);
             }
@@ -56,16 +49,6 @@ pub fn findings(seen: &Examination) -> Vec<Finding> {
     // Stable: what is equally bad stays in the order of the configuration.
     found.sort_by_key(Finding::severity);
     found
-}
-
-/// A finding that is no one provider's.
-fn of_all(kind: Kind) -> Finding {
-    Finding {
-        kind,
-        provider: None,
-        endpoints: Vec::new(),
-        over: String::new(),
-    }
 }
 
 /// The same of one provider's endpoints is one finding: the same sentence, that is.
@@ -103,155 +86,6 @@ fn over(endpoints: &[&EndpointSeen], provider: &ProviderSeen) -> String {
     }
 }
 
-/// Whether this machine's clock is wrong, by the rule of a running node: operators' certificates agree against it.
-fn clock(seen: &Examination) -> Option<ClockWrong> {
-    let mut watch = ClockWatch::default();
-    watch.note_release(seen.before_release_s);
-    let at = Time::ZERO;
-    let endpoints = || {
-        let of = |provider: &'_ ProviderSeen| provider.operator;
-        let all = seen.providers.iter();
-        all.flat_map(move |provider| provider.endpoints.iter().map(move |endpoint| (of(provider), endpoint)))
-    };
-    for (operator, endpoint) in endpoints() {
-        if let Some(certificate) = endpoint.ours.certificate_time {
-            watch.note_wrong(operator, certificate, at);
-        }
-    }
-    for (operator, endpoint) in endpoints() {
-        if endpoint.transport.is_encrypted() && endpoint.ours.is_answered() {
-            watch.note_right(operator, at);
-        }
-    }
-    watch.judge()
-}
-
-/// Paths whose failures are told of once.
-#[derive(Debug, Default)]
-struct Explained {
-    /// All of them.
-    everything: bool,
-    /// These.
-    paths: Vec<Path>,
-}
-
-impl Explained {
-    /// Whether what fails here fails for a reason that was told.
-    fn covers(&self, endpoint: &EndpointSeen) -> bool {
-        self.everything || self.paths.contains(&endpoint.path()) || is_without_way(endpoint)
-    }
-}
-
-/// What all endpoints of the network together say.
-fn network(seen: &Examination, found: &mut Vec<Finding>) -> Explained {
-    let listed = || {
-        let all = seen.providers.iter();
-        let all = all.flat_map(|provider| provider.endpoints.iter().map(move |endpoint| (provider, endpoint)));
-        all.filter(|(_, endpoint)| endpoint.is_listed && !matches!(endpoint.ours.end, End::NotAsked(_)))
-    };
-    let mut explained = Explained::default();
-    let operators = |path: Option<Path>| {
-        let mut operators = Vec::new();
-        for (provider, endpoint) in listed() {
-            let is_meant = path.is_none_or(|path| endpoint.path() == path) && !is_without_way(endpoint);
-            if is_meant && !operators.contains(&provider.operator) {
-                operators.push(provider.operator);
-            }
-        }
-        operators.len()
-    };
-    for family in [Family::V4, Family::V6] {
-        let without = listed().filter(|(_, endpoint)| endpoint.family == family && is_without_way(endpoint));
-        let endpoints: Vec<String> = without.map(|(_, endpoint)| endpoint.label.clone()).collect();
-        if !endpoints.is_empty() {
-            let count = endpoints.len();
-            let kind = Kind::NoRoute {
-                family,
-                endpoints: count,
-            };
-            found.push(Finding {
-                endpoints,
-                ..of_all(kind)
-            });
-        }
-    }
-    if listed().all(|(_, endpoint)| is_lost(endpoint)) && operators(None) >= OPERATORS_MIN {
-        let providers = operators(None);
-        found.push(of_all(Kind::NothingAnswers { providers }));
-        explained.everything = true;
-        return explained;
-    }
-    for class in [TransportClass::Udp, TransportClass::Stream, TransportClass::Quic] {
-        for family in [Family::V4, Family::V6] {
-            let path = Path { class, family };
-            let on = || listed().filter(move |(_, endpoint)| endpoint.path() == path && !is_without_way(endpoint));
-            let is_lost_for_all = on().all(|(_, endpoint)| is_lost(endpoint));
-            let providers = operators(Some(path));
-            // The same operators answer in other ways, or it is them.
-            let answer_otherwise = on().all(|(provider, _)| provider.endpoints.iter().any(|e| e.ours.is_answered()));
-            if is_lost_for_all && answer_otherwise && providers >= OPERATORS_MIN {
-                let endpoints = on().map(|(_, endpoint)| endpoint.label.clone()).collect();
-                let kind = Kind::PathBlocked { path, providers };
-                found.push(Finding {
-                    endpoints,
-                    ..of_all(kind)
-                });
-                explained.paths.push(path);
-            }
-        }
-    }
-    explained
-}
-
-/// Whether this machine has no way there at all.
-fn is_without_way(endpoint: &EndpointSeen) -> bool {
-    endpoint.ours.end == End::Failed(Failure::NoRoute)
-}
-
-/// Whether it failed as endpoints do that cannot be reached.
-fn is_lost(endpoint: &EndpointSeen) -> bool {
-    match endpoint.ours.end {
-        End::Silent => true,
-        End::Failed(failure) => is_of_the_way(failure),
-        End::NotAsked(_) | End::Mismatch | End::Answered(_) => false,
-    }
-}
-
-/// Whether a failure is one of the way there.
-fn is_of_the_way(failure: Failure) -> bool {
-    match failure {
-        Failure::Unreachable | Failure::NoRoute | Failure::ConnectTimeout | Failure::TlsStalled => true,
-        Failure::Reset
-        | Failure::Garbage
-        | Failure::TlsExpired
-        | Failure::TlsNotYetValid
-        | Failure::TlsWrongName
-        | Failure::TlsUntrusted
-        | Failure::TlsPin
-        | Failure::Tls
-        | Failure::Http
-        | Failure::Throttled { .. }
-        | Failure::Local => false,
-    }
-}
-
-/// Whether a lost path explains it.
-fn is_of_the_path(kind: &Kind) -> bool {
-    if let Kind::Failed(failure) = kind {
-        is_of_the_way(*failure)
-    } else {
-        *kind == Kind::Silent
-    }
-}
-
-/// Whether a wrong clock explains it.
-fn is_of_the_clock(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Expired { .. } | Kind::EndsSoon { .. } | Kind::Failed(Failure::TlsExpired | Failure::TlsNotYetValid)
-    )
-}
-
 /// What is to be said of a transport that the configuration does not have.
 fn unlisted(endpoint: &EndpointSeen) -> Vec<Kind> {
     match endpoint.ours.end {
@@ -265,6 +99,7 @@ fn listed(endpoint: &EndpointSeen, provider: &ProviderSeen, seen: &Examination) 
     let mut kinds = Vec::new();
     let ours = &endpoint.ours;
     match ours.end {
+        End::NotAsked(NotAsked::NoAddress) => kinds.push(Kind::Unresolved),
         End::NotAsked(why) => kinds.push(Kind::NotAsked { why: why.words() }),
         End::Failed(failure) => kinds.push(of_failure(failure, endpoint)),
         End::Silent => kinds.push(Kind::Silent),

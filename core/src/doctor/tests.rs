@@ -231,7 +231,7 @@ fn what_an_answer_says_is_told() {
         ),
         (
             Reply::Denial { soa: true },
-            "it says that a.root-servers.net does not exist, and others know better",
+            "it says that a.root-servers.net does not exist, and it does",
         ),
         (
             Reply::Truncated,
@@ -431,7 +431,7 @@ fn a_path_that_nobody_answers_on_is_the_networks_fault() {
     assert_eq!(
         told(vec![blocked(1), blocked(2)]),
         [
-            "over quic/ipv4 none of 2 providers answers, and in other ways they do: something between this machine and them \
+            "over quic/ipv4 none of 2 operators answers, and in other ways they do: something between this machine and them \
           blocks it"
         ]
     );
@@ -460,9 +460,80 @@ fn where_nothing_answers_the_own_network_is_named_and_nobody_else() {
     };
     assert_eq!(
         told(vec![lost(1), lost(2)]),
-        ["nothing answers, whichever of 2 providers is asked: look at this machine's own network first"]
+        ["nothing answers, whichever of 2 operators is asked: look at this machine's own network first"]
     );
     assert_eq!(told(vec![lost(1)]).len(), 2);
+}
+
+#[test]
+fn an_address_family_that_nobody_answers_over_is_one_notice() {
+    let of_both = |number| {
+        let lost = |transport, end| {
+            let mut v6 = ended(transport, end);
+            v6.family = Family::V6;
+            v6
+        };
+        let quiet = lost(Transport::Udp, End::Silent);
+        let refused = lost(Transport::Tls, End::Failed(Failure::Unreachable));
+        provider(number, vec![well(Transport::Udp), quiet, refused])
+    };
+    let found = findings(&examination(vec![of_both(1), of_both(2)]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].severity(), found[0].endpoints.len()), (Severity::Notice, 4));
+    assert_eq!(
+        found[0].to_string(),
+        "over IPv6 none of 2 operators answers, and in other ways they do: IPv6 does not work from here"
+    );
+}
+
+#[test]
+fn one_certificate_of_several_operators_is_somebody_in_between() {
+    let strange = |failure| {
+        let mut endpoint = failed(Transport::Tls, failure);
+        endpoint.ours.tls = well(Transport::Tls).ours.tls;
+        endpoint
+    };
+    let between = vec![
+        provider(1, vec![strange(Failure::TlsUntrusted)]),
+        provider(2, vec![strange(Failure::TlsWrongName), well(Transport::Udp)]),
+    ];
+    assert_eq!(
+        told(between),
+        [
+            "2 operators show one certificate that is none of theirs, for one.test: something between this machine and \
+          them answers in their place"
+        ]
+    );
+    // One operator alone may have the wrong one.
+    let told = told_of(vec![strange(Failure::TlsUntrusted)]);
+    assert!(
+        told.len() == 1 && told[0].starts_with("p1, tls: the certificate leads to no root"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_name_that_all_deny_and_that_there_is_is_denied_by_somebody_in_between() {
+    let denial = || {
+        let mut endpoint = well(Transport::Udp);
+        endpoint.ours.end = End::Answered(Reply::Denial { soa: true });
+        endpoint
+    };
+    let found = told(vec![provider(1, vec![denial()]), provider(2, vec![denial()])]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("2 operators say that a.root-servers.net does not exist, and it does"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_host_name_without_addresses_is_a_fault() {
+    let unresolved = ended(Transport::Tls, End::NotAsked(NotAsked::NoAddress));
+    assert_eq!(
+        told_of(vec![unresolved]),
+        ["p1, tls: its host name has no address: neither the other endpoints nor [bootstrap] resolve it"]
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod way;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -164,6 +165,8 @@ pub struct Health {
     hold_until: Time,
     /// The network here has no route to it.
     no_route: bool,
+    /// Its name is not resolved: there is nowhere to send to.
+    no_address: bool,
     /// When it asked to be left alone.
     pauses: Pauses,
     /// Good answers among recent attempts, permille, smoothed by 1/16.
@@ -204,6 +207,7 @@ impl Health {
             falls: Vec::new(),
             hold_until: Time::ZERO,
             no_route: false,
+            no_address: false,
             pauses: Pauses::default(),
             ok_permille: 1_000,
         }
@@ -405,26 +409,6 @@ impl Health {
         self.forget_loss(now);
         self.recovery = (0, Time::ZERO);
         self.domains.restart_tally(now);
-    }
-
-    /// The network here has no route to it any more: what is in flight is lost.
-    pub fn lost_route(&mut self, now: Time) {
-        self.drop_open(now);
-        self.loss_watch = None;
-        self.no_route = true;
-        self.probes.no_route(now);
-    }
-
-    /// Something came from it, or the system says so: there is a route.
-    pub fn found_route(&mut self, now: Time) {
-        if self.no_route {
-            self.no_route = false;
-            if self.state.is_usable() {
-                self.probes.stop();
-            } else {
-                self.probes.repeat(now);
-            }
-        }
     }
 
     /// No more probes, except for one that waits for a route: nothing else would find it again.
@@ -765,12 +749,6 @@ impl Health {
     #[must_use]
     pub fn loss_lasts(&self) -> bool {
         self.loss_lasts
-    }
-
-    /// Whether the network here has no route to it.
-    #[must_use]
-    pub fn has_no_route(&self) -> bool {
-        self.no_route
     }
 
     /// Good answers among recent attempts, permille.

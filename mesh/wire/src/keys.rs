@@ -4,11 +4,10 @@
 //! snapshot: who reads along must guess the name before trying the world's few hundred providers. It is obfuscation, as
 //! strong as the name is unguessable; what keeps others out is admission and QUIC's encryption.
 
-use core::fmt::Write as _;
 use core::net::{IpAddr, SocketAddr};
 
 use detour_core::report::{ClusterKey, EndpointKey, SiteKey};
-use detour_core::topology::Transport;
+use detour_core::topology::{Family, Transport};
 use sha2::{Digest as _, Sha256};
 
 /// Domain of [`cluster`].
@@ -50,6 +49,26 @@ pub fn message_id(bytes: &[u8]) -> [u8; 20] {
 /// under different names (some services put a customer's id there), and an outage is the address's.
 #[must_use]
 pub fn canonical_url(transport: Transport, address: SocketAddr, path: &str) -> String {
+    let port = address.port();
+    match address.ip() {
+        IpAddr::V4(ip) => written(transport, &ip.to_string(), port, path),
+        IpAddr::V6(ip) => written(transport, &format!("[{ip}]"), port, path),
+    }
+}
+
+/// The same for an endpoint with a host name, at its addresses of one family: `@ipv4` or `@ipv6` stands at the end. What
+/// nodes mean by it is the name: each resolves it for itself.
+#[must_use]
+pub fn canonical_name_url(transport: Transport, host: &str, port: u16, family: Family, path: &str) -> String {
+    let family = match family {
+        Family::V4 => "@ipv4",
+        Family::V6 => "@ipv6",
+    };
+    written(transport, &host.to_ascii_lowercase(), port, path) + family
+}
+
+/// The one way to write it.
+fn written(transport: Transport, host: &str, port: u16, path: &str) -> String {
     let (scheme, path) = match transport {
         Transport::Udp => ("udp", ""),
         Transport::Tcp => ("tcp", ""),
@@ -58,14 +77,7 @@ pub fn canonical_url(transport: Transport, address: SocketAddr, path: &str) -> S
         Transport::Quic => ("quic", ""),
         Transport::H3 => ("h3", path),
     };
-    let port = address.port();
-    let mut url = String::with_capacity(64);
-    let written = match address.ip() {
-        IpAddr::V4(ip) => write!(url, "{scheme}://{ip}:{port}{path}"),
-        IpAddr::V6(ip) => write!(url, "{scheme}://[{ip}]:{port}{path}"),
-    };
-    debug_assert!(written.is_ok(), "writing to a string cannot fail");
-    url
+    format!("{scheme}://{host}:{port}{path}")
 }
 
 /// The length of a name before what follows it, so that two pairs never become the same bytes.

@@ -24,6 +24,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::AdminState;
 use super::refusal::Refusal;
+use crate::certificate::CertificateKeeper;
 use crate::config::RESTART_KEYS;
 
 /// What OpenMetrics 1.0 says a scraper is to be told.
@@ -84,6 +85,9 @@ fn document(state: &AdminState) -> Result<String, fmt::Error> {
     add_providers(&mut scraped, &routes, &generation, state);
     add_process(&mut scraped, &generation, state);
     add_configuration(&mut scraped, state);
+    if let Some(certificate) = &state.certificate {
+        add_certificate(&mut scraped, certificate);
+    }
     let mut text = String::new();
     encode_registry(&mut text, &state.registry)?;
     encode_registry(&mut text, &scraped)?;
@@ -215,6 +219,19 @@ fn add_configuration(registry: &mut Registry, state: &AdminState) {
     age.set(as_seconds(now.since(told.since)));
     let help = "Time since the configuration is in force";
     registry.register_with_unit("config_age", help, Unit::Seconds, age);
+}
+
+/// What became of the certificate.
+fn add_certificate(registry: &mut Registry, keeper: &CertificateKeeper) {
+    let told = keeper.reloads();
+    let reloads = Family::<ReloadLabels, Counter>::default();
+    for (result, count) in [("applied", told.applied), ("rejected", told.rejected)] {
+        reloads.get_or_create(&ReloadLabels { result }).inc_by(count);
+    }
+    let help = "Certificates that were to take the place of the one in use, by what became of them";
+    add(registry, "certificate_reloads", help, reloads);
+    let help = "1 while the certificate's files cannot be used, else 0";
+    add_gauge(registry, "certificate_broken", help, usize::from(told.is_broken));
 }
 
 fn add(

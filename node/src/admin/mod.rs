@@ -50,6 +50,8 @@ use prometheus_client::registry::Registry;
 use self::guard::Hosts;
 use self::refusal::Refusal;
 
+use crate::certificate::CertificateKeeper;
+use crate::config::Config;
 use crate::mesh::MeshNotes;
 
 pub(crate) use self::configuration::{Configuration, Mistakes};
@@ -72,6 +74,8 @@ pub(crate) struct AdminState {
     mesh: Option<Arc<MeshNotes>>,
     /// Where the operator's token is.
     token_in: Option<PathBuf>,
+    /// What encrypted listeners show, if there are any.
+    certificate: Option<Arc<CertificateKeeper>>,
 }
 
 impl AdminState {
@@ -94,7 +98,15 @@ impl AdminState {
             configuration,
             mesh,
             token_in: None,
+            certificate: None,
         }
+    }
+
+    /// The same of a node that shows a certificate, if this configuration has it do so.
+    #[must_use]
+    pub(crate) fn with_certificate(mut self, config: &Config, certificate: &Arc<CertificateKeeper>) -> Self {
+        self.certificate = config.listen.encrypted.is_used().then(|| Arc::clone(certificate));
+        self
     }
 
     /// The same for whoever has the token of this directory.

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use detour_resolver::wire::Via;
+
 use crate::board::Board;
 
 /// Notes of a start.
@@ -10,6 +12,8 @@ use crate::board::Board;
 pub(crate) struct Notes {
     /// Bound for DNS.
     pub(crate) dns: Vec<SocketAddr>,
+    /// Bound for encrypted DNS.
+    pub(crate) encrypted: Vec<(Via, SocketAddr)>,
     /// Bound for the admin interface.
     pub(crate) admin: Option<SocketAddr>,
     /// What parts say about themselves while they run.

@@ -79,7 +79,7 @@ fn endpoints<'r>(routes: &'r Routes, provider: &'r Provider) -> impl Iterator<It
 /// Whether an endpoint answers.
 fn is_answering(route: &EndpointRoute) -> bool {
     match route.state {
-        State::Up | State::Probation => !matches!(route.why, PlaceWhy::NoRoute | PlaceWhy::Throttled),
+        State::Up | State::Probation => route.why.has_way() && route.why != PlaceWhy::Throttled,
         State::Unknown | State::Suspect | State::Down => false,
     }
 }
@@ -288,9 +288,7 @@ fn endpoint_troubles(
         }
         let is_own = match route.state {
             State::Suspect | State::Down => {
-                !is_explained(route.cause)
-                    && route.why != PlaceWhy::NoRoute
-                    && !routes.uplink_suspect.contains(&endpoint.path())
+                !is_explained(route.cause) && route.why.has_way() && !routes.uplink_suspect.contains(&endpoint.path())
             }
             State::Unknown | State::Up | State::Probation => false,
         };

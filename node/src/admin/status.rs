@@ -7,6 +7,7 @@ use axum::extract::State;
 use detour_core::routes::Routes;
 use detour_core::time::SEC;
 use detour_core::{GroupId, Time};
+use detour_resolver::wire::Via;
 use serde::{Deserialize, Serialize};
 
 use super::configuration::Told;
@@ -24,6 +25,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) uptime_s: u64,
     pub(crate) listening: Vec<SocketAddr>,
+    /// Such as `tls://127.0.0.1:853`.
+    #[serde(default)]
+    pub(crate) encrypted: Vec<String>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) config: String,
     #[serde(default)]
@@ -179,6 +183,7 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: now.since(state.started) / SEC,
         listening: state.notes.dns.clone(),
+        encrypted: encrypted(&state, &generation.doh_path),
         admin: state.notes.admin,
         configuration: ConfigurationView::of(&told, now),
         config: told.source,
@@ -207,6 +212,20 @@ pub(super) async fn status(State(state): State<AdminState>) -> Json<Status> {
         budget_tokens,
         warnings: warnings(&state),
     })
+}
+
+/// Where encrypted DNS is asked.
+fn encrypted(state: &AdminState, doh_path: &str) -> Vec<String> {
+    let all = state.notes.encrypted.iter();
+    all.map(|(via, address)| {
+        let path = if matches!(via, Via::Https | Via::H3) {
+            doh_path
+        } else {
+            ""
+        };
+        format!("{}://{address}{path}", via.word())
+    })
+    .collect()
 }
 
 /// What went wrong at the start or is wrong, and what must not happen but did since.

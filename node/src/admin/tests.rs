@@ -14,7 +14,7 @@ use detour_resolver::acl::Acl;
 use detour_resolver::cache::{Entry, Failure};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local::Settings as LocalSettings;
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
@@ -96,10 +96,14 @@ impl Node {
             max_stale_us: 3_600 * SEC,
             ttl_bounds_s: (0, 604_800),
             in_flight: 16,
-            tcp: TcpLimits {
-                connections: 16,
-                idle: std::time::Duration::from_secs(10),
+            streams: StreamLimits {
+                tcp: 16,
+                tls: 16,
+                quic: 16,
+                tcp_idle: std::time::Duration::from_secs(10),
+                encrypted_idle: std::time::Duration::from_secs(10),
             },
+            doh_path: "/dns-query".into(),
             classes: String::new(),
             zones: Arc::default(),
             groups: Vec::new(),
@@ -357,6 +361,7 @@ async fn status_begins_with_what_is_wrong() {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": 5,
             "listening": ["127.0.0.1:5300"],
+            "encrypted": [],
             "admin": node.admin.to_string(),
             "config": "/etc/detour.toml",
             "configuration": {"age_s": 5, "degraded": null, "reload": null, "restart": []},

@@ -17,7 +17,7 @@ use detour_resolver::ask::GroupKey;
 use detour_resolver::cache::warm::{Exported, Import, Imported};
 use detour_resolver::exchange::SourcePorts;
 use detour_resolver::forwarder::{Parts, Settings, Shared};
-use detour_resolver::listen::TcpLimits;
+use detour_resolver::listen::StreamLimits;
 use detour_resolver::local;
 use detour_resolver::report::Reporter;
 use detour_resolver::tasks::Tasks;
@@ -339,10 +339,14 @@ fn data_plane() -> Arc<Shared> {
         max_stale_us: STALE_US,
         ttl_bounds_s: (0, TTL_S_MAX),
         in_flight: 1,
-        tcp: TcpLimits {
-            connections: 1,
-            idle: Duration::from_secs(1),
+        streams: StreamLimits {
+            tcp: 1,
+            tls: 1,
+            quic: 1,
+            tcp_idle: Duration::from_secs(1),
+            encrypted_idle: Duration::from_secs(1),
         },
+        doh_path: "/dns-query".into(),
         source_ports: SourcePorts::Pool,
         local: local::Settings::default(),
         classes: String::new(),

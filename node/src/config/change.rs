@@ -3,7 +3,7 @@
 //! A socket, a directory, the size of a table and the shape of log lines are decided once. A file that changes one of
 //! these is applied all the same: the running value stays, and the key is named until the file or the process agrees.
 
-use super::{CacheConfig, Config, Listen, Log, MeshConfig};
+use super::{CacheConfig, Config, Encrypted, Listen, Log, MeshConfig};
 
 /// Puts into `new` what cannot change while the node runs, and names the keys that say otherwise.
 /// `state_dir_is_given`: the command line or the service manager says where state is kept, whatever the file says.
@@ -21,8 +21,10 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
                 admin,
                 admin_is_named: _,
                 allow: _,
+                encrypted,
             },
         providers: _,
+        bootstrap: _,
         routes: _,
         network: _,
         dns64: _,
@@ -48,6 +50,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     };
     keep("state-dir", !state_dir_is_given && *state_dir != running.state_dir);
     keep("listen.dns", *dns != running.listen.dns);
+    keep_encrypted(encrypted, &running.listen.encrypted, &mut keep);
     keep("listen.admin", *admin != running.listen.admin);
     keep("local-zones", *local_zones != running.local_zones);
     keep_mesh(mesh, running.mesh.as_ref(), &mut keep);
@@ -62,6 +65,27 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     *size_bytes = running.cache.size_bytes;
     *format = running.log.format;
     keys
+}
+
+/// The same for the encrypted listeners: their sockets stay, their certificates follow the file.
+fn keep_encrypted(new: &mut Encrypted, running: &Encrypted, keep: &mut impl FnMut(&'static str, bool)) {
+    let Encrypted {
+        tls,
+        https,
+        h3,
+        quic,
+        doh_path: _,
+        files: _,
+    } = new;
+    for (key, own, running) in [
+        ("listen.tls", tls, &running.tls),
+        ("listen.https", https, &running.https),
+        ("listen.h3", h3, &running.h3),
+        ("listen.quic", quic, &running.quic),
+    ] {
+        keep(key, own != running);
+        own.clone_from(running);
+    }
 }
 
 /// The same of `[mesh]`: a cluster is joined once, who is of it changes.
@@ -90,9 +114,13 @@ fn keep_mesh(new: &mut Option<MeshConfig>, running: Option<&MeshConfig>, keep: &
 }
 
 /// All keys that need a restart, for documentation and metrics; `mesh` is the section, there or not.
-pub(crate) const RESTART_KEYS: [&str; 12] = [
+pub(crate) const RESTART_KEYS: [&str; 16] = [
     "state-dir",
     "listen.dns",
+    "listen.tls",
+    "listen.https",
+    "listen.h3",
+    "listen.quic",
     "listen.admin",
     "local-zones",
     "mesh",
@@ -131,7 +159,8 @@ mod tests {
         let mesh = "[mesh]\ncluster = \"a\"\n";
         let running = parse(mesh);
         let text = "state-dir = \"/x\"\nreload = \"watch\"\n[listen]\ndns = [\"127.0.0.1:53\"]\n\
-                    admin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmin-ttl = \"1s\"\nmax-ttl = \"1h\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
+                    tls = [\"127.0.0.1:853\"]\nhttps = [\"127.0.0.1:443\"]\nh3 = [\"127.0.0.1:443\"]\nquic = [\"127.0.0.1:853\"]\n\
+                    cert = \"c.pem\"\nkey = \"k.pem\"\ndoh-path = \"/q\"\nadmin = \"off\"\nallow = [\"127.0.0.1\"]\n[local-zones]\nlocal = false\n[cache]\nsize = \"1MiB\"\nmin-ttl = \"1s\"\nmax-ttl = \"1h\"\nmax-stale = \"0s\"\npersist = \"off\"\n\
                     [mesh]\ncluster = \"b\"\nsite = \"x\"\nlisten = [\"/ip4/127.0.0.1/udp/1/quic-v1\"]\n\
                     peers = [\"/p2p/12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq\"]\ninfluence = \"none\"\n\
                     [log]\nlevel = \"debug\"\nformat = \"json\"\n";
@@ -146,6 +175,9 @@ mod tests {
             (before.cluster, before.operator, before.site, before.listen)
         );
         assert_eq!(new.listen.dns, running.listen.dns);
+        let (kept, wanted) = (new.listen.encrypted.clone(), written.listen.encrypted.clone());
+        assert_eq!(kept.addresses().count(), 0);
+        assert_eq!((kept.files, kept.doh_path), (wanted.files, wanted.doh_path));
         assert_eq!(
             (new.state_dir, new.log.format),
             (running.state_dir.clone(), running.log.format)

@@ -12,7 +12,7 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, LocalZones, Network, ProviderConfig, Source, mesh, route};
+use super::{Config, Listen, LocalZones, Network, ProviderConfig, Source, bootstrap, encrypted, mesh, route};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -20,26 +20,18 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
-    if !spec.has_version {
-        problems.add(
-            &top.child("version", 1),
-            "missing: every configuration says version = 1",
-        );
-    }
-    if !spec.has_providers {
-        problems.add(
-            &top.child("provider", 1),
-            "no provider: add a [[provider]] with a name and endpoints, or run without a file to use the default ones",
-        );
-    }
-    for provider in &spec.providers {
-        required(problems, provider);
-    }
+    presence(problems, &spec, &top);
     names(problems, &spec.providers);
     endpoints(problems, &spec);
     let public = public_pool(problems, &spec);
     let routes = route::check(problems, &spec);
     listen(problems, &spec);
+    ddr(problems, &spec.providers);
+    bootstrap::check(problems, &spec, &public);
+    let admin = spec.listen.admin.address();
+    let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
+        against(path, file)
+    });
     let mesh = mesh::check(problems, &spec);
     pins(problems, &spec.providers);
     let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
@@ -62,13 +54,20 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
             Err(error) => problems.add(&top.child("provider", 1), error.to_string()),
         }
     }
+    let bootstrap = trust
+        .map(|trust| bootstrap::servers(spec.bootstrap, &spec.recommended, &providers, &trust))
+        .unwrap_or_default();
     (!providers.is_empty()).then(|| Config {
         source: Source::File(path.to_owned()),
         state_dir: spec.state_dir.map(|dir| against(path, dir)),
         reload: spec.reload,
         tls_groups: groups,
-        listen: spec.listen,
+        listen: Listen {
+            encrypted,
+            ..spec.listen
+        },
         providers,
+        bootstrap,
         routes,
         dns64: spec.dns64,
         network: Network {
@@ -85,6 +84,25 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         limits: spec.limits,
         log: spec.log,
     })
+}
+
+/// Whether all is there that must be.
+fn presence(problems: &mut Problems, spec: &Spec, top: &Place) {
+    if !spec.has_version {
+        problems.add(
+            &top.child("version", 1),
+            "missing: every configuration says version = 1",
+        );
+    }
+    if !spec.has_providers {
+        problems.add(
+            &top.child("provider", 1),
+            "no provider: add a [[provider]] with a name and endpoints, or run without a file to use the default ones",
+        );
+    }
+    for provider in &spec.providers {
+        required(problems, provider);
+    }
 }
 
 /// Judges those who serve the names that no route speaks of; of each provider whether it does.
@@ -160,15 +178,16 @@ fn load_trust(
         .ok()
 }
 
-/// With `require`, a provider that is only reached in the clear would never be asked.
+/// With `require`, a provider that is only reached in the clear would never be asked, unless it designates others.
 pub(super) fn cleartext(problems: &mut Problems, providers: &[&ProviderSpec]) {
     for provider in providers {
         let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
-        if !endpoints.is_empty() && !provider.is_encrypted() {
+        let designates = endpoints.iter().any(|endpoint| endpoint.config.ddr);
+        if !endpoints.is_empty() && !provider.is_encrypted() && !designates {
             let place = provider.place.child("endpoints", provider.place.line);
             problems.add(
                 &place,
-                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint",
+                "none is encrypted, and select.encryption = \"require\": add an https or tls endpoint, or ddr = true",
             );
         }
     }
@@ -265,6 +284,22 @@ fn names(problems: &mut Problems, providers: &[ProviderSpec]) {
     }
 }
 
+/// A provider that is asked for designated resolvers has somebody to ask.
+fn ddr(problems: &mut Problems, providers: &[ProviderSpec]) {
+    for provider in providers {
+        let endpoints = provider.endpoints.present().map(Vec::as_slice).unwrap_or_default();
+        if let Some((place, true)) = &provider.ddr
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(|endpoint| endpoint.config.ddr)
+        {
+            problems.add(
+                place,
+                "there is nobody to ask: designated resolvers are what udp and tcp endpoints with an IP address name",
+            );
+        }
+    }
+}
+
 /// No endpoint twice, not too many, and none that is this node.
 fn endpoints(problems: &mut Problems, spec: &Spec) {
     let all: Vec<&EndpointSpec> = spec
@@ -287,15 +322,24 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
     for (index, EndpointSpec { place, config, .. }) in all.iter().enumerate() {
         let is_same = |other: &&&EndpointSpec| {
             let (one, other) = (config, &other.config);
-            (other.transport, other.address) == (one.transport, one.address)
+            (other.transport, &other.at) == (one.transport, &one.at)
                 && (&other.name, &other.path) == (&one.name, &one.path)
         };
         let label = quoted(&config.label);
         if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        if answers_to_itself(&spec.listen.dns, config.address) {
+        let own = config.at.address();
+        if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
+            problems.add(place, message);
+        }
+        let encrypted = spec.encrypted.places.iter();
+        let is_asked = |listening: SocketAddr| own.is_some_and(|address| answers_to_itself(&[listening], address));
+        for (_, via, address) in encrypted.filter(|(_, _, listening)| is_asked(*listening)) {
+            let via = via.word();
+            let message =
+                format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");
             problems.add(place, message);
         }
     }

@@ -1,13 +1,13 @@
-//! Endpoints as the file writes them: `scheme://host[:port][/path]#name`.
+//! Endpoints as the file writes them: `scheme://host[:port][/path]#name`, or a DNS stamp that stands for one.
 //!
-//! This version speaks `udp`, `tcp`, `tls`, `https`, `quic` and `h3` to IP addresses. The other scheme of the design is known by name,
-//! so that its use is told apart from a typing error. An address nobody can answer from is refused here and not tried
-//! later: unspecified, multicast, broadcast, link-local without its zone, port 0.
+//! The host is an IP address, or a name that is resolved while the node runs. An address nobody can answer from is
+//! refused here and not tried later: unspecified, multicast, broadcast, link-local without its zone, port 0.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use detour_core::Transport;
-use detour_resolver::exchange::tls::TlsName;
+use detour_resolver::exchange::tls::{CertificateHash, TlsName};
+use detour_resolver::sdns::{ParseStampError, Properties, Stamp};
 
 use super::PROGRAM_VERSION;
 use super::problem::quoted;
@@ -27,8 +27,8 @@ const DEFAULT_PATH: &str = "/dns-query";
 /// Longest endpoint, bytes: it is a label in every log line and metric.
 const LABEL_BYTES_MAX: usize = 200;
 
-/// Schemes of the design that are not built yet.
-const LATER_SCHEMES: [&str; 1] = ["sdns"];
+/// What a DNS stamp begins with.
+const STAMP_SCHEME: &str = "sdns://";
 
 /// Why a text is no endpoint. All of them the operator's mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +39,15 @@ pub(super) enum EndpointError {
     /// Longer than any address.
     #[error("longer than {LABEL_BYTES_MAX} bytes")]
     TooLong,
-    /// Known to the design.
-    #[error("this version ({PROGRAM_VERSION}) cannot speak {scheme}: use h3, https, quic, tls, udp or tcp")]
-    LaterScheme { scheme: &'static str },
+    /// A stamp that is none, or none for us.
+    #[error(transparent)]
+    Stamp(#[from] ParseStampError),
+    /// A stamp that is whole, and what it says cannot be used.
+    #[error("the stamp stands for {}, and that {because}", quoted(url))]
+    Stamped { url: Box<str>, because: Box<Self> },
     /// Known to nobody.
     #[error(
-        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks h3, https, quic, tls, udp and tcp",
+        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks h3, https, quic, tls, udp and tcp, and reads sdns stamps",
         quoted(scheme)
     )]
     UnknownScheme { scheme: Box<str> },
@@ -63,11 +66,8 @@ pub(super) enum EndpointError {
     /// No address between slashes and port.
     #[error("has no address")]
     NoHost,
-    /// A name.
-    #[error(
-        "this version ({PROGRAM_VERSION}) needs an IP address, not the host name {}",
-        quoted(host)
-    )]
+    /// What no name looks like.
+    #[error("{} is no host name such as dns.example, and no IP address", quoted(host))]
     HostName { host: Box<str> },
     /// Digits and dots, or brackets around something else.
     #[error("{} is no IP address", quoted(host))]
@@ -89,16 +89,59 @@ pub(super) enum EndpointError {
 /// An endpoint as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parsed {
+    /// As it is called: the text itself, or the URL that a stamp stands for.
+    pub(super) label: String,
     pub(super) transport: Transport,
-    pub(super) address: SocketAddr,
-    /// SNI, name in the certificate and HTTP authority; without it the address must be in the certificate.
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// SNI, name in the certificate and HTTP authority; without it the address must be in the certificate. An encrypted
+    /// endpoint with a host name has one.
     pub(super) name: Option<Box<str>>,
     /// Of `https` and `h3`.
     pub(super) path: Option<Box<str>>,
+    /// Of a stamp.
+    pub(super) stamp: Option<Stamped>,
 }
 
-/// Reads an endpoint.
+/// What stands between slashes and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    Address(IpAddr),
+    Name(Box<str>),
+}
+
+/// What only a stamp says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamped {
+    pub(super) properties: Properties,
+    pub(super) hashes: Vec<CertificateHash>,
+    /// Who may be asked for its host name, over plain DNS.
+    pub(super) bootstrap: Vec<SocketAddr>,
+}
+
+/// Reads an endpoint, or a stamp.
 pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
+    if !text.starts_with(STAMP_SCHEME) {
+        return parse_url(text);
+    }
+    let stamp: Stamp = text.parse()?;
+    let url = stamp.to_url();
+    let parsed = parse_url(&url).map_err(|because| EndpointError::Stamped {
+        url: url.as_str().into(),
+        because: Box::new(because),
+    })?;
+    let bootstrap = stamp.bootstrap.into_iter();
+    Ok(Parsed {
+        stamp: Some(Stamped {
+            properties: stamp.properties,
+            hashes: stamp.hashes,
+            bootstrap: bootstrap.map(|ip| SocketAddr::new(ip, PORT_DO53)).collect(),
+        }),
+        ..parsed
+    })
+}
+
+fn parse_url(text: &str) -> Result<Parsed, EndpointError> {
     if text.len() > LABEL_BYTES_MAX {
         return Err(EndpointError::TooLong);
     }
@@ -110,7 +153,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
         "https" => (Transport::Https, "https", PORT_DOH),
         "quic" => (Transport::Quic, "quic", PORT_DOT),
         "h3" => (Transport::H3, "h3", PORT_DOH),
-        other => return Err(unspoken(other)),
+        other => return Err(EndpointError::UnknownScheme { scheme: other.into() }),
     };
     let (rest, name) = rest
         .split_once('#')
@@ -129,7 +172,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
         Some(name) => Some(parse_name(name)?),
         None => None,
     };
-    let (ip, port) = if let Some(bracketed) = rest.strip_prefix('[') {
+    let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']').ok_or(EndpointError::NoBrackets)?;
         let ip: Ipv6Addr = host.parse().map_err(|_same| not_an_address(host))?;
         let port = match port.strip_prefix(':') {
@@ -137,7 +180,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
             None if port.is_empty() => None,
             None => return Err(EndpointError::Port),
         };
-        (IpAddr::V6(ip), port)
+        (Host::Address(unicast(IpAddr::V6(ip))?), port)
     } else {
         let (host, port) = rest
             .split_once(':')
@@ -145,14 +188,21 @@ pub(super) fn parse(text: &str) -> Result<Parsed, EndpointError> {
         if port.is_some_and(|port| port.contains(':')) {
             return Err(EndpointError::NoBrackets);
         }
-        (IpAddr::V4(parse_v4(host)?), port)
+        (parse_host(host)?, port)
     };
     let port = port.map_or(Ok(default_port), parse_port)?;
+    let name = match &host {
+        Host::Name(host) if transport.is_encrypted() => Some(name.unwrap_or_else(|| host.clone())),
+        Host::Name(_) | Host::Address(_) => name,
+    };
     Ok(Parsed {
+        label: text.to_owned(),
         transport,
-        address: SocketAddr::new(unicast(ip)?, port),
+        host,
+        port,
         name,
         path,
+        stamp: None,
     })
 }
 
@@ -184,28 +234,22 @@ fn parse_path(path: &str) -> Result<Box<str>, EndpointError> {
     }
 }
 
-fn unspoken(scheme: &str) -> EndpointError {
-    match LATER_SCHEMES.iter().find(|later| **later == scheme) {
-        Some(scheme) => EndpointError::LaterScheme { scheme },
-        None => EndpointError::UnknownScheme { scheme: scheme.into() },
-    }
-}
-
 fn not_an_address(host: &str) -> EndpointError {
     EndpointError::NotAnAddress { host: host.into() }
 }
 
-fn parse_v4(host: &str) -> Result<Ipv4Addr, EndpointError> {
+/// An IPv4 address, or a name.
+fn parse_host(host: &str) -> Result<Host, EndpointError> {
     if host.is_empty() {
         return Err(EndpointError::NoHost);
     }
-    host.parse().map_err(|_no_address| {
-        if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            not_an_address(host)
-        } else {
-            EndpointError::HostName { host: host.into() }
-        }
-    })
+    if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        let ip: Ipv4Addr = host.parse().map_err(|_no_address| not_an_address(host))?;
+        return Ok(Host::Address(unicast(IpAddr::V4(ip))?));
+    }
+    let name = parse_name(host);
+    name.map(Host::Name)
+        .map_err(|_no_name| EndpointError::HostName { host: host.into() })
 }
 
 fn parse_port(text: &str) -> Result<u16, EndpointError> {
@@ -237,7 +281,10 @@ mod tests {
         let read = |text| {
             let parsed = parse(text).unwrap();
             assert_eq!((parsed.name, parsed.path), (None, None));
-            (parsed.transport, parsed.address)
+            let Host::Address(ip) = parsed.host else {
+                panic!("{text}");
+            };
+            (parsed.transport, SocketAddr::new(ip, parsed.port))
         };
         assert_eq!(read("udp://9.9.9.10"), (Transport::Udp, "9.9.9.10:53".parse().unwrap()));
         assert_eq!(
@@ -255,7 +302,11 @@ mod tests {
     fn encrypted_endpoints_have_names_and_https_a_path() {
         let read = |text| {
             let parsed = parse(text).unwrap();
-            let (address, name, path) = (parsed.address.to_string(), parsed.name, parsed.path);
+            let address = match parsed.host {
+                Host::Address(ip) => SocketAddr::new(ip, parsed.port).to_string(),
+                Host::Name(host) => format!("{host}:{}", parsed.port),
+            };
+            let (name, path) = (parsed.name, parsed.path);
             (
                 parsed.transport,
                 address,
@@ -295,18 +346,32 @@ mod tests {
                 "h3://[2620:fe::10]#dns.quad9.net",
                 expected(Transport::H3, "[2620:fe::10]:443", "dns.quad9.net", "/dns-query"),
             ),
+            (
+                "tls://DNS.quad9.net:8853",
+                expected(Transport::Tls, "dns.quad9.net:8853", "dns.quad9.net", ""),
+            ),
+            (
+                "https://dns.example/q#other.example",
+                expected(Transport::Https, "dns.example:443", "other.example", "/q"),
+            ),
+            ("udp://dns.example", expected(Transport::Udp, "dns.example:53", "", "")),
         ] {
             assert_eq!(read(text), wanted, "{text}");
         }
     }
 
     /// Texts and what is wrong with them.
-    const MISTAKES: [(&str, &str); 33] = [
+    const MISTAKES: [(&str, &str); 36] = [
         ("9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
         ("udp:9.9.9.10", "must be a URL such as \"udp://9.9.9.10\""),
+        ("sdns://AgcAAAAAAAAABzkuOS45Ljk", "the stamp is cut off"),
         (
-            "sdns://AgcAAAAAAAAABzkuOS45Ljk",
-            "this version (VERSION) cannot speak sdns: use h3, https, quic, tls, udp or tcp",
+            "sdns://AQcAAAAAAAAACTE5Mi4wLjIuMQ",
+            "the stamp is for DNSCrypt, which Detour does not speak: plain DNS, DoH, DoT and DoQ are",
+        ),
+        (
+            "sdns://AAcAAAAAAAAABzAuMC4wLjA",
+            "the stamp stands for \"udp://0.0.0.0\", and that cannot ask the unspecified address 0.0.0.0",
         ),
         (
             "tls://9.9.9.10/dns-query",
@@ -330,11 +395,11 @@ mod tests {
         ),
         (
             "ftp://9.9.9.10",
-            "unknown scheme \"ftp\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp",
+            "unknown scheme \"ftp\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp, and reads sdns stamps",
         ),
         (
             "UDP://9.9.9.10",
-            "unknown scheme \"UDP\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp",
+            "unknown scheme \"UDP\": this version (VERSION) speaks h3, https, quic, tls, udp and tcp, and reads sdns stamps",
         ),
         ("udp://9.9.9.10/", "udp has no path: end the URL after the address"),
         (
@@ -344,8 +409,12 @@ mod tests {
         ("udp://", "has no address"),
         ("udp://:53", "has no address"),
         (
-            "udp://dns.google",
-            "this version (VERSION) needs an IP address, not the host name \"dns.google\"",
+            "udp://resolver",
+            "\"resolver\" is no host name such as dns.example, and no IP address",
+        ),
+        (
+            "udp://dns..google",
+            "\"dns..google\" is no host name such as dns.example, and no IP address",
         ),
         ("udp://9.9.9", "\"9.9.9\" is no IP address"),
         ("udp://9.9.9.010", "\"9.9.9.010\" is no IP address"),
@@ -386,5 +455,25 @@ mod tests {
             parse(&format!("udp://{}", "9".repeat(300))),
             Err(EndpointError::TooLong)
         );
+    }
+
+    #[test]
+    fn a_stamp_is_the_url_it_stands_for_and_what_only_it_says() {
+        let hash = CertificateHash([7; 32]);
+        let parts = Stamp {
+            hashes: vec![hash],
+            bootstrap: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9))],
+            ..parse_stamp("sdns://AgcAAAAAAAAABzEuMC4wLjEAEmRucy5jbG91ZGZsYXJlLmNvbQovZG5zLXF1ZXJ5")
+        };
+        let parsed = parse(&parts.to_text()).unwrap();
+        let stamped = parsed.stamp.clone().unwrap();
+        assert_eq!(stamped.hashes, [hash]);
+        assert_eq!(stamped.bootstrap, ["192.0.2.9:53".parse().unwrap()]);
+        let url = "https://1.0.0.1/dns-query#dns.cloudflare.com";
+        assert_eq!(Parsed { stamp: None, ..parsed }, parse(url).unwrap());
+    }
+
+    fn parse_stamp(text: &str) -> Stamp {
+        text.parse().unwrap()
     }
 }

@@ -2,13 +2,14 @@
 //! and for those targets only.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use detour_core::Transport;
 
-use super::endpoint::{self, Parsed};
+use super::endpoint::{self, Host, Parsed};
 use super::problem::quoted;
+use super::spec::to_endpoints;
 use super::{
     Config, EndpointConfig, LoadError, Source, answers_to_itself, keep_running, push_string, remotes, state_dir_line,
     to_topology, with_absolute_paths,
@@ -84,8 +85,9 @@ fn valid(text: &str, path: &Path, config: &Config) {
     let remotes = remotes(config);
     assert_eq!(remotes.len(), endpoints.len());
     for (endpoint, remote) in endpoints.iter().zip(&remotes) {
-        assert_eq!(endpoint.address, remote.address);
-        assert!(!answers_to_itself(&config.listen.dns, endpoint.address));
+        let address = endpoint.at.address();
+        assert_eq!(address, remote.addresses.first());
+        assert!(address.is_none_or(|address| !answers_to_itself(&config.listen.dns, address)));
         assert!(is_plain(&endpoint.label));
         let tls = remote.tls.as_ref();
         assert_eq!(tls.is_some(), endpoint.transport.is_encrypted(), "{}", endpoint.label);
@@ -117,43 +119,39 @@ pub(crate) fn endpoint(bytes: &[u8]) {
         return;
     };
     let parsed = endpoint::parse(text);
-    let mut file = "version = 1\nlisten.dns = [\"127.0.0.1:0\"]\n[[provider]]\nname = \"a\"\nendpoints = [".to_owned();
+    // Whatever a stamp says of filtering, and whoever resolves a name.
+    let mut file = "version = 1\nlisten.dns = [\"127.0.0.1:0\"]\n[[provider]]\nname = \"a\"\nfilter = \"none\"\nvalidates = true\n\
+                    endpoints = ["
+        .to_owned();
     push_string(&mut file, text);
-    file.push_str("]\n");
+    file.push_str("]\n[bootstrap]\nservers = [\"udp://192.0.2.53\"]\n");
     let config = Config::parse(&file, Path::new(PATH));
     match (&parsed, &config) {
         (Ok(parsed), Ok(config)) => {
-            assert!(text.len() <= 200 && is_plain(text));
+            assert!(parsed.label.len() <= 200 && is_plain(&parsed.label));
+            assert!(parsed.label == text || parsed.stamp.is_some());
             let written_out = canonical(parsed);
             let again = endpoint::parse(&written_out);
+            let is_same = |again: &Parsed| {
+                (again.transport, &again.host, again.port) == (parsed.transport, &parsed.host, parsed.port)
+                    && (&again.name, &again.path) == (&parsed.name, &parsed.path)
+            };
             assert!(
-                written_out.len() > 200 || again.as_ref() == Ok(parsed),
+                written_out.len() > 200 || again.as_ref().is_ok_and(is_same),
                 "{written_out}: {again:?}"
             );
             sound(parsed);
-            let Parsed {
-                transport,
-                address,
-                name,
-                path,
-            } = parsed.clone();
-            let wanted = EndpointConfig {
-                label: text.to_owned(),
-                transport,
-                address,
-                name,
-                path,
-                trust: None,
-                max_qps: None,
-                early_data: None,
-            };
+            let wanted = to_endpoints(parsed.clone());
+            let is_named = matches!(parsed.host, Host::Name(_));
+            assert_eq!(wanted.len(), if is_named { 2 } else { 1 });
+            assert!(wanted.iter().all(|one| one.label.starts_with(&parsed.label)));
             let found: Vec<_> = config.providers.iter().flat_map(|p| &p.endpoints).collect();
-            assert_eq!(found, [&wanted]);
+            assert_eq!(found, wanted.iter().collect::<Vec<_>>());
             valid(&file, Path::new(PATH), config);
         }
         (Err(error), Err(in_file)) => {
             told(&file, in_file);
-            let line = format!("{PATH}:5: provider[0].endpoints[0]: {}: {error}", quoted(text));
+            let line = format!("{PATH}:7: provider[0].endpoints[0]: {}: {error}", quoted(text));
             assert_eq!(in_file.to_string(), line);
         }
         _ => assert_eq!(
@@ -168,13 +166,19 @@ pub(crate) fn endpoint(bytes: &[u8]) {
 /// An address that can be asked, and no part that its transport has no use for.
 fn sound(parsed: &Parsed) {
     let Parsed {
+        label: _,
         transport,
-        address,
+        host,
+        port,
         name,
         path,
+        stamp: _,
     } = parsed;
-    let ip = address.ip();
-    assert!(address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip == ip.to_canonical());
+    assert!(*port != 0);
+    match host {
+        Host::Address(ip) => assert!(!ip.is_unspecified() && !ip.is_multicast() && *ip == ip.to_canonical()),
+        Host::Name(host) => assert!(host.contains('.') && name.is_some() == transport.is_encrypted()),
+    }
     assert_eq!(path.is_some(), matches!(transport, Transport::Https | Transport::H3));
     assert!(path.as_ref().is_none_or(|path| path.starts_with('/')));
     assert!(name.is_none() || transport.is_encrypted());
@@ -195,7 +199,10 @@ fn canonical(parsed: &Parsed) -> String {
         Transport::Quic => "quic",
         Transport::H3 => "h3",
     };
-    let mut text = format!("{scheme}://{}", parsed.address);
+    let mut text = match &parsed.host {
+        Host::Address(ip) => format!("{scheme}://{}", SocketAddr::new(*ip, parsed.port)),
+        Host::Name(host) => format!("{scheme}://{host}:{}", parsed.port),
+    };
     text.push_str(parsed.path.as_deref().unwrap_or_default());
     if let Some(name) = &parsed.name {
         write!(text, "#{name}").ok();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use detour_core::control::claims::Influence;
 use detour_core::mesh::NODES_MAX;
+use detour_resolver::wire::Via;
 
 use super::multiaddr::{Listed, MultiaddrError, parse_listen, parse_peer};
 use super::problem::{Place, Problems, quoted};
@@ -119,7 +120,7 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec) -> Option<MeshConfig> 
             "missing: the nodes of a cluster all name it, such as cluster = \"office\"",
         );
     }
-    listen(problems, mesh, &spec.listen.dns);
+    listen(problems, mesh, spec);
     let peers = peers(problems, &mesh.peers);
     let cluster = mesh.cluster.present()?;
     Some(MeshConfig {
@@ -133,7 +134,12 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec) -> Option<MeshConfig> 
 }
 
 /// No socket twice.
-fn listen(problems: &mut Problems, mesh: &MeshSpec, dns: &[SocketAddr]) {
+fn listen(problems: &mut Problems, mesh: &MeshSpec, spec: &Spec) {
+    let quic = spec.encrypted.places.iter();
+    let quic =
+        quic.filter_map(|(_, via, address)| matches!(via, Via::H3 | Via::Quic).then_some((via.word(), *address)));
+    let dns = spec.listen.dns.iter().map(|address| ("dns", *address));
+    let taken: Vec<_> = dns.chain(quic).collect();
     for (index, (place, address)) in mesh.listen_places.iter().zip(&mesh.listen).enumerate() {
         if address.port() == 0 {
             continue;
@@ -142,8 +148,8 @@ fn listen(problems: &mut Problems, mesh: &MeshSpec, dns: &[SocketAddr]) {
             let text = super::multiaddr_text(*address);
             problems.add(place, format!("{text} is listed twice"));
         }
-        if let Some(own) = dns.iter().find(|dns| takes_port_of(**dns, *address)) {
-            let message = format!("UDP port {} is taken by {own} of listen.dns", address.port());
+        if let Some((key, own)) = taken.iter().find(|(_, own)| takes_port_of(*own, *address)) {
+            let message = format!("UDP port {} is taken by {own} of listen.{key}", address.port());
             problems.add(place, message);
         }
     }

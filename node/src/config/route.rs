@@ -1,7 +1,7 @@
 //! `[[route]]`: names that are asked of providers of their own, and of nobody else.
 //!
 //! A zone is a name with all below it, or an address prefix, which stands for the reverse zones of its addresses. What is
-//! wrong with one value is told by [`read`]; [`check`] judges all routes together, and the providers they name.
+//! wrong with one value is told by [`read`]; [`check()`] judges all routes together, and the providers they name.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

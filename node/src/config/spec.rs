@@ -7,29 +7,34 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use detour_core::{Encryption, Strategy, TransportClass};
+use detour_core::{Encryption, Family, Strategy, TransportClass};
+use detour_resolver::exchange::NamedAt;
 use detour_resolver::exchange::tls::{GROUPS_MAX, Group, PINS_MAX, Pin};
+use detour_resolver::sdns::Properties;
 use toml::de::DeTable;
 
+use super::bootstrap::{BOOTSTRAP_SERVERS_MAX, read_bootstrap};
+use super::encrypted::{self, EncryptedSpec};
+use super::endpoint::{Host, Stamped};
 use super::mesh::MeshSpec;
 use super::problem::Place;
 use super::reader::{Item, Reader, Table};
 use super::route::{self, RouteSpec};
 use super::{
     Admin, CacheConfig, Dns64, EndpointConfig, Limits, Listen, LocalZones, Log, LogFormat, Network, PROGRAM_VERSION,
-    Persist, Reload, Select, SourcePorts, endpoint, local_zones, mesh, network, parse_listen_address,
+    Persist, Reload, Select, SourcePorts, Where, endpoint, local_zones, mesh, network, parse_listen_address,
 };
 /// Most providers. A plan is a sort of their endpoints for each query; more than a handful serve no purpose.
 pub(super) const PROVIDERS_MAX: usize = 64;
 
-/// Most endpoints of one provider: four transports over two families, twice.
+/// Most endpoints of one provider as the file has them: four transports over two families, twice.
 pub(super) const ENDPOINTS_OF_PROVIDER_MAX: usize = 16;
 
-/// Most endpoints: each holds sockets, and tables of the core are dense in them.
+/// Most endpoints, those with host names counted twice: each holds sockets, and tables of the core are dense in them.
 pub(super) const ENDPOINTS_MAX: usize = 256;
 
 /// Most addresses to listen on; each takes a socket and a task or two.
-const LISTEN_MAX: usize = 32;
+pub(super) const LISTEN_MAX: usize = 32;
 
 /// Most files of roots.
 const TRUST_MAX: usize = 16;
@@ -46,6 +51,7 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "dns64",
     "listen",
     "provider",
+    "bootstrap",
     "route",
     "network",
     "select",
@@ -55,7 +61,9 @@ pub(super) const ROOT_KEYS: &[&str] = &[
     "limits",
     "log",
 ];
-pub(super) const LISTEN_KEYS: &[&str] = &["dns", "admin", "allow"];
+pub(super) const LISTEN_KEYS: &[&str] = &[
+    "dns", "tls", "https", "h3", "quic", "cert", "key", "doh-path", "admin", "allow",
+];
 pub(super) const PROVIDER_KEYS: &[&str] = &[
     "name",
     "operator",
@@ -69,12 +77,21 @@ pub(super) const PROVIDER_KEYS: &[&str] = &[
     "default",
     "trust",
     "pins",
+    "ddr",
     "endpoints",
 ];
-pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-data"];
+pub(super) const ENDPOINT_KEYS: &[&str] = &["url", "max-qps", "pins", "early-data", "ddr"];
+pub(super) const BOOTSTRAP_KEYS: &[&str] = &["servers"];
 pub(super) const SELECT_KEYS: &[&str] = &["strategy", "encryption", "mix-policies", "source-ports", "early-data"];
 pub(super) const CACHE_KEYS: &[&str] = &["size", "min-ttl", "max-ttl", "max-stale", "persist"];
-pub(super) const LIMITS_KEYS: &[&str] = &["in-flight", "tcp-connections", "tcp-idle"];
+pub(super) const LIMITS_KEYS: &[&str] = &[
+    "in-flight",
+    "tcp-connections",
+    "tls-connections",
+    "quic-connections",
+    "tcp-idle",
+    "encrypted-idle",
+];
 pub(super) const LOG_KEYS: &[&str] = &["level", "format"];
 
 /// A file.
@@ -91,9 +108,16 @@ pub(super) struct Spec {
     /// Of `listen.dns`, in its order; empty when that is the default.
     pub(super) listen_dns_places: Vec<Place>,
     pub(super) listen_admin_place: Option<Place>,
+    pub(super) encrypted: EncryptedSpec,
     /// Whether the key was there, readable or not.
     pub(super) has_providers: bool,
     pub(super) providers: Vec<ProviderSpec>,
+    /// Whether the table was there, readable or not.
+    pub(super) has_bootstrap: bool,
+    /// `[bootstrap] servers`, with addresses.
+    pub(super) bootstrap: Vec<(Place, EndpointConfig)>,
+    /// Resolvers that stamps recommend for their own host names.
+    pub(super) recommended: Vec<SocketAddr>,
     pub(super) routes: Vec<RouteSpec>,
     pub(super) network: Network,
     pub(super) dns64: Dns64,
@@ -123,10 +147,12 @@ pub(super) struct ProviderSpec {
     pub(super) trust: Vec<(Place, PathBuf)>,
     /// One of these is its key, if there are any.
     pub(super) pins: Pins,
+    /// Where it stands, and whether its plain endpoints are asked for designated ones.
+    pub(super) ddr: Option<(Place, bool)>,
     pub(super) endpoints: Required<Vec<EndpointSpec>>,
 }
 
-/// An endpoint as it was written.
+/// An endpoint as it was written; one with a host name is two, at one place.
 pub(super) struct EndpointSpec {
     pub(super) place: Place,
     /// Without what its pins make of it.
@@ -136,15 +162,16 @@ pub(super) struct EndpointSpec {
 }
 
 /// Pins, and where they stand.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Pins {
     pub(super) place: Option<Place>,
     pub(super) list: Vec<Pin>,
 }
 
 /// A value that must be there.
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) enum Required<T> {
+    #[default]
     Absent,
     /// It was there and has been reported.
     Wrong,
@@ -176,6 +203,7 @@ impl ProviderSpec {
             default: None,
             trust: Vec::new(),
             pins: Pins::default(),
+            ddr: None,
             endpoints: Required::Absent,
         }
     }
@@ -222,7 +250,11 @@ pub(super) fn read<'t>(reader: &mut Reader, root: &'t DeTable<'t>) -> Spec {
     }
     if let Some(item) = reader.item(&root, "provider") {
         spec.has_providers = true;
-        spec.providers = read_providers(reader, &item);
+        spec.providers = read_providers(reader, &item, &mut spec.recommended);
+    }
+    if let Some(table) = section(reader, &root, "bootstrap", BOOTSTRAP_KEYS) {
+        spec.has_bootstrap = true;
+        spec.bootstrap = read_bootstrap(reader, &table);
     }
     if let Some(item) = reader.item(&root, "route") {
         spec.routes = route::read(reader, &item);
@@ -281,6 +313,7 @@ fn read_listen(reader: &mut Reader, table: &Table<'_>, spec: &mut Spec) {
         let prefixes = elements.iter().filter_map(|element| reader.parsed(element, str::parse));
         spec.listen.allow = prefixes.collect();
     }
+    spec.encrypted = encrypted::read(reader, table);
 }
 
 /// Paths of PEM files.
@@ -392,14 +425,24 @@ fn read_limits(reader: &mut Reader, table: &Table<'_>, limits: &mut Limits) {
     let Limits {
         in_flight,
         tcp_connections,
+        tls_connections,
+        quic_connections,
         tcp_idle,
+        encrypted_idle,
     } = limits;
     let idle = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
     reader.set(table, "in-flight", in_flight, |r, item| r.integer(item, 64..=65_536));
-    reader.set(table, "tcp-connections", tcp_connections, |r, item| {
-        r.integer(item, 1..=65_536)
-    });
-    reader.set(table, "tcp-idle", tcp_idle, |r, item| r.duration(item, idle));
+    let connections = [
+        ("tcp-connections", tcp_connections),
+        ("tls-connections", tls_connections),
+        ("quic-connections", quic_connections),
+    ];
+    for (key, slot) in connections {
+        reader.set(table, key, slot, |r, item| r.integer(item, 1..=65_536));
+    }
+    for (key, slot) in [("tcp-idle", tcp_idle), ("encrypted-idle", encrypted_idle)] {
+        reader.set(table, key, slot, |r, item| r.duration(item, idle.clone()));
+    }
 }
 
 fn read_log(reader: &mut Reader, table: &Table<'_>, log: &mut Log) {
@@ -415,7 +458,7 @@ fn read_log(reader: &mut Reader, table: &Table<'_>, log: &mut Log) {
     reader.set(table, "format", &mut log.format, |r, item| r.choice(item, &formats));
 }
 
-fn read_providers(reader: &mut Reader, item: &Item<'_>) -> Vec<ProviderSpec> {
+fn read_providers(reader: &mut Reader, item: &Item<'_>, recommended: &mut Vec<SocketAddr>) -> Vec<ProviderSpec> {
     if item.is_table() {
         reader.wrong::<()>(item, "there can be several: write [[provider]] and not [provider]");
         return Vec::new();
@@ -424,13 +467,13 @@ fn read_providers(reader: &mut Reader, item: &Item<'_>) -> Vec<ProviderSpec> {
     let mut providers = Vec::with_capacity(elements.len());
     for element in elements {
         if let Some(table) = reader.table(&element, PROVIDER_KEYS) {
-            providers.push(read_provider(reader, &table));
+            providers.push(read_provider(reader, &table, recommended));
         }
     }
     providers
 }
 
-fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
+fn read_provider(reader: &mut Reader, table: &Table<'_>, recommended: &mut Vec<SocketAddr>) -> ProviderSpec {
     let mut spec = ProviderSpec::new(table.place.clone());
     if let Some(item) = reader.item(table, "name") {
         spec.name = reader.name(&item).map_or(Required::Wrong, Required::Present);
@@ -455,28 +498,67 @@ fn read_provider(reader: &mut Reader, table: &Table<'_>) -> ProviderSpec {
     reader.set(table, "default", &mut spec.default, |r, item| r.flag(item).map(Some));
     spec.trust = read_trust(reader, table);
     spec.pins = read_pins(reader, table);
+    if let Some(item) = reader.item(table, "ddr") {
+        spec.ddr = reader.flag(&item).map(|ddr| (item.place, ddr));
+    }
+    let ddr = spec.ddr.as_ref().is_some_and(|(_, ddr)| *ddr);
     if let Some(item) = reader.item(table, "endpoints") {
         let elements = reader.elements(&item, "endpoints", ENDPOINTS_OF_PROVIDER_MAX);
         spec.endpoints = elements.map_or(Required::Wrong, |elements| {
-            let endpoints = elements
-                .into_iter()
-                .filter_map(|element| read_endpoint(reader, element));
-            Required::Present(endpoints.collect())
+            let mut endpoints = Vec::with_capacity(elements.len());
+            for element in elements {
+                let place = element.place.clone();
+                let Some((read, stamp)) = read_endpoint(reader, element, ddr) else {
+                    continue;
+                };
+                if let Some(stamp) = stamp {
+                    agree(reader, table, &place, stamp.properties);
+                    // The list is walked for each name, and nobody needs many.
+                    let room = BOOTSTRAP_SERVERS_MAX.saturating_sub(recommended.len());
+                    recommended.extend(stamp.bootstrap.iter().take(room));
+                }
+                endpoints.extend(read);
+            }
+            Required::Present(endpoints)
         });
     }
     spec
 }
 
-fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointSpec> {
+/// A stamp says what its resolver does to answers. Where that is not what a provider does that says nothing of it, the
+/// file has to say who is right: whoever is mistaken here mixes answers that differ.
+fn agree(reader: &mut Reader, table: &Table<'_>, place: &Place, properties: Properties) {
+    if !properties.filters_nothing() && reader.item(table, "filter").is_none() {
+        reader.problems.add(
+            place,
+            "the stamp says that answers are filtered: say what with the provider's filter, or filter = \"none\" if nothing is",
+        );
+    }
+    if !properties.validates() && reader.item(table, "validates").is_none() {
+        reader.problems.add(
+            place,
+            "the stamp says that DNSSEC is not validated: say so with the provider's validates = false, or true if it is",
+        );
+    }
+}
+
+/// An endpoint as read: one, or with a host name one for each address family; and what only a stamp says.
+type EndpointRead = (Vec<EndpointSpec>, Option<Stamped>);
+
+fn read_endpoint(reader: &mut Reader, item: Item<'_>, ddr_of_provider: bool) -> Option<EndpointRead> {
     let (mut max_qps, mut pins) = (None, Pins::default());
     let mut early_data = None;
     let mut early_place = None;
+    let mut ddr = None;
+    let mut ddr_place = None;
     let url = if item.is_table() {
         let table = reader.table(&item, ENDPOINT_KEYS)?;
         reader.set(&table, "max-qps", &mut max_qps, |r, item| {
             r.integer(item, 1..=u32::MAX).map(Some)
         });
         pins = read_pins(reader, &table);
+        ddr_place = reader.item(&table, "ddr");
+        reader.set(&table, "ddr", &mut ddr, |r, item| r.flag(item).map(Some));
         early_place = reader.item(&table, "early-data");
         reader.set(&table, "early-data", &mut early_data, |r, item| r.flag(item).map(Some));
         match reader.item(&table, "url") {
@@ -486,33 +568,69 @@ fn read_endpoint(reader: &mut Reader, item: Item<'_>) -> Option<EndpointSpec> {
     } else {
         item
     };
-    let label = reader.text(&url)?;
-    let endpoint::Parsed {
-        transport,
-        address,
-        name,
-        path,
-    } = reader.parsed(&url, endpoint::parse)?;
-    let is_over_quic = transport.class() == TransportClass::Quic;
+    let parsed = reader.parsed(&url, endpoint::parse)?;
+    let is_over_quic = parsed.transport.class() == TransportClass::Quic;
     if let Some(item) = early_place.filter(|_| !is_over_quic) {
         return reader.wrong(
             &item,
             "is for quic and h3 endpoints: over others nothing is sent before a handshake",
         );
     }
-    let config = EndpointConfig {
-        label: label.to_owned(),
+    let can_designate = !parsed.transport.is_encrypted() && matches!(parsed.host, Host::Address(_));
+    if let Some(item) = ddr_place.filter(|_| !can_designate) {
+        return reader.wrong(
+            &item,
+            "is for udp and tcp endpoints with an IP address: others are encrypted, or have no address to prove",
+        );
+    }
+    let stamp = parsed.stamp.clone();
+    let endpoints = to_endpoints(parsed).into_iter().map(|endpoint| EndpointSpec {
+        place: url.place.clone(),
+        config: EndpointConfig {
+            max_qps,
+            early_data,
+            ddr: can_designate && ddr.unwrap_or(ddr_of_provider),
+            ..endpoint
+        },
+        pins: pins.clone(),
+    });
+    Some((endpoints.collect(), stamp))
+}
+
+/// One endpoint, or with a host name one for each address family: each fails by itself. IPv6 first, as hosts have it that
+/// have both (RFC 6724, RFC 8305 section 4).
+pub(super) fn to_endpoints(parsed: endpoint::Parsed) -> Vec<EndpointConfig> {
+    let endpoint::Parsed {
+        label,
         transport,
-        address,
+        host,
+        port,
         name,
         path,
-        trust: None,
-        max_qps,
-        early_data,
+        stamp,
+    } = parsed;
+    let places = match host {
+        Host::Address(ip) => vec![(label, Where::Address(SocketAddr::new(ip, port)))],
+        Host::Name(host) => [(Family::V6, "ipv6"), (Family::V4, "ipv4")]
+            .map(|(family, word)| {
+                let host = host.clone();
+                (format!("{label}@{word}"), Where::Name(NamedAt { host, port, family }))
+            })
+            .into(),
     };
-    Some(EndpointSpec {
-        place: url.place,
-        config,
-        pins,
-    })
+    let hashes = stamp.map(|stamp| stamp.hashes).unwrap_or_default();
+    let endpoint = |(label, at)| EndpointConfig {
+        label,
+        transport,
+        at,
+        name: name.clone(),
+        path: path.clone(),
+        trust: None,
+        max_qps: None,
+        early_data: None,
+        hashes: hashes.clone(),
+        ddr: false,
+        proof: None,
+    };
+    places.into_iter().map(endpoint).collect()
 }

@@ -146,13 +146,13 @@ size = 32
 level = \"loud\"
 ";
     expect![[r#"
-        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, tls-groups, reload, dns64, listen, provider, route, network, select, local-zones, mesh, cache, limits, log here
+        detour.toml:2: colour: unknown key: version 0.1.0 knows version, state-dir, trust, tls-groups, reload, dns64, listen, provider, bootstrap, route, network, select, local-zones, mesh, cache, limits, log here
         detour.toml:6: listen.dns[0]: "127.0.0.1": needs a port, such as "127.0.0.1:5300"
         detour.toml:9: listen.admin: "10.0.0.1:9353": must be a loopback address such as "127.0.0.1:9353", or "off": it is not protected
         detour.toml:10: listen.allow[1]: "office": not an IP address
         detour.toml:13: provider[0].name: must be 1 to 64 of the characters a-z 0-9 - _ . and not "A"
         detour.toml:14: provider[0].tier: must be an integer, not a string
-        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps, pins, early-data here
+        detour.toml:17: provider[0].endpoints[1].burst: unknown key: version 0.1.0 knows url, max-qps, pins, early-data, ddr here
         detour.toml:17: provider[0].endpoints[1].max-qps: must be from 1 to 4294967295, not 0
         detour.toml:20: provider[1].name: missing: every provider needs a name
         detour.toml:20: provider[1]: provider[1] (filter "none", does not validate) changes answers otherwise than provider[0] (filter "none", validates): use providers that agree, or say select.mix-policies = true
@@ -451,7 +451,53 @@ fn values_reach_the_configuration() {
     let topology = to_topology(&config);
     assert_eq!(topology.providers[2].class, ClassId(1));
     assert_eq!(topology.endpoint(EndpointId(1)).unwrap().family, Family::V6);
-    assert_eq!(remotes(&config)[1].address, "[2001:db8::1]:54".parse().unwrap());
+    assert_eq!(remotes(&config)[1].addresses.first(), "[2001:db8::1]:54".parse().ok());
+}
+
+/// What resolves the names of a configuration, in order.
+fn bootstrap_of(text: &str) -> Vec<String> {
+    let config = parse(&format!("version = 1\n{text}")).unwrap();
+    let servers = config.bootstrap.into_iter();
+    servers.map(|server| server.endpoint.label).collect()
+}
+
+#[test]
+fn a_host_name_is_an_endpoint_of_each_family() {
+    let text = GOOD.replace(
+        "[\"udp://192.0.2.1\"]",
+        "[\"https://dns.example:8443/q\", \"udp://192.0.2.1\"]",
+    );
+    let config = parse(&text).unwrap();
+    let topology = to_topology(&config);
+    let called: Vec<_> = topology
+        .endpoints
+        .iter()
+        .map(|e| (e.label.as_str(), e.family))
+        .collect();
+    assert_eq!(
+        called,
+        [
+            ("https://dns.example:8443/q@ipv6", Family::V6),
+            ("https://dns.example:8443/q@ipv4", Family::V4),
+            ("udp://192.0.2.1", Family::V4),
+        ]
+    );
+    let remotes = remotes(&config);
+    assert_eq!(remotes[0].addresses.first(), None);
+    let url = remotes[0].tls.as_ref().unwrap().url.clone();
+    assert_eq!(url.unwrap(), "https://dns.example:8443/q");
+}
+
+#[test]
+fn names_are_resolved_by_those_with_addresses_encrypted_ones_first() {
+    let named = "[[provider]]\nname = \"a\"\nendpoints = [\"tls://dns.example\", \"udp://192.0.2.1\"]\n\
+                 [[provider]]\nname = \"b\"\nendpoints = [\"tls://192.0.2.2#b.example\"]\n";
+    assert_eq!(bootstrap_of(named), ["tls://192.0.2.2#b.example", "udp://192.0.2.1"]);
+    let own = format!("{named}[bootstrap]\nservers = [\"udp://192.0.2.9\", \"quic://192.0.2.8\"]\n");
+    assert_eq!(bootstrap_of(&own), ["udp://192.0.2.9", "quic://192.0.2.8"]);
+    let without =
+        "[[provider]]\nname = \"a\"\nendpoints = [\"udp://192.0.2.1\"]\n[bootstrap]\nservers = [\"udp://192.0.2.9\"]\n";
+    assert_eq!(bootstrap_of(without), [""; 0], "nobody is asked for anything");
 }
 
 #[test]

@@ -12,13 +12,14 @@ use detour_core::{
     ClassId, Endpoint, EndpointId, Family, Group, GroupId, OperatorId, Provider, ProviderId, Topology, Transport,
 };
 use detour_resolver::ask::GroupKey;
+use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::tls::{TlsName, Trust};
-use detour_resolver::exchange::{Remote, RemoteTls};
+use detour_resolver::exchange::{Addresses, Remote, RemoteTls};
 use detour_resolver::translate::Translation;
 use http::Uri;
 
 use super::route::NETWORK;
-use super::{Config, Dns64, EndpointConfig, ProviderConfig, RouteTo};
+use super::{BootstrapConfig, Config, Dns64, EndpointConfig, ProviderConfig, RouteTo, Where};
 use crate::given::Given;
 
 /// What both planes take from providers and routes.
@@ -272,19 +273,40 @@ fn remotes_of(config: &Config) -> Vec<Remote> {
     config.providers.iter().flat_map(of_provider).collect()
 }
 
-fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
-    let address = endpoint.address;
-    let host = endpoint
-        .name
-        .as_ref()
-        .map_or_else(|| address.ip().to_string(), ToString::to_string);
+/// The network side of those who resolve host names, best first.
+#[must_use]
+pub(crate) fn bootstrap_servers(config: &Config) -> Vec<BootstrapServer> {
+    let server = |server: &BootstrapConfig| BootstrapServer {
+        transport: server.endpoint.transport,
+        remote: to_remote(&server.endpoint, &server.trust, false),
+    };
+    config.bootstrap.iter().map(server).collect()
+}
+
+/// The network side of one endpoint.
+pub(super) fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remote {
+    let host = match (&endpoint.name, &endpoint.at) {
+        (Some(name), _) => name.to_string(),
+        (None, Where::Address(address)) => address.ip().to_string(),
+        (None, Where::Name(at)) => at.host.to_string(),
+    };
     // A name, or an address: both can be in a certificate.
     let name = TlsName::new(&host).filter(|_| endpoint.transport.is_encrypted());
+    let trust = endpoint.trust.as_ref().unwrap_or(trust);
+    // What cannot be checked is not believed: without trust nothing is asked.
+    let trust = match (endpoint.proof, endpoint.hashes.as_slice()) {
+        (Some(proof), _) => trust.designated(proof).ok(),
+        (None, []) => Some(trust.clone()),
+        (None, hashes) => trust.with_hashes(hashes).ok(),
+    };
     Remote {
-        address,
-        tls: name.map(|name| RemoteTls {
+        addresses: match &endpoint.at {
+            Where::Address(address) => Addresses::fixed(*address),
+            Where::Name(at) => Addresses::of_name(at.clone()),
+        },
+        tls: name.zip(trust).map(|(name, trust)| RemoteTls {
             name,
-            trust: endpoint.trust.as_ref().unwrap_or(trust).clone(),
+            trust,
             url: endpoint.path.as_ref().and_then(|path| url(endpoint, path)),
             early_data: endpoint.early_data.unwrap_or(early_data),
         }),
@@ -293,13 +315,15 @@ fn to_remote(endpoint: &EndpointConfig, trust: &Trust, early_data: bool) -> Remo
 
 /// The URL of DNS over HTTPS: the port is part of the authority unless it is the usual one.
 fn url(endpoint: &EndpointConfig, path: &str) -> Option<Uri> {
-    let address = endpoint.address;
-    let host = match (&endpoint.name, address.ip()) {
+    let host = match (&endpoint.name, &endpoint.at) {
         (Some(name), _) => name.to_string(),
-        (None, IpAddr::V4(ip)) => ip.to_string(),
-        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (None, Where::Name(at)) => at.host.to_string(),
+        (None, Where::Address(address)) => match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        },
     };
-    let port = match address.port() {
+    let port = match endpoint.at.port() {
         443 => String::new(),
         port => format!(":{port}"),
     };
@@ -311,11 +335,7 @@ fn to_endpoint(endpoint: &EndpointConfig, provider: ProviderId) -> Endpoint {
         label: endpoint.label.clone(),
         provider,
         transport: endpoint.transport,
-        family: if endpoint.address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        },
+        family: endpoint.at.family(),
         max_qps: endpoint.max_qps,
     }
 }

@@ -2,8 +2,8 @@
 //! the findings, none wider than [`WIDTH`].
 
 use detour_core::doctor::{
-    CertificateSeen, End, EndpointSeen, Examination, Finding, Hickory, Kind, NameAnswer, NameSeen, ProviderSeen,
-    Purpose, Severity, Signatures, Traits,
+    CertificateSeen, Common, End, EndpointSeen, Examination, Finding, Hickory, Kind, NameAnswer, NameSeen,
+    ProviderSeen, Purpose, Severity, Signatures, Traits,
 };
 
 use super::Diagnosis;
@@ -72,7 +72,7 @@ pub(super) fn to_text(diagnosis: &Diagnosis) -> String {
 
 /// The sentence of a finding; of a wrong clock with the dates that make it wrong.
 pub(super) fn sentence(finding: &Finding, wall_s: u64) -> String {
-    if let Kind::ClockWrong(wrong) = &finding.kind {
+    if let Kind::Common(Common::ClockWrong(wrong)) = &finding.kind {
         return clock_wrong::text(wrong, wall_s);
     }
     finding.to_string()

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use detour_core::doctor::NotAsked;
-use detour_core::{Encryption, Family, Transport};
+use detour_core::{Encryption, Family, ProviderId, Transport};
 use detour_resolver::exchange::tls::{TlsName, Trust};
 use detour_resolver::exchange::{Remote, RemoteTls};
 use detour_resolver::wire::NameBuf;
@@ -46,7 +46,10 @@ pub(super) struct Target {
 pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> Vec<Target> {
     let topology = &assembly.topology;
     let mut targets = Vec::new();
-    for provider in &topology.providers {
+    for (id, provider) in topology.provider_ids().zip(&topology.providers) {
+        if is_quiet(id, assembly) {
+            continue;
+        }
         let zone = if provider.is_public {
             None
         } else {
@@ -55,6 +58,9 @@ pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> 
         let listed = provider.endpoints.iter().filter_map(|id| {
             let endpoint = topology.endpoint(*id)?;
             let remote = assembly.remotes.get(usize::from(id.0))?;
+            if is_without_family(remote, &assembly.remotes) {
+                return None;
+            }
             Some(Target {
                 provider: provider.name.clone(),
                 label: endpoint.label.clone(),
@@ -78,6 +84,20 @@ pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> 
     targets
 }
 
+/// Whether nobody's names go to this provider: it is there to be asked about the network alone.
+fn is_quiet(id: ProviderId, assembly: &Assembly) -> bool {
+    let mut groups = assembly.topology.routed.iter();
+    groups.any(|group| group.is_quiet && group.providers.contains(&id))
+}
+
+/// Whether the endpoint's host has addresses, and none of its family: no trouble, and nothing to ask.
+fn is_without_family(remote: &Remote, all: &[Remote]) -> bool {
+    let host = |remote: &Remote| remote.addresses.name().map(|at| at.host.clone());
+    let own = host(remote);
+    let is_same_host = |other: &&Remote| own.is_some() && host(other) == own;
+    address_of(remote).is_none() && all.iter().filter(is_same_host).any(|other| address_of(other).is_some())
+}
+
 /// Why an endpoint is not asked.
 fn skipped(config: &Config, transport: Transport, remote: &Remote) -> Option<NotAsked> {
     if config.select.encryption == Encryption::Require && !transport.is_encrypted() {
@@ -90,9 +110,8 @@ fn skipped(config: &Config, transport: Transport, remote: &Remote) -> Option<Not
 }
 
 /// Where packets go, as far as that is known.
-#[expect(clippy::unnecessary_wraps, reason = "an endpoint with a host name may have none")]
 fn address_of(remote: &Remote) -> Option<SocketAddr> {
-    Some(remote.address)
+    remote.addresses.first()
 }
 
 /// A zone whose names are this provider's.

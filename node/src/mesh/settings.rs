@@ -9,7 +9,7 @@ use detour_mesh::{ListenAddress, Member, PeerAddress};
 use detour_wire::keys;
 use nix::libc::EAFNOSUPPORT;
 
-use crate::config::{Config, EndpointConfig, MeshConfig, multiaddr_text};
+use crate::config::{Config, EndpointConfig, MeshConfig, Where, multiaddr_text};
 use crate::peer_id;
 
 /// `[mesh]` and what follows from it and the providers.
@@ -64,10 +64,11 @@ pub(crate) fn of_control(config: &Config) -> MeshSettings {
 /// The same for an endpoint however it is written.
 fn key(cluster: &str, endpoint: &EndpointConfig) -> EndpointKey {
     let path = endpoint.path.as_deref().unwrap_or_default();
-    keys::endpoint(
-        cluster,
-        &keys::canonical_url(endpoint.transport, endpoint.address, path),
-    )
+    let url = match &endpoint.at {
+        Where::Address(address) => keys::canonical_url(endpoint.transport, *address, path),
+        Where::Name(at) => keys::canonical_name_url(endpoint.transport, &at.host, at.port, at.family, path),
+    };
+    keys::endpoint(cluster, &url)
 }
 
 /// Who is admitted: all that are listed but this node itself.

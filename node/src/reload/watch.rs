@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::config::Look;
 use crate::given::{Given, Looks};
 
 /// Between two looks: a change is in force within twice this.
@@ -14,26 +13,26 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What was seen.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Watch<L> {
     /// Of the file that was read last.
-    read: Option<Look>,
+    read: Option<L>,
     /// Of the last look, if it was another.
-    changed: Option<Option<Look>>,
+    changed: Option<Option<L>>,
 }
 
-impl Watch {
+impl<L: PartialEq> Watch<L> {
     /// A file that looked so when it was read.
-    pub(super) fn new(read: Option<Look>) -> Self {
+    pub(super) fn new(read: Option<L>) -> Self {
         Self { read, changed: None }
     }
 
     /// The file is read, and looked so before.
-    pub(super) fn note_read(&mut self, look: Option<Look>) {
+    pub(super) fn note_read(&mut self, look: Option<L>) {
         *self = Self::new(look);
     }
 
     /// Takes in a look; whether the file has changed and is to be read.
-    pub(super) fn has_changed(&mut self, look: Option<Look>) -> bool {
+    pub(super) fn has_changed(&mut self, look: Option<L>) -> bool {
         if look == self.read {
             self.changed = None;
             return false;
@@ -77,6 +76,7 @@ impl GivenWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Look;
     use std::fs;
 
     #[test]

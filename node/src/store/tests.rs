@@ -38,7 +38,7 @@ enum Mood {
     Full,
 }
 
-/// What lies on a disk that forgets nothing.
+/// What lies on a disk that forgets nothing; the other trees are empty.
 type Disk = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
 #[derive(Debug)]
@@ -79,8 +79,8 @@ impl Engine for Fake {
 }
 
 impl Store for FakeStore {
-    fn get(&self, _tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.disk.lock().get(key).cloned())
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.disk.lock().get(key).filter(|_| tree == TREE).cloned())
     }
 
     fn put(&mut self, _tree: Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
@@ -99,8 +99,9 @@ impl Store for FakeStore {
         Ok(())
     }
 
-    fn entries(&self, _tree: Tree) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.disk.lock().clone().into_iter().collect())
+    fn entries(&self, tree: Tree) -> Result<Vec<Entry>, StoreError> {
+        let disk = self.disk.lock().clone().into_iter();
+        Ok(disk.filter(|_| tree == TREE).collect())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

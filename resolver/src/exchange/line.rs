@@ -1,7 +1,6 @@
 //! One endpoint as its transports see it: how queries to it are written, and where outcomes go.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use detour_core::time::SEC;
 use detour_core::{Clock, EndpointId, Time, Transport};
 use nix::errno::Errno;
 
+use super::addresses::Addresses;
 use super::habits::{Defences, Habits};
 use super::{Attempt, AttemptEvent};
 use crate::ask::Ask;
@@ -32,7 +32,7 @@ pub(crate) struct Line {
     /// How it is spoken to.
     pub(super) transport: Transport,
     /// Where packets go.
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Addresses,
     /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
     pub(super) heard: AtomicU64,
     /// Until when it is asked without EDNS.
@@ -148,6 +148,19 @@ impl Line {
         let finish = Finish::Failed(failure);
         self.report(attempt, Report::Finished(self.endpoint, begun, finish, now));
         self.tell(attempt, begun, Signal::Failed(failure), None, now);
+    }
+
+    /// A stream carried a truncated answer. Beside UDP that is the endpoint's failure, too: its datagrams send everybody to
+    /// where there is nothing.
+    pub(super) fn cut_short(&self, attempt: &Attempt, begun: Begun) {
+        let now = self.clock.now();
+        self.reporter.send(Report::Garbage(self.endpoint));
+        if self.is_beside_udp(attempt) {
+            let finish = Finish::Failed(Failure::Garbage);
+            self.reporter.send(Report::Begun(self.endpoint, begun));
+            self.reporter.send(Report::Finished(self.endpoint, begun, finish, now));
+        }
+        self.failed(attempt, begun, Failure::Garbage);
     }
 
     /// Given up without a judgement.

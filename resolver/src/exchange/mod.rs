@@ -3,11 +3,13 @@
 //! An attempt goes on when nobody waits for it any more: its outcome still reaches health. So outcomes are sent
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
+mod addresses;
 pub mod examine;
 mod habits;
 mod line;
 mod pending;
 mod quic;
+mod race;
 mod remote;
 mod stream;
 pub mod tls;
@@ -19,14 +21,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_core::health::{Begun, Purpose};
 use detour_core::lookup::{Heard, Slot, Via};
-use detour_core::outcome::Signal;
+use detour_core::outcome::{Failure, Signal};
 use detour_core::{Clock, EndpointId, Time, Topology, Transport};
 
+pub use self::addresses::{Addresses, NamedAt};
 use self::habits::Habits;
 use self::line::Line;
 pub(crate) use self::quic::QuicSockets;
 pub use self::remote::{Remote, RemoteTls};
-use self::stream::StreamLine;
+use self::stream::{Dialer, StreamLine};
 use self::udp::UdpLine;
 use crate::ask::Ask;
 use crate::readers::Readers;
@@ -104,6 +107,27 @@ pub struct Exchanges {
     speakers: Vec<Speaker>,
 }
 
+/// Connects to an endpoint and hangs up: what a query would find there.
+///
+/// # Errors
+///
+/// Why there is no connection; what has none, as plain DNS over UDP, is spoken to over TCP.
+pub(crate) async fn try_connect(
+    transport: Transport,
+    remote: &Remote,
+    clock: &dyn Clock,
+    (tasks, quic): (&Tasks, &Arc<QuicSockets>),
+) -> Result<(), Failure> {
+    let token = tasks.token().child_token();
+    let _hangs_up = token.clone().drop_guard();
+    let dialer = Dialer::new(transport, remote, quic);
+    dialer
+        .dial(clock, tasks, token)
+        .await
+        .map(drop)
+        .map_err(|refused| refused.failure)
+}
+
 /// What endpoints are spoken to with.
 #[derive(Debug, Clone)]
 pub struct ExchangeParts {
@@ -133,7 +157,7 @@ impl Exchanges {
                 let line = Arc::new(Line {
                     endpoint: id,
                     transport: endpoint.transport,
-                    address: remote.address,
+                    addresses: remote.addresses.clone(),
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),
                     sockets: AtomicU64::new(1),

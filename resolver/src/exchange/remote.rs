@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use super::addresses::Addresses;
 use super::tls::{TlsName, Trust};
 
 /// The network side of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     /// Where packets go.
-    pub address: SocketAddr,
+    pub addresses: Addresses,
     /// For encrypted endpoints.
     pub tls: Option<RemoteTls>,
 }
@@ -29,6 +30,9 @@ pub struct RemoteTls {
 
 impl From<SocketAddr> for Remote {
     fn from(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self {
+            addresses: address.into(),
+            tls: None,
+        }
     }
 }

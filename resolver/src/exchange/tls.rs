@@ -3,6 +3,8 @@
 //! One configuration per set of roots, pins and protocol, shared by all endpoints that use it, so that sessions are
 //! resumed across connections. Names are always checked; there is no switch to leave that out.
 
+mod chain;
+mod designated;
 mod groups;
 mod handshake;
 mod pins;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detour_core::Transport;
+use detour_core::ddr::Proof;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -19,6 +22,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+pub use self::chain::CertificateHash;
+use self::chain::ChainVerifier;
+use self::designated::DesignatedVerifier;
 pub use self::groups::{GROUPS_MAX, Group};
 pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
 use self::pins::PinnedVerifier;
@@ -65,14 +71,25 @@ pub enum TrustError {
     Setup(String),
 }
 
-/// Whom to believe, and the configurations made of that. Equal if made of the same roots, pins and groups.
+/// What a server must show beside a chain to a root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Demands {
+    /// One of these is the server's key, if there are any.
+    pins: Arc<[Pin]>,
+    /// One of these is in the server's chain, if there are any.
+    hashes: Arc<[CertificateHash]>,
+    /// Of a designated resolver.
+    proof: Option<Proof>,
+}
+
+/// Whom to believe, and the configurations made of that. Equal if made of the same roots, demands and groups.
 #[derive(Debug, Clone)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
     /// Those beside Mozilla's.
     added: Arc<[CertificateDer<'static>]>,
-    /// One of these is the server's key, if there are any; the chain must be right all the same.
-    pins: Arc<[Pin]>,
+    /// The chain must be right all the same.
+    demands: Demands,
     /// How keys are agreed, best first.
     groups: Arc<[Group]>,
     dot: Arc<ClientConfig>,
@@ -99,7 +116,7 @@ impl Trust {
         for file in files {
             add_file(&mut roots, &mut added, file)?;
         }
-        Self::new(Arc::new(roots), added.into(), Arc::default(), groups.into())
+        Self::new(Arc::new(roots), added.into(), Demands::default(), groups.into())
     }
 
     /// The same for servers whose key is one of these.
@@ -108,14 +125,47 @@ impl Trust {
     ///
     /// The cryptography cannot be set up; it could be without pins.
     pub fn pinned(&self, pins: &[Pin]) -> Result<Self, TrustError> {
+        let pins = pins.into();
+        self.demanding(Demands {
+            pins,
+            ..self.demands.clone()
+        })
+    }
+
+    /// The same for servers in whose chain is one of these certificates; none: any.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be without hashes.
+    pub fn with_hashes(&self, hashes: &[CertificateHash]) -> Result<Self, TrustError> {
+        let hashes = hashes.into();
+        self.demanding(Demands {
+            hashes,
+            ..self.demands.clone()
+        })
+    }
+
+    /// The same for a resolver that was designated by another one, and must show this.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography cannot be set up; it could be for others.
+    pub fn designated(&self, proof: Proof) -> Result<Self, TrustError> {
+        self.demanding(Demands {
+            proof: Some(proof),
+            ..self.demands.clone()
+        })
+    }
+
+    fn demanding(&self, demands: Demands) -> Result<Self, TrustError> {
         let (roots, added) = (Arc::clone(&self.roots), Arc::clone(&self.added));
-        Self::new(roots, added, pins.into(), Arc::clone(&self.groups))
+        Self::new(roots, added, demands, Arc::clone(&self.groups))
     }
 
     fn new(
         roots: Arc<RootCertStore>,
         added: Arc<[CertificateDer<'static>]>,
-        pins: Arc<[Pin]>,
+        demands: Demands,
         groups: Arc<[Group]>,
     ) -> Result<Self, TrustError> {
         let provider = Arc::new(CryptoProvider {
@@ -126,8 +176,14 @@ impl Trust {
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
                 .build()
                 .map_err(|error| TrustError::Setup(error.to_string()))?;
-        if !pins.is_empty() {
-            verifier = Arc::new(PinnedVerifier::new(verifier, Arc::clone(&pins)));
+        if let Some(proof) = demands.proof {
+            verifier = Arc::new(DesignatedVerifier::new(verifier, proof));
+        }
+        if !demands.hashes.is_empty() {
+            verifier = Arc::new(ChainVerifier::new(verifier, Arc::clone(&demands.hashes)));
+        }
+        if !demands.pins.is_empty() {
+            verifier = Arc::new(PinnedVerifier::new(verifier, Arc::clone(&demands.pins)));
         }
         let witness = Witness::new(Arc::clone(&verifier));
         let config = |verifier: Arc<dyn ServerCertVerifier>, alpn| client_config(&provider, verifier, alpn);
@@ -140,7 +196,7 @@ impl Trust {
             shown: None,
             roots,
             added,
-            pins,
+            demands,
             groups,
         })
     }
@@ -185,7 +241,7 @@ impl Trust {
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Self) -> bool {
-        (&self.added, &self.pins, &self.groups) == (&other.added, &other.pins, &other.groups)
+        (&self.added, &self.demands, &self.groups) == (&other.added, &other.demands, &other.groups)
     }
 }
 

@@ -159,7 +159,9 @@ impl UdpLine {
 
     /// Opens a socket, which is read until it is retired and done; `for_one`: it serves one query only.
     fn open(&self, for_one: bool) -> io::Result<Arc<Socket>> {
-        let socket = connect(self.line.address)?;
+        // Without one it is not known where.
+        let address = self.line.addresses.first().ok_or(io::ErrorKind::NotFound)?;
+        let socket = connect(address)?;
         let socket = Arc::new(Socket {
             line: Arc::clone(&self.line),
             pool: Arc::downgrade(&self.pool),

@@ -8,9 +8,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fair::{PerClient, Place};
 use crate::places::Places;
@@ -52,11 +54,25 @@ impl Backlogs {
 pub(super) struct Backlog {
     client: IpAddr,
     bytes: AtomicUsize,
-    shrunk: Notify,
     has_place: AtomicBool,
     /// Held to take or return it.
     place: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
-    cut: Notify,
+    is_cut: AtomicBool,
+    /// Who is to be told of that.
+    waker: AtomicWaker,
+}
+
+/// Bytes that wait, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Waits {
+    backlog: Arc<Backlog>,
+    bytes: usize,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.backlog.remove(self.bytes);
+    }
 }
 
 impl Backlog {
@@ -64,10 +80,10 @@ impl Backlog {
         Self {
             client,
             bytes: AtomicUsize::new(0),
-            shrunk: Notify::new(),
             has_place: AtomicBool::new(false),
             place: Mutex::default(),
-            cut: Notify::new(),
+            is_cut: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         }
     }
 
@@ -80,8 +96,31 @@ impl Backlog {
             return true;
         }
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.cut.notify_one();
         false
+    }
+
+    /// As [`Self::add`], for as long as what is returned lives.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize, all: &Backlogs) -> Option<Waits> {
+        self.add(bytes, all).then(|| Waits {
+            backlog: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    /// There was no room for a reply: the connection is to end, whatever waits on it.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Ready when it is to end.
+    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn take_place(&self, all: &Backlogs) -> bool {
@@ -105,25 +144,18 @@ impl Backlog {
             self.has_place.store(false, Ordering::Relaxed);
             drop(place.take());
         }
-        self.shrunk.notify_one();
     }
 
-    /// Waits until so little is left to be written that more may be asked. Cancel safe.
-    pub(super) async fn wait(&self) {
-        while self.bytes.load(Ordering::Relaxed) > READ_ON_BYTES {
-            self.shrunk.notified().await;
-        }
-    }
-
-    /// Ends when there was no room for a reply. Cancel safe.
-    pub(super) async fn cut(&self) {
-        self.cut.notified().await;
+    /// Whether so little is left to be written that more may be asked.
+    pub(super) fn reads_on(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) <= READ_ON_BYTES
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Waker;
 
     fn of(last: u8) -> Backlog {
         Backlog::new([127, 0, 0, last].into())
@@ -176,18 +208,19 @@ mod tests {
         assert!(backlog.add(1, &all));
     }
 
-    #[tokio::test]
-    async fn who_waits_for_room_is_woken_and_a_reply_without_room_ends_the_connection() {
-        let all = Backlogs::default();
-        let backlog = of(2);
-        assert!(backlog.add(READ_ON_BYTES + 1, &all));
-        let woken = async {
-            tokio::task::yield_now().await;
-            backlog.remove(1);
-        };
-        tokio::join!(backlog.wait(), woken);
-        assert!(!backlog.add(PLACE_BYTES, &all));
-        backlog.cut().await;
-        backlog.wait().await;
+    #[test]
+    fn more_is_asked_while_little_waits_and_what_is_held_waits_as_long_as_it_is_held() {
+        let (all, backlog) = (Backlogs::default(), Arc::new(of(2)));
+        assert!(backlog.add(READ_ON_BYTES, &all) && backlog.reads_on());
+        let held = backlog.hold(1, &all).unwrap();
+        assert!(!backlog.reads_on());
+        drop(held);
+        assert!(backlog.reads_on());
+        assert!(backlog.hold(PLACE_BYTES, &all).is_none());
+        assert!(backlog.reads_on(), "what has no room does not wait");
+        let cx = Context::from_waker(Waker::noop());
+        assert!(backlog.poll_cut(&cx).is_pending());
+        backlog.cut();
+        assert!(backlog.poll_cut(&cx).is_ready());
     }
 }

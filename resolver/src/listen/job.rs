@@ -1,14 +1,17 @@
 //! A query being resolved and the promise that its client hears back.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use detour_core::Time;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::fair::Place;
 use crate::forwarder::Shared;
 use crate::inflight::Waiter;
-use crate::serve::{Miss, Resolved};
+use crate::metrics::Source;
+use crate::serve::{Miss, Resolved, Verdict};
+use crate::wire::Via;
 
 /// Where a reply goes, at once and without waiting.
 pub(super) trait ReplyTo: Send + 'static {
@@ -24,6 +27,42 @@ pub(super) fn resolve(shared: &Arc<Shared>, miss: Box<Miss>, reply_to: impl Repl
             let mut out = Vec::new();
             shared.answer_overload(&miss, &mut out);
             reply_to.send(out);
+        }
+    }
+}
+
+/// What became of a query that came by itself, on a stream of its own.
+pub(super) enum Answered {
+    /// The reply.
+    Now(Vec<u8>),
+    /// The reply comes; whatever becomes of the query.
+    Later(oneshot::Receiver<Vec<u8>>),
+    /// It was none.
+    NoQuery,
+}
+
+impl ReplyTo for oneshot::Sender<Vec<u8>> {
+    fn send(self, reply: Vec<u8>) {
+        // Who has gone does without.
+        drop(self.send(reply));
+    }
+}
+
+/// Answers a query that came by itself, and counts it.
+pub(super) fn ask(shared: &Arc<Shared>, message: &[u8], client: IpAddr, via: Via) -> Answered {
+    shared.metrics.count_queries(via, 1);
+    let mut out = Vec::with_capacity(512);
+    match shared.answer_guarded(&shared.moment(), message, client, via, &mut out) {
+        Verdict::Hit => {
+            shared.metrics.count_replies(Source::cache, 1);
+            Answered::Now(out)
+        }
+        Verdict::Replied => Answered::Now(out),
+        Verdict::Silence => Answered::NoQuery,
+        Verdict::Resolve(miss) => {
+            let (sender, reply) = oneshot::channel();
+            resolve(shared, miss, sender);
+            Answered::Later(reply)
         }
     }
 }
@@ -132,10 +171,9 @@ impl<R: ReplyTo> Drop for Job<R> {
 mod tests {
     use super::*;
     use crate::cache::Entry;
-    use crate::serve::Verdict;
     use crate::testing::shared;
     use crate::wire::tests::accepted_for;
-    use crate::wire::{NameBuf, QueryOut, Via, build_query};
+    use crate::wire::{NameBuf, QueryOut, build_query};
     use parking_lot::Mutex;
 
     #[derive(Debug, Clone, Default)]

@@ -4,24 +4,37 @@
 //! bound first and without sharing, because that is how a busy port is noticed; so is the first UDP socket, and only
 //! then it shares its port (SO_REUSEPORT) with the others of this process, one for each thread that reads.
 
+mod accept;
 mod backlog;
 mod batch;
+pub mod certificate;
 mod datagrams;
+mod doors;
+mod framed;
+mod http;
 mod job;
-mod tcp;
+mod overseer;
+mod paced;
+mod quic;
+pub mod secure;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use self::accept::Protocol;
 pub(crate) use self::backlog::Backlogs;
 use self::datagrams::Datagrams;
+use self::secure::{SecureBound, SecureSocket};
 use crate::forwarder::Shared;
 use crate::readers;
+use crate::wire::Via;
+
+pub(crate) use self::doors::Doors;
+pub use self::doors::StreamLimits;
 
 /// Connections the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -86,15 +99,6 @@ impl BindError {
     pub fn is_not_here(&self) -> bool {
         matches!(self, Self::NotHere { .. })
     }
-}
-
-/// Limits of client connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpLimits {
-    /// Connections open at once.
-    pub connections: usize,
-    /// Time without a whole message after which a connection is closed.
-    pub idle: Duration,
 }
 
 /// One listen address, bound.
@@ -185,12 +189,29 @@ fn socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socke
 }
 
 /// Serves all that was bound until shutdown. Must be called within the runtime, and once.
-pub fn serve(shared: &Arc<Shared>, all: Vec<Bound>) {
+pub fn serve(shared: &Arc<Shared>, all: Vec<Bound>, secure: Vec<SecureBound>) {
     shared.tasks.spawn_pillar("lookups", Arc::clone(shared).tend_lookups());
     let (sockets, listeners): (Vec<_>, Vec<_>) = all.into_iter().map(|bound| (bound.udp, bound.tcp)).unzip();
     worker::start(shared, &sockets);
     for listener in listeners {
+        let accept = accept::accept(Arc::clone(shared), listener, Protocol::Tcp);
+        shared.tasks.spawn_pillar("tcp listener", accept);
+    }
+    for bound in secure {
         let own = Arc::clone(shared);
-        shared.tasks.spawn_pillar("tcp listener", tcp::accept(own, listener));
+        match bound.socket {
+            SecureSocket::Tcp(listener, tls) if bound.via == Via::Https => {
+                let accept = accept::accept(own, listener, Protocol::Https(tls));
+                shared.tasks.spawn_pillar("https listener", accept);
+            }
+            SecureSocket::Tcp(listener, tls) => {
+                let accept = accept::accept(own, listener, Protocol::Tls(tls));
+                shared.tasks.spawn_pillar("tls listener", accept);
+            }
+            SecureSocket::Quic(endpoint) => {
+                let accept = quic::accept(own, endpoint, bound.via);
+                shared.tasks.spawn_pillar("quic listener", accept);
+            }
+        }
     }
 }

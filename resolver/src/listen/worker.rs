@@ -25,7 +25,7 @@ use super::batch::{Address, Batch};
 use super::datagrams::{Datagrams, Peer};
 use super::job::{Job, ReplyTo};
 use crate::forwarder::Shared;
-use crate::metrics::{Source, Transport};
+use crate::metrics::Source;
 use crate::readers::{Descriptor, READY_MAX, Reader, Ready};
 use crate::serve::Verdict;
 use crate::wire::Via;
@@ -280,7 +280,7 @@ fn serve<A: Address>(
         }
     });
     // Counted before they are sent: who has its reply may look at the counters.
-    shared.metrics.count_queries(Transport::udp, queries);
+    shared.metrics.count_queries(Via::Udp, queries);
     shared.metrics.count_replies(Source::cache, hits);
     batch.send(socket);
     Ok(is_full)

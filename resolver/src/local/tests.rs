@@ -202,7 +202,7 @@ fn replies_keep_the_rules_of_all_replies() {
     assert_eq!(reply.authorities[0].ttl, 3_600);
     // Over a stream ANY is answered with all there is, over UDP with RFC 8482's nothing.
     let any = query("localhost.", RecordType::ANY);
-    let reply = reply_to(&shared, &any, HOME, Via::Stream).unwrap();
+    let reply = reply_to(&shared, &any, HOME, Via::Tcp).unwrap();
     assert_eq!(words(&reply), "NoError; A 127.0.0.1, AAAA ::1; ");
     let reply = reply_to(&shared, &any, HOME, Via::Udp).unwrap();
     assert_eq!(reply.answers[0].record_type(), RecordType::HINFO);
@@ -363,7 +363,7 @@ async fn a_host_with_more_addresses_than_fit_is_truncated_over_udp_only() {
     let message = query("many.", RecordType::A);
     let cut = reply_to(&node.shared, &message, HOME, Via::Udp).unwrap();
     assert!(cut.metadata.truncation && cut.answers.is_empty());
-    let whole = reply_to(&node.shared, &message, HOME, Via::Stream).unwrap();
+    let whole = reply_to(&node.shared, &message, HOME, Via::Tcp).unwrap();
     let found: Vec<_> = whole.answers.iter().map(|record| record.data.to_string()).collect();
     assert_eq!(found, addresses, "in the order of the file");
 }

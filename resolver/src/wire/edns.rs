@@ -6,8 +6,9 @@
 use super::build::EdnsOut;
 use super::code::{option, rtype};
 use super::cookie::Cookie;
+use super::query::Extras;
 use super::record::Record;
-use super::u16_at;
+use super::{MESSAGE_BYTES_MAX, u16_at};
 
 /// The UDP size we announce and the most we send over UDP: no path fragments it (RFC 9715 3.2; DNS flag day 2020).
 pub const UDP_BYTES_MAX: u16 = 1232;
@@ -28,6 +29,21 @@ pub struct Edns {
     pub udp_size: u16,
     /// It wants signatures.
     pub do_bit: bool,
+    /// Its message was padded (RFC 7830).
+    pub is_padded: bool,
+    /// Whether it asked how long a connection may be idle (RFC 7828).
+    pub keepalive: Keepalive,
+}
+
+/// The edns-tcp-keepalive option of a query (RFC 7828 section 3.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keepalive {
+    /// It was not there.
+    Absent,
+    /// Without a time, as it should be.
+    Asked,
+    /// With one: only servers say it.
+    Malformed,
 }
 
 /// An OPT record as read, from either side.
@@ -54,6 +70,8 @@ impl<'a> Opt<'a> {
             edns: Edns {
                 udp_size: record.class.max(UDP_BYTES_MIN),
                 do_bit: record.ttl & DO_BIT != 0,
+                is_padded: false,
+                keepalive: Keepalive::Absent,
             },
             rcode_high,
             version,
@@ -61,10 +79,20 @@ impl<'a> Opt<'a> {
         })
     }
 
-    /// Whether the options of a query are whole and those with known rules keep them.
-    pub(super) fn has_sound_options(&self) -> bool {
-        let mut options = self.options;
-        options.all(|option| option.is_ok_and(is_sound))
+    /// Reads the options of a query; false unless they are whole and those with known rules keep them.
+    pub(super) fn read_options(&mut self) -> bool {
+        for option in self.options {
+            let Some((code, contents)) = option.ok().filter(|option| is_sound(*option)) else {
+                return false;
+            };
+            match code {
+                option::PADDING => self.edns.is_padded = true,
+                option::TCP_KEEPALIVE if contents.is_empty() => self.edns.keepalive = Keepalive::Asked,
+                option::TCP_KEEPALIVE => self.edns.keepalive = Keepalive::Malformed,
+                _ => {}
+            }
+        }
+        true
     }
 }
 
@@ -235,15 +263,25 @@ impl EdeCodes {
     }
 }
 
-/// Appends our OPT record: version 0, flags zero but DO, and as many of `edes` as fit into `room_bytes` together with
-/// the record itself, their texts before their absence.
+/// Octets of our keepalive option.
+pub(super) const KEEPALIVE_BYTES: usize = 6;
+
+/// The block that replies are padded to (RFC 8467 section 4.1).
+const REPLY_BLOCK: usize = 468;
+
+/// Appends our OPT record to the message that begins at `start`: version 0, flags zero but DO, what `extras` says, and as
+/// many of `edes` as fit into `room_bytes` together with the record itself, their texts before their absence.
 pub(super) fn push_opt<'a>(
-    out: &mut Vec<u8>,
+    (start, out): (usize, &mut Vec<u8>),
     rcode: u16,
-    do_bit: bool,
+    (do_bit, extras): (bool, Extras),
     edes: impl Iterator<Item = Ede<'a>>,
     room_bytes: usize,
 ) {
+    let room_bytes = match extras.keepalive_ds {
+        Some(_) => room_bytes.saturating_sub(KEEPALIVE_BYTES),
+        None => room_bytes,
+    };
     let flags = if do_bit { DO_BIT } else { 0 };
     let rcode_high = u32::from(rcode >> 4) << 24;
     push_opt_head(out, UDP_BYTES_MAX, rcode_high | flags);
@@ -265,6 +303,20 @@ pub(super) fn push_opt<'a>(
             out.extend_from_slice(text.as_bytes());
             used = total;
             break;
+        }
+    }
+    if let Some(tenths) = extras.keepalive_ds {
+        used = used.saturating_add(push_option(out, option::TCP_KEEPALIVE, &tenths.to_be_bytes()));
+    }
+    if extras.is_padded {
+        // Code and length of the option take four octets.
+        let bare = out.len() - start + 4;
+        let whole = bare.next_multiple_of(REPLY_BLOCK).min(MESSAGE_BYTES_MAX);
+        if let Some(padding) = whole.checked_sub(bare).and_then(|bytes| u16::try_from(bytes).ok()) {
+            out.extend_from_slice(&option::PADDING.to_be_bytes());
+            out.extend_from_slice(&padding.to_be_bytes());
+            out.resize(out.len() + usize::from(padding), 0);
+            used = used.saturating_add(padding + 4);
         }
     }
     if let Some(place) = out.get_mut(length_at..).and_then(<[u8]>::first_chunk_mut) {

@@ -37,14 +37,14 @@ pub use accept::{Accepted, Expected, Garbage, Mismatch, Rejected, accept, classi
 pub use answer::{Answer, AnswerRef, Kind, TTL_S_MAX};
 pub use build::{EdnsOut, QueryOut, build_query};
 pub use cookie::{CLIENT_COOKIE_BYTES, Cookie};
-pub use edns::{Ede, EdeCodes, Edns};
+pub use edns::{Ede, EdeCodes, Edns, Keepalive};
 pub use look::{Look, look};
 pub use name::NameBuf;
 pub use name_text::NameError;
 pub use policy::{Chaos, Policy, policy};
-pub use query::{Echo, Parsed, Query, Question, Reject, Via, parse};
+pub use query::{Echo, Extras, Fit, Parsed, Query, Question, Reject, Via, parse};
 pub use record::{Record, Records, Section};
-pub use reply::{Freshness, reply_limit, write, write_error, write_hinfo_any, write_txt};
+pub use reply::{Freshness, lifetime_s, reply_limit, write, write_error, write_hinfo_any, write_txt};
 
 /// The longest message: the length field of TCP and of every stream transport has 16 bits.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;

@@ -14,19 +14,65 @@
 //! ignored.
 
 use super::code::{rcode, rtype};
-use super::edns::{Edns, Opt};
+use super::edns::{Edns, Keepalive, Opt};
 use super::header::{AD, CD, HEADER_BYTES, Header, QR, RD};
 use super::name::{NAME_BYTES_MAX, NameBuf, skip_name};
 use super::record::{Records, Section};
 use super::u16_at;
+use std::time::Duration;
 
-/// How a query came in.
+/// How a query came in. All but a datagram are streams: no limit but the length field's, no forged source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// One datagram; the reply must be one, and the source address may be forged.
     Udp,
-    /// TCP, TLS, HTTPS or QUIC: no limit but the length field's, no forged source.
-    Stream,
+    /// A connection (RFC 7766).
+    Tcp,
+    /// A connection under TLS (RFC 7858).
+    Tls,
+    /// HTTP/1.1 or HTTP/2 (RFC 8484).
+    Https,
+    /// HTTP/3 (RFC 8484, RFC 9114).
+    H3,
+    /// A QUIC stream of its own (RFC 9250).
+    Quic,
+}
+
+impl Via {
+    /// All of them, in the order of [`Self::index`].
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::H3, Self::Quic];
+
+    /// As it is named in metrics and in `[listen]`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::H3 => "h3",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// Its place in [`Self::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Udp => 0,
+            Self::Tcp => 1,
+            Self::Tls => 2,
+            Self::Https => 3,
+            Self::H3 => 4,
+            Self::Quic => 5,
+        }
+    }
+
+    /// Whether nobody on the way can read it.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
+    }
 }
 
 /// The bytes of one question: name in the asker's case, type, class. Empty when there is none to repeat.
@@ -77,6 +123,51 @@ pub struct Echo {
     pub question: Question,
     /// The OPT record, if it could be read: its presence decides whether the reply has one.
     pub edns: Option<Edns>,
+    /// What the reply's OPT record has beside extended errors.
+    pub extras: Extras,
+}
+
+/// Options of a reply that depend on the way it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Padding, to a block of its own (RFC 8467 section 4.1).
+    pub is_padded: bool,
+    /// For how long an idle connection stays open, tenths of a second (RFC 7828).
+    pub keepalive_ds: Option<u16>,
+}
+
+/// Whether a query keeps the rules of the way it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It does.
+    Good,
+    /// It does not, and gets FORMERR.
+    Malformed,
+    /// It does not, and its connection ends for it.
+    Fatal,
+}
+
+impl Echo {
+    /// Settles what the reply's OPT record has, for a connection that may be idle for so long. Padding only where it hides
+    /// something and the client padded too (RFC 7830 section 4); the keepalive only where there is a connection of its own
+    /// kind (RFC 7828 section 3.2), and never over QUIC (RFC 9250 section 5.5.2).
+    #[must_use]
+    pub fn suit(&mut self, via: Via, idle: impl FnOnce() -> Duration) -> Fit {
+        let Some(edns) = self.edns else {
+            return Fit::Good;
+        };
+        self.extras.is_padded = edns.is_padded && via.is_encrypted();
+        match (via, edns.keepalive) {
+            (Via::Quic, Keepalive::Asked | Keepalive::Malformed) => return Fit::Fatal,
+            (Via::Tcp | Via::Tls, Keepalive::Malformed) => return Fit::Malformed,
+            (Via::Tcp | Via::Tls, Keepalive::Asked) => {
+                let tenths = u16::try_from(idle().as_millis() / 100).unwrap_or(u16::MAX);
+                self.extras.keepalive_ds = Some(tenths);
+            }
+            (_, Keepalive::Absent) | (Via::Udp | Via::Https | Via::H3, _) => {}
+        }
+        Fit::Good
+    }
 }
 
 /// A query that can be answered.
@@ -118,6 +209,17 @@ pub enum Parsed {
     Query(Query),
 }
 
+impl Parsed {
+    /// What its reply would repeat.
+    pub fn echo_mut(&mut self) -> Option<&mut Echo> {
+        match self {
+            Self::Silence => None,
+            Self::Reject(reject) => Some(&mut reject.echo),
+            Self::Query(query) => Some(&mut query.echo),
+        }
+    }
+}
+
 /// Reads a client's message. Total: every byte string is one of the three.
 #[must_use]
 pub fn parse(msg: &[u8]) -> Parsed {
@@ -133,6 +235,7 @@ pub fn parse(msg: &[u8]) -> Parsed {
         cd: false,
         question: Question::NONE,
         edns: None,
+        extras: Extras::default(),
     };
     if header.opcode() != 0 {
         echo.opcode = u8::try_from(header.opcode()).unwrap_or(0);
@@ -220,13 +323,13 @@ impl Tail {
                 }
             }
         }
-        tail.edns = opt.map(|opt| opt.edns);
-        tail.fault = match opt {
+        tail.fault = match &mut opt {
             _ if is_malformed => Some(rcode::FORMERR),
             Some(opt) if opt.version > 0 => Some(rcode::BADVERS),
-            Some(opt) if !opt.has_sound_options() => Some(rcode::FORMERR),
-            Some(_) | None => None,
+            Some(opt) => (!opt.read_options()).then_some(rcode::FORMERR),
+            None => None,
         };
+        tail.edns = opt.map(|opt| opt.edns);
         tail
     }
 }

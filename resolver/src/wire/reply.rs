@@ -7,9 +7,11 @@
 
 use super::answer::AnswerRef;
 use super::code::{rcode, rtype};
-use super::edns::{Ede, OPT_BYTES, UDP_BYTES_MAX, UDP_BYTES_MIN, push_opt};
-use super::header::{AA, AD, CD, HEADER_BYTES, Header, QR, RA, RD, TC};
+use super::edns::{Ede, KEEPALIVE_BYTES, OPT_BYTES, UDP_BYTES_MAX, UDP_BYTES_MIN, push_opt};
+use super::header::{AA, AD, CD, HEADER_BYTES, Header, QR, RA, RCODE_MASK, RD, TC};
+use super::name::skip_plain_name;
 use super::query::{Echo, Via};
+use super::record::Records;
 use super::{MESSAGE_BYTES_MAX, put_u32, u16_at, u32_at};
 
 /// How long the HINFO answer to ANY is kept: long, or the asker comes back at once; RFC 8482 4.2 leaves it open.
@@ -39,7 +41,7 @@ pub fn reply_limit(echo: &Echo, via: Via) -> usize {
                 .map_or(UDP_BYTES_MIN, |edns| edns.udp_size)
                 .clamp(UDP_BYTES_MIN, UDP_BYTES_MAX),
         ),
-        Via::Stream => MESSAGE_BYTES_MAX,
+        Via::Tcp | Via::Tls | Via::Https | Via::H3 | Via::Quic => MESSAGE_BYTES_MAX,
     }
 }
 
@@ -197,7 +199,27 @@ fn sendable(code: u16, echo: &Echo) -> u16 {
 
 /// What OPT takes at least.
 fn opt_bytes(echo: &Echo) -> usize {
-    if echo.edns.is_some() { OPT_BYTES } else { 0 }
+    match (echo.edns, echo.extras.keepalive_ds) {
+        (None, _) => 0,
+        (Some(_), None) => OPT_BYTES,
+        (Some(_), Some(_)) => OPT_BYTES + KEEPALIVE_BYTES,
+    }
+}
+
+/// How long a reply may be kept as a whole, seconds: the lowest TTL of its records (RFC 8484 section 5.1). `None` where
+/// they do not say: failures, and replies without records.
+#[must_use]
+pub fn lifetime_s(reply: &[u8]) -> Option<u32> {
+    let header = Header::read(reply).filter(|header| {
+        let code = header.flags & RCODE_MASK;
+        header.question_count == 1 && [rcode::NOERROR, rcode::NXDOMAIN].contains(&code)
+    })?;
+    let records_at = skip_plain_name(reply, HEADER_BYTES)?.checked_add(4)?;
+    let records = Records::new(reply, records_at, header.record_counts).map_while(Result::ok);
+    let ttls = records
+        .filter(|record| record.rtype != rtype::OPT)
+        .map(|record| record.ttl);
+    ttls.min()
 }
 
 /// Appends OPT, if the query had one, and counts it. The message begins at `start` of `out`.
@@ -212,7 +234,7 @@ fn finish<'a>(
         return;
     };
     let room = limit_bytes.saturating_sub(out.len() - start);
-    push_opt(out, code, edns.do_bit, edes, room);
+    push_opt((start, &mut *out), code, (edns.do_bit, echo.extras), edes, room);
     if let Some(count) = out.get_mut(start + 10..).and_then(<[u8]>::first_chunk_mut) {
         *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
     }

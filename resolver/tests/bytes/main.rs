@@ -9,6 +9,8 @@
 
 mod accept;
 mod corpus;
+mod frames;
 mod model;
 mod patch;
 mod query;
+mod stamp;

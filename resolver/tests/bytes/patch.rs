@@ -71,7 +71,7 @@ pub(crate) fn exercise(input: &[u8]) {
     // Any limit there can be, and the two that there are.
     let limit = match flags & 3 {
         0 => reply_limit(&query.echo, Via::Udp),
-        1 => reply_limit(&query.echo, Via::Stream),
+        1 => reply_limit(&query.echo, Via::Tcp),
         _ => usize::from(size).max(512),
     };
     let said = EDES.get(..usize::from(edes % 3)).unwrap_or_default();

@@ -90,7 +90,8 @@ impl Row {
             | Fault::TlsNotYetValid
             | Fault::TlsWrongName
             | Fault::Http500
-            | Fault::Http429(_) => Some(self.hurt().worst == 0),
+            | Fault::Http429(_)
+            | Fault::Hostile(_) => Some(self.hurt().worst == 0),
             Fault::Loss(_) => Some(self.spread(Summary::hurt_after_first_second).worst == 0),
             Fault::None | Fault::Nxdomain | Fault::Nodata | Fault::Lie | Fault::Flap(_) => None,
         }

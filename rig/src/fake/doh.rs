@@ -12,15 +12,16 @@ use h2::{Reason, RecvStream};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::Shared;
 use super::gate::Gate;
+use super::hostile::{DRIP, Page, page};
 use super::reply::reply;
 use super::stats::add;
 use crate::clock;
-use crate::fault::{Closing, FAULTY_REPLY_AFTER, Fault};
+use crate::fault::{Closing, FAULTY_REPLY_AFTER, Fault, Hostile};
 use crate::message::parse_reply;
 use crate::random::{Random, mix};
 use request::{MEDIA_TYPE, read_message};
@@ -166,6 +167,12 @@ async fn answer(
         respond.send_response(head, true).ok();
         return;
     }
+    if let Some(page) = page(fault) {
+        sleep_until(now + FAULTY_REPLY_AFTER).await;
+        add(&shared.counters.answered, 1);
+        send_page(&mut respond, page).await;
+        return;
+    }
     let delayed = reply(
         &message,
         shared.transport,
@@ -178,10 +185,20 @@ async fn answer(
         return withhold(&mut respond, &mut shared).await;
     };
     sleep_until(now + delayed.after).await;
-    if shared.fault(clock::now()).loses_stream_reply(&mut random) {
+    let fault = shared.fault(clock::now());
+    if fault.is_hostile(Hostile::ResetStreams) {
+        add(&shared.counters.answered, 1);
+        return respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+    if fault.loses_stream_reply(&mut random) {
         return withhold(&mut respond, &mut shared).await;
     }
-    if send_message(&mut respond, delayed.bytes).is_some() {
+    let sent = if fault.is_hostile(Hostile::Drip) {
+        drip_message(&mut respond, delayed.bytes).await
+    } else {
+        send_message(&mut respond, delayed.bytes)
+    };
+    if sent.is_some() {
         add(&shared.counters.answered, 1);
     } else {
         add(&shared.counters.dropped, 1);
@@ -201,6 +218,37 @@ fn send_message(respond: &mut SendResponse<Bytes>, message: Vec<u8>) -> Option<(
     let response = head_of_message(&message)?;
     let mut body = respond.send_response(response, false).ok()?;
     body.send_data(message.into(), true).ok()
+}
+
+/// The same a byte at a time.
+async fn drip_message(respond: &mut SendResponse<Bytes>, message: Vec<u8>) -> Option<()> {
+    let mut body = respond.send_response(head_of_message(&message)?, false).ok()?;
+    for byte in message {
+        sleep(DRIP).await;
+        body.send_data(Bytes::copy_from_slice(&[byte]), false).ok()?;
+    }
+    body.send_data(Bytes::new(), true).ok()
+}
+
+/// What stands in the place of a message, for as long as the client takes it.
+async fn send_page(respond: &mut SendResponse<Bytes>, page: Page) {
+    let Ok(mut body) = respond.send_response(page.head, false) else {
+        return;
+    };
+    if !page.is_endless {
+        // A client that is gone does not read it.
+        body.send_data(page.body, true).ok();
+        return;
+    }
+    loop {
+        body.reserve_capacity(page.body.len());
+        let room = poll_fn(|context| body.poll_capacity(context)).await;
+        let Some(Ok(room)) = room else { return };
+        let part = page.body.slice(..room.min(page.body.len()));
+        if body.send_data(part, false).is_err() {
+            return;
+        }
+    }
 }
 
 /// A response without a body. One that the client no longer wants is nobody's loss.
@@ -238,6 +286,6 @@ pub(super) fn head_of_fault(fault: Fault) -> Option<Response<()>> {
     Some(response)
 }
 
-fn set(response: &mut Response<()>, name: HeaderName, value: HeaderValue) {
+pub(super) fn set(response: &mut Response<()>, name: HeaderName, value: HeaderValue) {
     response.headers_mut().insert(name, value);
 }

@@ -13,13 +13,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
+use super::hostile::{DRIP, told_length};
 use super::reply::reply;
 use super::schedule::Schedule;
 use super::stats::add;
 use crate::clock;
-use crate::fault::Closing;
+use crate::fault::{Closing, Hostile};
 use crate::random::Random;
-use crate::wire::{count16, push_number};
+use crate::wire::push_number;
 
 /// Replies waiting on one connection before it is no longer read.
 const PENDING_MAX: usize = 4_096;
@@ -46,6 +47,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, mut shar
         schedule: Schedule::new(PENDING_MAX + READ_SLACK),
         random: Random::new(shared.seed),
         queries: 0,
+        drips_at: None,
         closings,
         active_at: clock::now(),
         shared,
@@ -76,6 +78,8 @@ struct Connection<S> {
     schedule: Schedule<Vec<u8>>,
     random: Random,
     queries: u64,
+    /// When the next byte leaves of what drips.
+    drips_at: Option<Instant>,
     /// Closings before this connection was accepted.
     closings: u64,
     /// When it was last asked or answered.
@@ -102,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                     self.output.drain(..count);
                     self.unflushed = true;
+                    self.drips_at = clock::now().checked_add(DRIP).filter(|_| self.drips());
                 }
                 Action::Flushed(done) => {
                     done?;
@@ -125,7 +130,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let output_room = self.output.len() < OUTPUT_BYTES_MAX;
         let read = self.reading && output_room && self.schedule.len() < PENDING_MAX;
         let due = self.schedule.next_due().filter(|_| output_room);
-        let timer = due.or_else(|| self.idle_at());
+        let now = clock::now();
+        let drips = self.drips();
+        let drips_at = self.drips_at.filter(|at| drips && *at > now);
+        let timer = [due.or_else(|| self.idle_at()), drips_at].into_iter().flatten().min();
+        let ready = match (drips, drips_at) {
+            (false, _) => self.output.len(),
+            (true, None) => self.output.len().min(1),
+            (true, Some(_)) => 0,
+        };
         let Self {
             stream,
             buffer,
@@ -141,8 +154,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // Cancel-safe: the due time is computed anew each turn.
             () = sleep_until(timer.unwrap_or_else(clock::now)), if timer.is_some() => Action::Timer,
             // Cancel-safe: completes with what it did, and does nothing otherwise.
-            action = poll_fn(|context| poll_stream(stream, buffer, output, *unflushed, read, context)) => action,
+            action = poll_fn(|context| {
+                let output = output.get(..ready).unwrap_or_default();
+                poll_stream(stream, buffer, output, *unflushed, read, context)
+            }) => action,
         }
+    }
+
+    /// Whether what is sent leaves a byte at a time.
+    fn drips(&self) -> bool {
+        self.shared.fault(clock::now()).is_hostile(Hostile::Drip)
     }
 
     /// Whether nothing is in flight.
@@ -226,7 +247,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 add(&counters.dropped, 1);
                 continue;
             }
-            push_number(&mut self.output, count16(bytes.len()));
+            let fault = self.shared.fault(now);
+            push_number(&mut self.output, told_length(bytes.len(), fault, &mut self.random));
             self.output.extend_from_slice(&bytes);
             add(&counters.answered, 1);
         }

@@ -24,6 +24,8 @@ pub(super) struct Gate {
     conduct: watch::Receiver<Conduct>,
     /// Resets before this connection was accepted.
     resets: u64,
+    /// Whether there was a handshake.
+    is_established: bool,
     /// Ends when the silence may be over; only while there is one.
     silence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -35,8 +37,14 @@ impl Gate {
             stream,
             conduct,
             resets,
+            is_established: false,
             silence: None,
         }
+    }
+
+    /// There was a handshake: from here on a deaf provider is silent.
+    pub(super) const fn establish(&mut self) {
+        self.is_established = true;
     }
 
     /// Completes when this connection is to be reset, which dropping the gate then does. Cancel-safe: it asks for a
@@ -55,7 +63,9 @@ impl Gate {
     fn poll_speak(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let (now, state) = (clock::now(), *self.conduct.borrow_and_update());
-            if !state.effective(now).is_silent() {
+            let fault = state.effective(now);
+            let is_silent = fault.is_silent() || (self.is_established && fault.is_deaf());
+            if !is_silent {
                 self.silence = None;
                 return Poll::Ready(());
             }

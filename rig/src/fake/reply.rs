@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::hostile::hostile_message;
 use super::manners::Manners;
-use crate::fault::{FAULTY_REPLY_AFTER, Fault};
+use crate::fault::{FAULTY_REPLY_AFTER, Fault, Hostile};
 use crate::law::Law;
 use crate::message::{Answer, BadQuery, Query, encode_malformed, encode_reply, rcode};
 use crate::random::Random;
@@ -65,6 +66,15 @@ pub(super) fn reply(
             send(latency, &honest(&query))
         }
         Fault::TlsExpired | Fault::TlsNotYetValid | Fault::TlsWrongName => send(latency, &honest(&query)),
+        Fault::Hostile(Hostile::Deaf) => None,
+        Fault::Hostile(hostile) => match hostile_message(&query, hostile, transport, limit_bytes) {
+            Some(bytes) => Some(Delayed {
+                after: FAULTY_REPLY_AFTER,
+                bytes,
+            }),
+            // What is wrong with a stream or a page is no matter of the message.
+            None => send(latency, &honest(&query)),
+        },
         Fault::Slow(extra) => send(latency.saturating_add(extra), &honest(&query)),
         Fault::Truncate if transport == Transport::Udp => faulty(Answer::truncation()),
         Fault::Truncate => send(latency, &honest(&query)),

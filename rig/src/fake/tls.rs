@@ -63,7 +63,8 @@ impl Tls {
             counters: &shared.counters,
             kind: None,
         };
-        let stream = acceptor.accept(gate).await.ok()?;
+        let mut stream = acceptor.accept(gate).await.ok()?;
+        stream.get_mut().0.establish();
         let (_, session) = stream.get_ref();
         outcome.kind = session.handshake_kind();
         shared

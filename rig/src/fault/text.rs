@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Fault;
+use super::{Fault, Hostile};
 
 /// Half-period of `flap` without a number.
 const FLAP_PERIOD: Duration = Duration::from_secs(5);
@@ -33,6 +33,7 @@ impl fmt::Display for Fault {
             Self::TlsNotYetValid => "tls-not-yet-valid",
             Self::TlsWrongName => "tls-wrong-name",
             Self::Http500 => "http500",
+            Self::Hostile(hostile) => hostile.word(),
         })
     }
 }
@@ -59,7 +60,9 @@ pub enum ParseFaultError {
 /// Every fault with its argument, for error messages and help.
 pub const FAULT_WORDS: &str = "none, blackhole, servfail, refused, slow MS, loss P, garbage, wrongid, truncate, \
                                nxdomain, nodata, lie, flap [MS], rst, tls-stall, tls-expired, tls-not-yet-valid, \
-                               tls-wrong-name, http500, http429 SECONDS";
+                               tls-wrong-name, http500, http429 SECONDS, wrong-question, pointers, truncate-always, \
+                               lying-length, html, http302, gzip-bomb, endless-head, endless-body, reset-streams, deaf, \
+                               drip";
 
 impl FromStr for Fault {
     type Err = ParseFaultError;
@@ -113,7 +116,11 @@ impl FromStr for Fault {
             "tls-not-yet-valid" => Self::TlsNotYetValid,
             "tls-wrong-name" => Self::TlsWrongName,
             "http500" => Self::Http500,
-            _ => return Err(ParseFaultError::Name { given: name.into() }),
+            _ => {
+                let hostile = Hostile::ALL.into_iter().find(|hostile| hostile.word() == name);
+                let unknown = || ParseFaultError::Name { given: name.into() };
+                hostile.map(Self::Hostile).ok_or_else(unknown)?
+            }
         };
         if argument.is_some() {
             Err(wrong("no argument"))
@@ -153,6 +160,11 @@ mod tests {
             "http429 30",
         ] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+        for hostile in Hostile::ALL {
+            let text = hostile.word();
+            assert_eq!(text.parse(), Ok(Fault::Hostile(hostile)));
+            assert!(FAULT_WORDS.contains(text), "{text}");
         }
         assert_eq!("slow(1500)".parse(), Ok(Fault::Slow(Duration::from_millis(1_500))));
         assert_eq!("loss:0.5".parse(), Ok(Fault::Loss(0.5)));

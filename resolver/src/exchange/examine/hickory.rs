@@ -25,13 +25,16 @@ const PATIENCES: u32 = 2;
 
 /// Looks.
 pub(super) async fn look(transport: Transport, remote: &Remote, questions: &Questions, clock: &dyn Clock) -> Hickory {
+    let Some(address) = remote.addresses.first() else {
+        return Hickory::NotAsked("it has no address".to_owned());
+    };
     let (protocol, tls) = match protocol(transport, remote) {
         Ok(protocol) => protocol,
         Err(reason) => return Hickory::NotAsked(reason.to_owned()),
     };
     let mut connection = ConnectionConfig::new(protocol);
-    connection.port = remote.address.port();
-    let server = NameServerConfig::new(remote.address.ip(), true, vec![connection]);
+    connection.port = address.port();
+    let server = NameServerConfig::new(address.ip(), true, vec![connection]);
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
     let mut builder =
         Resolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options(questions));

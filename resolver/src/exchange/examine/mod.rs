@@ -147,7 +147,8 @@ impl Examiner {
 
 /// A connected socket takes datagrams of this server only, and hears when nobody listens there.
 async fn open_datagrams(remote: &Remote) -> std::io::Result<Way> {
-    let address = remote.address;
+    let address = remote.addresses.first();
+    let address = address.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(address).await?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use detour_core::Transport;
 use detour_core::outcome::Failure;
-use detour_core::time::SEC;
+use detour_core::time::{MS, SEC};
+use detour_core::{Clock, Transport};
 use http::Uri;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connecting, Connection, IdleTimeout, TransportConfig, VarInt, ZeroRttAccepted};
@@ -19,12 +19,17 @@ use super::link::QuicLink;
 use super::sockets::QuicSockets;
 use super::watched::Watch;
 use super::witness::Witness;
+use crate::exchange::addresses::Addresses;
+use crate::exchange::race::first_of;
 use crate::exchange::remote::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
 use crate::exchange::tls::Refused;
+use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
 const CONNECT: Duration = Duration::from_micros(2 * SEC);
+/// Time for one address: a little less, so that it is the one that says what came of it.
+const ALONE: Duration = Duration::from_micros(2 * SEC - 20 * MS);
 /// Our own limit of idleness, milliseconds: above the minute for which an idle connection is kept, so that a limit that
 /// ends one is always the server's.
 const IDLE_MS: u32 = 75_000;
@@ -45,7 +50,7 @@ const INITIAL_RTT: Duration = Duration::from_millis(150);
 #[derive(Clone)]
 pub(in crate::exchange) struct QuicDialer {
     sockets: Arc<QuicSockets>,
-    address: SocketAddr,
+    addresses: Addresses,
     config: ClientConfig,
     name: ServerName<'static>,
     /// Why the certificate was refused.
@@ -59,7 +64,7 @@ pub(in crate::exchange) struct QuicDialer {
 impl fmt::Debug for QuicDialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuicDialer")
-            .field("address", &self.address)
+            .field("addresses", &self.addresses)
             .field("name", &self.name)
             .field("url", &self.url)
             .finish_non_exhaustive()
@@ -71,7 +76,7 @@ impl QuicDialer {
     pub(in crate::exchange) fn new(
         sockets: &Arc<QuicSockets>,
         transport: Transport,
-        address: SocketAddr,
+        addresses: Addresses,
         tls: &RemoteTls,
     ) -> Option<Self> {
         let url = match transport {
@@ -85,7 +90,7 @@ impl QuicDialer {
         config.transport_config(Arc::new(transport_config(transport)));
         Some(Self {
             sockets: Arc::clone(sockets),
-            address,
+            addresses,
             config,
             name: tls.name.0.clone(),
             witness,
@@ -94,30 +99,53 @@ impl QuicDialer {
         })
     }
 
-    /// Connects within two seconds.
-    pub(in crate::exchange) async fn dial(&self, parts: LinkParts) -> Result<QuicLink, Refused> {
-        let (connecting, watch) = self.sockets.connect(&self.config, self.address, &self.name.to_str())?;
+    /// Connects within two seconds, to whichever of these addresses is there first.
+    pub(in crate::exchange) async fn dial(
+        &self,
+        addresses: &[SocketAddr],
+        clock: &dyn Clock,
+        parts: LinkParts,
+    ) -> Result<QuicLink, Refused> {
+        let connect = |address| self.connect(address, &parts.tasks);
+        let connected = tokio::time::timeout(CONNECT, first_of(addresses, clock, connect)).await;
+        // One alone says by itself what it was waited for.
+        let connected = connected
+            .map_err(|_elapsed| Refused::from(Failure::ConnectTimeout))
+            .flatten();
+        let first = addresses.first().copied();
+        let (address, connection) = connected.inspect_err(|_refused| self.note_failed(first))?;
+        let open = QuicLink::open(connection, self.url.as_ref(), parts);
+        let opened = tokio::time::timeout(CONNECT, open).await;
+        let opened = opened.map_err(|_elapsed| Failure::TlsStalled).flatten();
+        let link = opened.inspect_err(|_failure| self.note_failed(Some(address)))?;
+        self.addresses.prefer(address);
+        Ok(link)
+    }
+
+    /// The next connection begins elsewhere, where there is another address.
+    fn note_failed(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            self.addresses.defer(address);
+        }
+    }
+
+    /// Connects to one address: a handshake, or the hope of one.
+    async fn connect(&self, address: SocketAddr, tasks: &Tasks) -> Result<Connection, Refused> {
+        let (connecting, watch) = self.sockets.connect(&self.config, address, &self.name.to_str())?;
         let connecting = match self.begin_early(connecting) {
             Ok((connection, accepted)) => {
-                parts
-                    .tasks
-                    .spawn_job(self.clone().see_through(connection.clone(), accepted, watch));
-                return Ok(QuicLink::open(connection, self.url.as_ref(), parts).await?);
+                tasks.spawn_job(self.clone().see_through(connection.clone(), accepted, watch));
+                return Ok(connection);
             }
             Err(connecting) => connecting,
-        };
-        let open = async {
-            let connection = connecting
-                .await
-                .map_err(|error| refused_by(&error, self.witness.take(&self.name)))?;
-            Ok(QuicLink::open(connection, self.url.as_ref(), parts).await?)
         };
         tokio::select! {
             biased;
             // It is not polled again.
-            opened = tokio::time::timeout(CONNECT, open) => {
+            connected = tokio::time::timeout(ALONE, connecting) => {
                 let late = if watch.has_sent() { Failure::TlsStalled } else { Failure::ConnectTimeout };
-                opened.unwrap_or(Err(late.into()))
+                let connected = connected.map_err(|_elapsed| Refused::from(late))?;
+                connected.map_err(|error| refused_by(&error, self.witness.take(&self.name)))
             }
             // Cancel safe: what was told stays told.
             () = watch.unreachable() => Err(Failure::Unreachable.into()),
@@ -154,7 +182,9 @@ impl QuicDialer {
 
     /// The way to the endpoint is another one.
     pub(in crate::exchange) fn renew(&self, now: detour_core::Time) {
-        self.sockets.renew(self.address, now);
+        if let Some(address) = self.addresses.first() {
+            self.sockets.renew(address, now);
+        }
     }
 }
 

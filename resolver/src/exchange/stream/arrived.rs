@@ -9,7 +9,7 @@ use detour_core::{Time, Transport};
 use super::connection::{CONNECTIONS_MAX, Connection};
 use super::link::Arrival;
 use crate::report::Report;
-use crate::wire::{Expected, Rejected, accept};
+use crate::wire::{Expected, Kind, Rejected, accept};
 
 /// How the connection goes on after something came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,14 @@ impl Connection {
                     self.line.failed(&query.attempt, query.begun, Failure::Garbage);
                 }
                 Next::Broken
+            }
+            // There is nothing longer to be had than a stream carries (RFC 7766 section 8): the query has no answer.
+            Some(Ok(accepted)) if accepted.answer.kind() == Kind::Truncated => {
+                self.last_answer = now;
+                if let Some(query) = self.pending.take(own) {
+                    self.line.cut_short(&query.attempt, query.begun);
+                }
+                Next::GoOn
             }
             Some(Ok(mut accepted)) => {
                 accepted.age_s = age_s;

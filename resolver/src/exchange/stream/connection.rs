@@ -18,6 +18,7 @@ use crate::exchange::Attempt;
 use crate::exchange::habits::Defences;
 use crate::exchange::line::Line;
 use crate::exchange::pending::{Pending, PendingQueries};
+use crate::exchange::race::telling_if_slow;
 use crate::report::Report;
 
 /// With queries in flight and not a byte for this long, a sign of life is asked for.
@@ -125,6 +126,9 @@ impl Connection {
                 .known
                 .dialer
                 .dial(&*self.line.clock, &self.line.tasks, token.clone());
+            let dial = telling_if_slow(dial, || {
+                self.line.reporter.send(Report::Slow(self.line.endpoint));
+            });
             let stop = self.line.tasks.token().clone();
             let dialled = tokio::select! {
                 biased;

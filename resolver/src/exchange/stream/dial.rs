@@ -18,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::h2::H2Link;
 use super::link::{ARRIVALS, Arrival, Link, LinkParts};
+use crate::exchange::addresses::Addresses;
 use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
+use crate::exchange::race::first_of;
 use crate::exchange::remote::Remote;
 use crate::exchange::tls::{Refused, Shown, refused_of_handshake};
 use crate::tasks::Tasks;
@@ -39,7 +41,7 @@ const ALIVE_AGAIN: Duration = Duration::from_secs(2);
 /// How one endpoint is connected to.
 #[derive(Debug, Clone)]
 pub(in crate::exchange) struct Dialer {
-    address: SocketAddr,
+    addresses: Addresses,
     inside: Inside,
 }
 
@@ -84,7 +86,7 @@ impl Dialer {
             })
         });
         let over_quic = remote.tls.as_ref();
-        let over_quic = over_quic.and_then(|tls| QuicDialer::new(quic, transport, remote.address, tls));
+        let over_quic = over_quic.and_then(|tls| QuicDialer::new(quic, transport, remote.addresses.clone(), tls));
         let inside = match (transport, security) {
             (Transport::Udp | Transport::Tcp, _) => Inside::Dns,
             (Transport::Tls, Some(security)) => Inside::Tls(Security { url: None, ..security }),
@@ -93,12 +95,12 @@ impl Dialer {
             (Transport::Tls | Transport::Https, _) => Inside::Nothing,
         };
         Self {
-            address: remote.address,
+            addresses: remote.addresses.clone(),
             inside,
         }
     }
 
-    /// Connects within two seconds; `token` ends the connection's own tasks.
+    /// Connects within two seconds, to whichever address is there first; `token` ends the connection's own tasks.
     pub(in crate::exchange) async fn dial(
         &self,
         clock: &dyn Clock,
@@ -111,14 +113,17 @@ impl Dialer {
             tasks: tasks.clone(),
             token,
         };
+        let addresses = self.addresses.ready(Duration::from_micros(CONNECT_US)).await;
         if let Inside::Quic(quic) = &self.inside {
-            let link = Link::Quic(quic.dial(parts).await?);
+            let link = Link::Quic(quic.dial(&addresses, clock, parts).await?);
             return Ok(Dialled { link, arrivals });
         }
         let started = clock.now();
-        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), self.connect())
+        let tcp = tokio::time::timeout(Duration::from_micros(CONNECT_US), first_of(&addresses, clock, connect))
             .await
-            .map_err(|_elapsed| Failure::ConnectTimeout)??;
+            .map_err(|_elapsed| Failure::ConnectTimeout)
+            .flatten();
+        let (address, tcp) = tcp.inspect_err(|_failure| self.note_failed(addresses.first()))?;
         let link = match &self.inside {
             Inside::Dns => {
                 let (read, write) = tcp.into_split();
@@ -128,11 +133,21 @@ impl Dialer {
                 let left_us = CONNECT_US.saturating_sub(clock.now().since(started));
                 tokio::time::timeout(Duration::from_micros(left_us), security.shake_hands(tcp, parts))
                     .await
-                    .map_err(|_elapsed| Failure::TlsStalled)??
+                    .map_err(|_elapsed| Refused::from(Failure::TlsStalled))
+                    .flatten()
+                    .inspect_err(|_failure| self.note_failed(Some(&address)))?
             }
             Inside::Quic(_) | Inside::Nothing => return Err(Failure::Tls.into()),
         };
+        self.addresses.prefer(address);
         Ok(Dialled { link, arrivals })
+    }
+
+    /// The next connection begins elsewhere, where there is another address.
+    fn note_failed(&self, address: Option<&SocketAddr>) {
+        if let Some(address) = address {
+            self.addresses.defer(*address);
+        }
     }
 
     /// The way to the endpoint is another one: connections that can move do.
@@ -141,26 +156,26 @@ impl Dialer {
             quic.renew(now);
         }
     }
+}
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
-        let tcp = TcpStream::connect(self.address)
-            .await
-            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
-        // Without it a query waits for the acknowledgement of the one before.
-        tcp.set_nodelay(true)
-            .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
-        let (socket, alive) = (SockRef::from(&tcp), TcpKeepalive::new());
-        let alive = alive.with_time(ALIVE_AFTER).with_interval(ALIVE_AGAIN);
-        let options = [
-            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
-            socket.set_tcp_keepalive(&alive),
-        ];
-        for error in options.into_iter().filter_map(Result::err) {
-            // A dead connection is noticed later, then.
-            tracing::debug!(%error, "no TCP option");
-        }
-        Ok(tcp)
+async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+    // Without it a query waits for the acknowledgement of the one before.
+    tcp.set_nodelay(true)
+        .map_err(|error| failure_of(&error).unwrap_or(Failure::Local))?;
+    let (socket, alive) = (SockRef::from(&tcp), TcpKeepalive::new());
+    let alive = alive.with_time(ALIVE_AFTER).with_interval(ALIVE_AGAIN);
+    let options = [
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
+        socket.set_tcp_keepalive(&alive),
+    ];
+    for error in options.into_iter().filter_map(Result::err) {
+        // A dead connection is noticed later, then.
+        tracing::debug!(%error, "no TCP option");
     }
+    Ok(tcp)
 }
 
 impl Security {
@@ -184,5 +199,27 @@ impl Security {
                 Ok(Link::H2(opened.map_err(|_error| Failure::Http)?))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_path_that_is_gone_ends_a_connection_and_an_idle_one_says_that_it_lives() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialer = Dialer {
+            address: listener.local_addr().unwrap(),
+            inside: Inside::Dns,
+        };
+        let tcp = dialer.connect().await.unwrap();
+        let socket = SockRef::from(&tcp);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+        assert!(socket.keepalive().unwrap() && tcp.nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), ALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), ALIVE_AGAIN);
     }
 }

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::frames::read_frame;
 use super::h2::H2Link;
 use crate::exchange::quic::QuicLink;
 use crate::tasks::Tasks;
-use crate::wire::MESSAGE_BYTES_MAX;
 use detour_core::outcome::Failure;
 
 /// What may wait for the connection's task; a reader beyond it waits.
@@ -155,11 +155,7 @@ async fn send_frame<W: AsyncWrite + Unpin>(write: &mut W, message: &[u8]) -> io:
 /// Reads messages in a task of its own: a read of a length and a body must not be cancelled.
 async fn read_frames<R: AsyncRead + Unpin>(mut read: R, parts: LinkParts) {
     let frames = async {
-        while let Ok(length) = read.read_u16().await {
-            let mut bytes = vec![0; usize::from(length).min(MESSAGE_BYTES_MAX)];
-            if read.read_exact(&mut bytes).await.is_err() {
-                break;
-            }
+        while let Ok(bytes) = read_frame(&mut read).await {
             let message = Arrival::Message {
                 key: None,
                 bytes,

@@ -9,6 +9,7 @@
 mod arrived;
 mod connection;
 pub(super) mod dial;
+mod frames;
 mod h2;
 pub(super) mod http;
 pub(super) mod link;
@@ -27,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use self::connection::Connection;
-use self::dial::Dialer;
+pub(super) use self::dial::Dialer;
 use super::line::Line;
 use super::quic::QuicSockets;
 use super::{Attempt, Remote};

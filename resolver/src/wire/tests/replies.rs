@@ -125,7 +125,7 @@ fn limits_follow_client_and_transport() {
     assert_eq!(reply_limit(&sized(100), Via::Udp), 512);
     assert_eq!(reply_limit(&sized(900), Via::Udp), 900);
     assert_eq!(reply_limit(&sized(4096), Via::Udp), 1232);
-    assert_eq!(reply_limit(&without_opt(), Via::Stream), 65_535);
+    assert_eq!(reply_limit(&without_opt(), Via::Tcp), 65_535);
 }
 
 #[test]

@@ -10,15 +10,16 @@ use h3_quinn::BidiStream;
 use http::{Method, Request, StatusCode};
 use quinn::Connection;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use crate::clock;
 use crate::fake::Shared;
 use crate::fake::doh::request::{MESSAGE_BYTES_MAX, checked, in_head};
 use crate::fake::doh::{head_of_fault, head_of_message, head_of_status};
+use crate::fake::hostile::{DRIP, Page, page};
 use crate::fake::reply::reply;
 use crate::fake::stats::add;
-use crate::fault::{Closing, FAULTY_REPLY_AFTER};
+use crate::fault::{Closing, FAULTY_REPLY_AFTER, Hostile};
 use crate::random::{Random, mix};
 
 /// Header bytes of one request; a DoH client's are a few hundred.
@@ -117,6 +118,11 @@ async fn answer(request: Resolver, shared: Shared, mut random: Random) {
         }
         return;
     }
+    if let Some(page) = page(fault) {
+        sleep_until(now + FAULTY_REPLY_AFTER).await;
+        add(&shared.counters.answered, 1);
+        return send_page(&mut stream, page).await;
+    }
     let delayed = reply(
         &message,
         shared.transport,
@@ -129,10 +135,17 @@ async fn answer(request: Resolver, shared: Shared, mut random: Random) {
         return withhold(stream, &shared).await;
     };
     sleep_until(now + delayed.after).await;
-    if shared.fault(clock::now()).loses_stream_reply(&mut random) {
+    let fault = shared.fault(clock::now());
+    if fault.loses_stream_reply(&mut random) {
         return withhold(stream, &shared).await;
     }
     add(&shared.counters.answered, 1);
+    if fault.is_hostile(Hostile::ResetStreams) {
+        return stream.stop_stream(Code::H3_INTERNAL_ERROR);
+    }
+    if fault.is_hostile(Hostile::Drip) {
+        return drip(&mut stream, delayed.bytes).await;
+    }
     send(&mut stream, StatusCode::OK, Some(delayed.bytes)).await;
 }
 
@@ -166,6 +179,37 @@ async fn send(stream: &mut Stream, status: StatusCode, message: Option<Vec<u8>>)
         && stream.send_data(message.into()).await.is_err()
     {
         return;
+    }
+    stream.finish().await.ok();
+}
+
+/// A response whose body comes a byte at a time.
+async fn drip(stream: &mut Stream, message: Vec<u8>) {
+    let Some(head) = head_of_message(&message) else { return };
+    if stream.send_response(head).await.is_err() {
+        return;
+    }
+    for byte in message {
+        sleep(DRIP).await;
+        if stream.send_data(Bytes::copy_from_slice(&[byte])).await.is_err() {
+            return;
+        }
+    }
+    stream.finish().await.ok();
+}
+
+/// What stands in the place of a message, for as long as the client takes it.
+async fn send_page(stream: &mut Stream, page: Page) {
+    if stream.send_response(page.head).await.is_err() {
+        return;
+    }
+    loop {
+        if stream.send_data(page.body.clone()).await.is_err() {
+            return;
+        }
+        if !page.is_endless {
+            break;
+        }
     }
     stream.finish().await.ok();
 }

@@ -5,20 +5,23 @@
 
 use std::time::Duration;
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock;
 use crate::fake::Shared;
+use crate::fake::hostile::{DRIP, told_length};
 use crate::fake::reply::reply;
 use crate::fake::stats::add;
-use crate::fault::Closing;
+use crate::fault::{Closing, Hostile};
 use crate::random::{Random, mix};
-use crate::wire::{count16, push_number};
+use crate::wire::push_number;
 
 /// The longest frame: a length and the longest message.
 const FRAME_BYTES_MAX: usize = 2 + 65_535;
+/// `DOQ_INTERNAL_ERROR` (RFC 9250 section 8.4).
+const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
 /// How long the client may take to acknowledge an answer before its connection may be closed.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 
@@ -92,18 +95,40 @@ async fn answer(mut send: SendStream, mut recv: RecvStream, shared: Shared, mut 
         return withhold(&mut send, &shared).await;
     };
     wait(now, delayed.after).await;
-    if shared.fault(clock::now()).loses_stream_reply(&mut random) {
+    let fault = shared.fault(clock::now());
+    if fault.is_hostile(Hostile::ResetStreams) {
+        add(&shared.counters.answered, 1);
+        send.reset(INTERNAL_ERROR).ok();
+        return;
+    }
+    if fault.loses_stream_reply(&mut random) {
         return withhold(&mut send, &shared).await;
     }
     let mut frame = Vec::with_capacity(delayed.bytes.len() + 2);
-    push_number(&mut frame, count16(delayed.bytes.len()));
+    push_number(&mut frame, told_length(delayed.bytes.len(), fault, &mut random));
     frame.extend_from_slice(&delayed.bytes);
-    if send.write_all(&frame).await.is_err() || send.finish().is_err() {
+    let written = if fault.is_hostile(Hostile::Drip) {
+        drip(&mut send, &frame).await
+    } else {
+        send.write_all(&frame).await.is_ok()
+    };
+    if !written || send.finish().is_err() {
         return add(&shared.counters.dropped, 1);
     }
     add(&shared.counters.answered, 1);
     // A connection that is closed before takes what it has not sent with it.
     timeout(ACKNOWLEDGED, send.stopped()).await.ok();
+}
+
+/// Writes a byte at a time; whether the client took all of them.
+async fn drip(send: &mut SendStream, frame: &[u8]) -> bool {
+    for byte in frame {
+        if send.write_all(std::slice::from_ref(byte)).await.is_err() {
+            return false;
+        }
+        sleep(DRIP).await;
+    }
+    true
 }
 
 async fn wait(now: Instant, after: Duration) {

@@ -21,6 +21,9 @@ use crate::fault::{Conduct, Fault};
 /// The first bits of a packet that asks a client to come again (RFC 9000 section 17.2.5).
 const RETRY: u8 = 0xf0;
 
+/// The first bit of a packet of a handshake (RFC 9000 section 17.2); what comes after one has it clear.
+const LONG_HEADER: u8 = 0x80;
+
 /// The socket of one endpoint.
 pub(super) struct Gate {
     inner: Arc<dyn AsyncUdpSocket>,
@@ -48,7 +51,11 @@ impl AsyncUdpSocket for Gate {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let fault = self.conduct.borrow().effective(clock::now());
-        let is_retry = transmit.contents.first().is_some_and(|first| first & RETRY == RETRY);
+        let first = transmit.contents.first().copied().unwrap_or_default();
+        if fault.is_deaf() && first & LONG_HEADER == 0 {
+            return Ok(());
+        }
+        let is_retry = first & RETRY == RETRY;
         if fault.is_silent() && !(fault == Fault::TlsStall && is_retry) {
             return Ok(());
         }

@@ -19,6 +19,7 @@ use crate::exchange::RemoteTls;
 use crate::exchange::stream::link::LinkParts;
 use crate::exchange::tls::{Group, TlsName, Trust};
 use crate::tasks::Tasks;
+use crate::testing::Still;
 
 fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
     let tls = RemoteTls {
@@ -27,7 +28,7 @@ fn dialer(sockets: &Arc<QuicSockets>, address: SocketAddr) -> QuicDialer {
         url: None,
         early_data: false,
     };
-    QuicDialer::new(sockets, Transport::Quic, address, &tls).unwrap()
+    QuicDialer::new(sockets, Transport::Quic, address.into(), &tls).unwrap()
 }
 
 /// Less than connecting may take.
@@ -42,7 +43,8 @@ async fn refused(address: SocketAddr) -> Failure {
         token: tasks.token().clone(),
         tasks,
     };
-    dialer(&sockets, address).dial(parts).await.err().unwrap().failure
+    let dialer = dialer(&sockets, address);
+    dialer.dial(&[address], &Still, parts).await.err().unwrap().failure
 }
 
 fn socket() -> (UdpSocket, SocketAddr) {
@@ -96,6 +98,7 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         token: tasks.token().clone(),
         tasks: tasks.clone(),
     };
+    let to = [address];
     let both = async {
         let first = port().await;
         own.renew(Time::at_ms(10_000));
@@ -107,7 +110,7 @@ async fn a_new_socket_takes_the_place_of_the_old_one() {
         }
         next
     };
-    let (failed, moved) = tokio::join!(own.dial(parts), both);
+    let (failed, moved) = tokio::join!(own.dial(&to, &Still, parts), both);
     assert_eq!(failed.err(), Some(Failure::ConnectTimeout.into()));
     assert_ne!(moved, 0);
 }

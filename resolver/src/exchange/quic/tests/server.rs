@@ -175,7 +175,7 @@ impl Bench {
         let mut topology = topology(&address.to_string());
         topology.endpoints[0].transport = transport;
         let remote = Remote {
-            address,
+            addresses: address.into(),
             tls: Some(RemoteTls {
                 name: TlsName::new("dns.example").unwrap(),
                 trust: server.trust.clone(),

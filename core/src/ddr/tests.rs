@@ -1,0 +1,181 @@
+//! What is believed of a designation, and when it is asked for again.
+
+use super::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn at(s: u64) -> Time {
+    Time::at_ms(s.saturating_mul(1_000))
+}
+
+/// One record: DoH and DoT of `dns.example`.
+fn offer(hint: &str) -> Offer {
+    Offer {
+        priority: 1,
+        target: "dns.example".to_owned(),
+        transports: vec![Transport::Tls, Transport::Https],
+        port: None,
+        hints: vec![ip(hint)],
+        path: Some("/dns-query{?dns}".to_owned()),
+    }
+}
+
+/// A resolver at this address, being asked.
+fn asked(address: &str) -> Discovery {
+    let mut discovery = Discovery::new(&[ip(address)], Time::ZERO);
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    discovery
+}
+
+fn outputs(discovery: &mut Discovery) -> Vec<Output> {
+    std::iter::from_fn(|| discovery.poll_output()).collect()
+}
+
+/// What is tried after this answer.
+fn tried(discovery: &mut Discovery, offers: &[Offer]) -> Vec<Designated> {
+    discovery.handle_offers(0, Some((offers, 600)), at(1));
+    match outputs(discovery).pop() {
+        Some(Output::Try(0, candidates)) => candidates,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn due_s(discovery: &Discovery) -> u64 {
+    discovery.poll_timeout().unwrap().0.as_micros() / SEC
+}
+
+#[test]
+fn a_public_resolver_must_be_in_the_certificate() {
+    let mut discovery = asked("192.0.2.1");
+    let candidates = tried(&mut discovery, &[offer("192.0.2.1"), offer("192.0.2.9")]);
+    let shown: Vec<_> = candidates
+        .iter()
+        .map(|own| (own.transport, own.address, own.port, own.path.as_deref()))
+        .collect();
+    let doh = |hint| (Transport::Https, ip(hint), 443, Some("/dns-query"));
+    let dot = |hint| (Transport::Tls, ip(hint), 853, None);
+    assert_eq!(
+        shown,
+        [doh("192.0.2.1"), dot("192.0.2.1"), doh("192.0.2.9"), dot("192.0.2.9")]
+    );
+    let proof = Proof::Certificate(ip("192.0.2.1"));
+    assert!(
+        candidates.iter().all(|own| own.proof == proof),
+        "whatever address it has"
+    );
+    discovery.handle_tried(0, candidates[1..3].to_vec(), at(2));
+    assert_eq!(outputs(&mut discovery), [Output::Adopt(0, candidates[1..3].to_vec())]);
+    assert_eq!(due_s(&discovery), 602);
+}
+
+#[test]
+fn a_private_resolver_may_designate_itself_and_nobody_else() {
+    for address in ["192.168.1.1", "fd00::1", "169.254.1.1", "10.1.1.1"] {
+        let mut discovery = asked(address);
+        let candidates = tried(&mut discovery, &[offer(address)]);
+        let certificate = Proof::Certificate(ip(address));
+        let proofs: Vec<_> = candidates.iter().map(|own| own.proof).collect();
+        assert_eq!(
+            proofs,
+            [certificate, Proof::SameAddress, certificate, Proof::SameAddress]
+        );
+        // The better proof counts.
+        discovery.handle_tried(0, candidates.clone(), at(2));
+        let adopted = [candidates[0].clone(), candidates[2].clone()];
+        assert_eq!(outputs(&mut discovery), [Output::Adopt(0, adopted.to_vec())]);
+    }
+    let candidates = tried(&mut asked("192.168.1.1"), &[offer("192.168.1.2")]);
+    assert!(
+        candidates
+            .iter()
+            .all(|own| own.proof == Proof::Certificate(ip("192.168.1.1")))
+    );
+}
+
+#[test]
+fn offers_that_cannot_be_used_are_not_tried() {
+    let whole = offer("192.0.2.1");
+    for (offer, why) in [
+        (
+            Offer {
+                target: String::new(),
+                ..whole.clone()
+            },
+            Lacking::Target,
+        ),
+        (
+            Offer {
+                transports: vec![],
+                ..whole.clone()
+            },
+            Lacking::Transport,
+        ),
+        (
+            Offer {
+                hints: vec![],
+                ..whole.clone()
+            },
+            Lacking::Address,
+        ),
+        (
+            Offer {
+                transports: vec![Transport::H3],
+                path: Some("/{?other}".to_owned()),
+                ..whole.clone()
+            },
+            Lacking::Path,
+        ),
+    ] {
+        assert_eq!(lacking(&offer), Some(why));
+        let mut discovery = asked("192.0.2.1");
+        discovery.handle_offers(0, Some((&[offer], 600)), at(1));
+        assert_eq!((outputs(&mut discovery), due_s(&discovery)), (vec![], 6));
+    }
+    // Without a path there is still DNS over TLS.
+    let without = Offer { path: None, ..whole };
+    let candidates = tried(&mut asked("192.0.2.1"), &[without]);
+    assert_eq!(candidates.len(), 1);
+    assert_eq!(candidates[0].transport, Transport::Tls);
+}
+
+#[test]
+fn what_is_in_use_stays_until_something_else_was_proven() {
+    let mut discovery = asked("192.0.2.1");
+    let candidates = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, candidates.clone(), at(1));
+    outputs(&mut discovery);
+    discovery.handle_timeout(at(601));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    // Nobody is designated any more, says somebody.
+    discovery.handle_offers(0, Some((&[], 600)), at(601));
+    assert_eq!((outputs(&mut discovery), due_s(&discovery)), (vec![], 606));
+    discovery.handle_timeout(at(606));
+    outputs(&mut discovery);
+    // The same again is no news, in spite of what happened meanwhile.
+    let again = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, again, at(607));
+    assert_eq!(outputs(&mut discovery), []);
+}
+
+#[test]
+fn what_brings_nothing_is_asked_ever_more_rarely() {
+    let mut discovery = asked("192.0.2.1");
+    let mut waits = Vec::new();
+    let mut now = 0;
+    for _ in 0..12 {
+        discovery.handle_offers(0, None, at(now));
+        waits.push(due_s(&discovery) - now);
+        now = due_s(&discovery);
+        discovery.handle_timeout(at(now));
+        assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]);
+    // A word that is never said is none either.
+    assert_eq!(due_s(&discovery), now + 60);
+    discovery.handle_timeout(at(now + 60));
+    assert_eq!(due_s(&discovery), now + 60 + 3_600);
+    discovery.handle_tried(0, vec![], at(now + 61));
+    assert_eq!(due_s(&discovery), now + 60 + 3_600, "too late");
+}
