@@ -384,7 +384,7 @@ async fn what_nobody_answers_on_is_blocked_and_where_nothing_answers_the_network
     let findings = ward.findings(&[]).await;
     assert_kinds(&findings, &["path-blocked"]);
     assert!(
-        findings[0].1.starts_with("over udp/ipv4 none of 2 providers answers"),
+        findings[0].1.starts_with("over udp/ipv4 none of 2 operators answers"),
         "{findings:#?}"
     );
     for provider in 0..2 {
@@ -402,6 +402,18 @@ async fn nothing_is_asked_in_the_clear_where_that_is_forbidden() {
     let stats = ward.fakes[0].stats();
     assert_eq!((stats.udp.queries, stats.tcp.queries), (0, 0));
     assert!(stats.dot.queries > 0);
+}
+
+#[tokio::test]
+async fn a_host_name_is_resolved_by_the_other_endpoints_or_told_to_be_without_address() {
+    let ward = Ward::well(2).listing(&[Transport::Udp]);
+    let block = provider_block("three", &["tls://nobody.example".to_owned()]);
+    let config = ward.config().replacen("\n[select]", &format!("{block}\n[select]"), 1);
+    let visit = ward.visit_with(&config, &[]).await;
+    assert_eq!(visit.code, 1, "{}", visit.text);
+    let fault = "fault: three, tls: its host name has no address:";
+    assert!(visit.text.contains(fault), "{}", visit.text);
+    assert!(ward.fakes[0].stats().udp.queries > 0);
 }
 
 #[tokio::test]
