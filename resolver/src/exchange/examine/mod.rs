@@ -9,8 +9,6 @@
 
 mod hickory;
 mod read;
-#[cfg(test)]
-mod tests;
 mod way;
 
 use std::sync::Arc;

@@ -211,3 +211,96 @@ impl<'q> Replies<'q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::testing::Still;
+
+    fn queries(keys: &[u16]) -> Vec<Query> {
+        let query = |key: &u16| Query {
+            key: *key,
+            id: *key,
+            message: [&key.to_be_bytes()[..], b"?"].concat(),
+            question: Vec::new(),
+            with_edns: true,
+        };
+        keys.iter().map(query).collect()
+    }
+
+    /// A way to a server of the test's own, and that server.
+    async fn pair() -> (Way, UdpSocket) {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(server.local_addr().unwrap()).await.unwrap();
+        (Way::Datagrams(client), server)
+    }
+
+    async fn hear(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = [0; 64];
+        let (size, peer) = server.recv_from(&mut buffer).await.unwrap();
+        (buffer[..size].to_vec(), peer)
+    }
+
+    fn came(replies: Vec<Reply>) -> Vec<Came> {
+        replies.into_iter().map(|reply| reply.came).collect()
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn answers_find_their_queries_in_any_order() {
+        let (mut way, server) = pair().await;
+        let (queries, clock) = (queries(&[7, 8]), Still);
+        let answer = async {
+            hear(&server).await;
+            let (_, peer) = hear(&server).await;
+            for reply in [&b"\0\x08b"[..], b"\0\x08again", b"\0\x07a"] {
+                server.send_to(reply, peer).await.unwrap();
+            }
+        };
+        let (replies, ()) = tokio::join!(way.ask(&queries, PATIENCE, &clock), answer);
+        let expected = [&b"\0\x07a"[..], b"\0\x08b"].map(|bytes| Came::Message(bytes.to_vec()));
+        assert_eq!(came(replies), expected);
+    }
+
+    #[tokio::test]
+    async fn a_lost_datagram_is_sent_again_and_only_that() {
+        let (mut way, server) = pair().await;
+        let (queries, clock) = (queries(&[7, 8]), Still);
+        let answer = async {
+            let (first, peer) = hear(&server).await;
+            server.send_to(&first, peer).await.unwrap();
+            assert_eq!(hear(&server).await.0, b"\0\x08?");
+            let (again, peer) = hear(&server).await;
+            assert_eq!(again, b"\0\x08?");
+            server.send_to(&again, peer).await.unwrap();
+        };
+        let (replies, ()) = tokio::join!(way.ask(&queries, Duration::from_millis(400), &clock), answer);
+        let expected = queries.iter().map(|query| Came::Message(query.message.clone()));
+        assert_eq!(came(replies), expected.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn other_ids_silence_and_closed_ports_are_told_apart() {
+        let (queries, clock) = (queries(&[7]), Still);
+        let little = Duration::from_millis(100);
+        let (mut way, server) = pair().await;
+        let answer = async {
+            let (_, peer) = hear(&server).await;
+            server.send_to(b"\0\x09?", peer).await.unwrap();
+        };
+        let (replies, ()) = tokio::join!(way.ask(&queries, little, &clock), answer);
+        assert_eq!(came(replies), [Came::Strange]);
+        let (mut way, server) = pair().await;
+        assert_eq!(came(way.ask(&queries, little, &clock).await), [Came::Nothing]);
+        // What was sent meanwhile is thrown away with it.
+        drop(server);
+        assert_eq!(
+            came(way.ask(&queries, PATIENCE, &clock).await),
+            [Came::Failed(Failure::Unreachable)]
+        );
+    }
+}

@@ -1,1 +1,0 @@
-//! One endpoint is looked at.
