@@ -25,6 +25,8 @@ const FRESH_US_MAX: u64 = 86_400 * SEC;
 const RETRY_US_MIN: u64 = 5 * SEC;
 /// Retries double up to this.
 const RETRY_US_MAX: u64 = 3_600 * SEC;
+/// Between two questions for the sake of a designated endpoint that fails.
+const FAILURE_GAP_US: u64 = 30 * SEC;
 /// A question or a trial without any word from the shell is over.
 const LOST_US: u64 = 60 * SEC;
 
@@ -103,12 +105,16 @@ struct Resolver {
     address: IpAddr,
     /// When it is asked next.
     due: Time,
+    /// When it was asked last.
+    asked: Option<Time>,
     /// Since when it is being asked, or its designations tried.
     busy: Option<Time>,
     /// For how long the last answer holds, microseconds.
     fresh_us: u64,
     /// Times in a row that brought nothing.
     failures: u32,
+    /// Being tried, best first.
+    tried: Vec<Designated>,
     /// In use.
     adopted: Vec<Designated>,
 }
@@ -129,9 +135,11 @@ impl Discovery {
         let resolver = |address: &IpAddr| Resolver {
             address: *address,
             due: now,
+            asked: None,
             busy: None,
             fresh_us: FRESH_US_MIN,
             failures: 0,
+            tried: Vec::new(),
             adopted: Vec::new(),
         };
         let mut discovery = Self {
@@ -157,12 +165,14 @@ impl Discovery {
             resolver.failed(now);
         } else {
             resolver.busy = Some(now);
+            resolver.tried.clone_from(&candidates);
             self.outputs.push_back(Output::Try(index, candidates));
         }
     }
 
-    /// These of what was to be tried showed what they must; in the order they were given in.
-    pub fn handle_tried(&mut self, index: usize, proven: Vec<Designated>, now: Time) {
+    /// These of what was to be tried showed what they must. One that did so before, and is still designated, stays though
+    /// it cannot be reached now: whether it is asked is for health to say.
+    pub fn handle_tried(&mut self, index: usize, proven: &[Designated], now: Time) {
         let Some(resolver) = self.resolvers.get_mut(index).filter(|own| own.busy.is_some()) else {
             return;
         };
@@ -173,11 +183,30 @@ impl Discovery {
         resolver.busy = None;
         resolver.failures = 0;
         resolver.due = now.plus(resolver.fresh_us);
-        let adopted = one_proof_each(proven);
+        let mut tried = std::mem::take(&mut resolver.tried);
+        tried.retain(|own| proven.contains(own) || resolver.adopted.contains(own));
+        let adopted = one_proof_each(tried);
         if adopted != resolver.adopted {
             resolver.adopted.clone_from(&adopted);
             self.outputs.push_back(Output::Adopt(index, adopted));
         }
+    }
+
+    /// A designated endpoint of this resolver fails: it may be another one by now.
+    pub fn handle_failure(&mut self, index: usize, now: Time) {
+        if let Some(resolver) = self.resolvers.get_mut(index) {
+            let earliest = resolver.asked.map_or(now, |at| at.plus(FAILURE_GAP_US).max(now));
+            resolver.due = resolver.due.min(earliest);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// The network here is another one, or the machine slept: who could not be asked may be.
+    pub fn handle_new_network(&mut self, now: Time) {
+        for resolver in self.resolvers.iter_mut().filter(|own| own.failures > 0) {
+            resolver.due = resolver.due.min(now);
+        }
+        self.handle_timeout(now);
     }
 
     /// Time passed.
@@ -187,7 +216,7 @@ impl Discovery {
                 resolver.failed(now);
             }
             if resolver.busy.is_none() && resolver.due <= now {
-                resolver.busy = Some(now);
+                (resolver.busy, resolver.asked) = (Some(now), Some(now));
                 self.outputs.push_back(Output::Ask(index));
             }
         }

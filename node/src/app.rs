@@ -123,11 +123,11 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let (notes, mistakes) = (Arc::new(notes), degraded.as_ref().map(Degraded::mistakes));
     let configuration = Arc::new(Configuration::new(&config, mistakes, clock.now()));
 
-    let (successions, queue) = mpsc::channel(1);
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
     let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
     let kept_there = kept.of_control(&notes, &tasks);
-    run_control(planes, Channels { queue, links }, metrics, kept_there);
+    let (channels, Ends { successions, notices }) = channels(links);
+    run_control(planes, channels, metrics, kept_there);
     listen::serve(&shared, sockets.dns, sockets.secure);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -146,12 +146,12 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let reached = reached(&notes);
     let parts = ReloaderParts {
         args: args.clone(),
-        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), &config),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, notices)),
         running: config,
         given,
         text,
         look,
-        bound: reached.dns.clone(),
+        bound: notes.own(),
         directory: state.directory().cloned(),
         successions,
         discovery: dns64::start(&shared),
@@ -213,10 +213,28 @@ fn serve_admin(listener: Option<TcpListener>, state: AdminState, tasks: &Tasks) 
     }
 }
 
-/// What comes to the control task while it runs.
+/// What comes to the control task while it runs, and what it tells of designated endpoints.
 struct Channels {
     queue: mpsc::Receiver<Succession>,
+    designations: ddr::NoticeSender,
     links: mpsc::Receiver<MeshLink>,
+}
+
+/// Where they come from and go to.
+struct Ends {
+    successions: mpsc::Sender<Succession>,
+    notices: mpsc::Receiver<ddr::Notice>,
+}
+
+fn channels(links: mpsc::Receiver<MeshLink>) -> (Channels, Ends) {
+    let (successions, queue) = mpsc::channel(1);
+    let (designations, notices) = ddr::notices();
+    let channels = Channels {
+        queue,
+        designations,
+        links,
+    };
+    (channels, Ends { successions, notices })
 }
 
 /// Starts the control task.
@@ -252,6 +270,7 @@ fn run_control(
         sleeps: Sleeps::new(now),
         successions: channels.queue,
         links: channels.links,
+        designations: channels.designations,
         mesh: None,
         token: tasks.token().clone(),
         rests_until: Time::ZERO,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detour_core::control::{Control, Event, Output};
+use detour_core::health::state::State;
 use detour_core::network;
 use detour_core::routes::Routes;
 use detour_core::{Clock, EndpointId, Time};
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
 use crate::clock_wrong;
+use crate::config::is_designated;
+use crate::ddr::{Notice, NoticeSender};
 use crate::learned::LearnedKeeper;
 use crate::mesh::MeshLink;
 use crate::metrics::ControlMetrics;
@@ -75,6 +78,7 @@ pub(crate) struct ControlTask {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ControlMetrics,
     pub(crate) network: NetworkWatch,
+    pub(crate) designations: NoticeSender,
     pub(crate) names: NamesKeeper,
     pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
@@ -193,7 +197,7 @@ impl ControlTask {
                 network::Output::NewWay(endpoints) => {
                     tracing::info!(endpoints = endpoints.len(), "the way to endpoints changed");
                     self.metrics.count_new_ways(&endpoints);
-                    let changes = self.names.note_new_network(now);
+                    let changes = self.note_new_network();
                     self.move_endpoints(changes);
                     self.control.handle_new_path(&endpoints, now);
                     self.shared.renew(&endpoints);
@@ -202,6 +206,22 @@ impl ControlTask {
                 network::Output::Routed(endpoints) => self.control.handle_routed(&endpoints, now),
             }
             self.drain();
+        }
+    }
+
+    /// What could not be found out may be, by now.
+    fn note_new_network(&mut self) -> Vec<Change> {
+        // Where that is full it has been told already.
+        drop(self.designations.try_send(Notice::Network));
+        self.names.note_new_network(self.clock.now())
+    }
+
+    /// A designated endpoint that fails may be another one by now.
+    fn tell_if_designated(&self, endpoint: EndpointId, to: State) {
+        let topology = &self.control.routes().topology;
+        let failed = topology.endpoint(endpoint).filter(|_| !to.is_usable());
+        if let Some(failed) = failed.filter(|failed| is_designated(&failed.label)) {
+            drop(self.designations.try_send(Notice::Failed(failed.label.clone())));
         }
     }
 
@@ -332,10 +352,13 @@ impl ControlTask {
             self.shared.renew(&all);
         }
         let changes = match event {
-            Event::Resumed { .. } => self.names.note_new_network(self.clock.now()),
+            Event::Resumed { .. } => self.note_new_network(),
             Event::StateChanged {
                 endpoint, to, cause, ..
-            } => self.names.note_state(*endpoint, *to, *cause, self.clock.now()),
+            } => {
+                self.tell_if_designated(*endpoint, *to);
+                self.names.note_state(*endpoint, *to, *cause, self.clock.now())
+            }
             Event::PlaceChanged { .. }
             | Event::Claimed { .. }
             | Event::ClaimDecided { .. }

@@ -13,7 +13,7 @@ use detour_resolver::forwarder::Shared;
 use tokio::sync::{mpsc, watch};
 
 use crate::board::Board;
-use crate::config::{Config, Designating, designating, remote_of};
+use crate::config::{Config, Designating, designating, label_of, remote_of};
 use crate::metrics::{DesignationOutcome, NamesMetrics};
 
 /// What the board calls it.
@@ -28,6 +28,23 @@ pub(crate) struct Adopted {
     pub(crate) label: String,
     /// Best first.
     pub(crate) endpoints: Vec<Designated>,
+}
+
+/// What the control task has to tell.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The designated endpoint of this label fails.
+    Failed(String),
+    /// The network here is another one, or the machine slept.
+    Network,
+}
+
+/// Where the control task tells it. Who cannot be told at once is told the next time: it is said again while it is so.
+pub(crate) type NoticeSender = mpsc::Sender<Notice>;
+
+/// A way for notices.
+pub(crate) fn notices() -> (NoticeSender, mpsc::Receiver<Notice>) {
+    mpsc::channel(QUEUE)
 }
 
 /// The other end of the task.
@@ -58,6 +75,7 @@ enum Action {
     /// Perhaps others are to be asked.
     List,
     Done(Done),
+    Notice(Notice),
     Timeout,
     Stop,
 }
@@ -71,6 +89,9 @@ struct Task {
     adopted: mpsc::Sender<Adopted>,
     done: mpsc::Receiver<Done>,
     finished: mpsc::Sender<Done>,
+    notices: mpsc::Receiver<Notice>,
+    /// Labels of what is in use, and who designated it.
+    in_use: Vec<(String, usize)>,
     /// Who is asked, by the numbers of the discovery.
     asked: Arc<[Designating]>,
     discovery: Discovery,
@@ -79,7 +100,12 @@ struct Task {
 }
 
 /// Begins to ask the endpoints of this configuration.
-pub(crate) fn start(shared: &Arc<Shared>, board: &Board, metrics: NamesMetrics, config: &Config) -> Ddr {
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    board: &Board,
+    metrics: NamesMetrics,
+    (config, notices): (&Config, mpsc::Receiver<Notice>),
+) -> Ddr {
     let (designating, list) = watch::channel(designating(config).into());
     let (sender, adopted) = mpsc::channel(QUEUE);
     let (finished, done) = mpsc::channel(QUEUE);
@@ -91,6 +117,8 @@ pub(crate) fn start(shared: &Arc<Shared>, board: &Board, metrics: NamesMetrics, 
         adopted: sender,
         done,
         finished,
+        notices,
+        in_use: Vec::new(),
         asked: Arc::default(),
         discovery: Discovery::default(),
         epoch: 0,
@@ -106,6 +134,7 @@ impl Task {
             match self.select().await {
                 Action::List => self.take_list(),
                 Action::Done(done) => self.take(done),
+                Action::Notice(notice) => self.hear(&notice),
                 Action::Timeout => self.discovery.handle_timeout(self.shared.clock().now()),
                 Action::Stop => return,
             }
@@ -131,6 +160,8 @@ impl Task {
             changed = self.list.changed() => if changed.is_ok() { Action::List } else { Action::Stop },
             // Cancel safe: recv of a channel. There is a sender as long as this is.
             Some(done) = self.done.recv() => Action::Done(done),
+            // Cancel safe: recv of a channel. Without a sender there is none.
+            Some(notice) = self.notices.recv() => Action::Notice(notice),
             // Cancel safe: a timer.
             () = timer => Action::Timeout,
         }
@@ -144,8 +175,22 @@ impl Task {
         let addresses: Vec<_> = list.iter().map(|own| own.address).collect();
         self.discovery = Discovery::new(&addresses, self.shared.clock().now());
         self.asked = list;
+        self.in_use.clear();
         self.epoch = self.epoch.wrapping_add(1);
         self.board.withdraw(PART);
+    }
+
+    fn hear(&mut self, notice: &Notice) {
+        let now = self.shared.clock().now();
+        match notice {
+            Notice::Failed(failed) => {
+                let designating = self.in_use.iter().find(|(label, _)| *label == *failed);
+                if let Some((_, index)) = designating {
+                    self.discovery.handle_failure(*index, now);
+                }
+            }
+            Notice::Network => self.discovery.handle_new_network(now),
+        }
     }
 
     fn take(&mut self, done: Done) {
@@ -173,7 +218,7 @@ impl Task {
                     self.metrics.count_designation(DesignationOutcome::proven);
                     self.board.withdraw(PART);
                 }
-                self.discovery.handle_tried(done.index, proven, now);
+                self.discovery.handle_tried(done.index, &proven, now);
             }
         }
     }
@@ -202,6 +247,9 @@ impl Task {
                 Output::Adopt(index, endpoints) => {
                     let Some(own) = self.asked.get(index) else { continue };
                     let label = own.label.clone();
+                    self.in_use.retain(|(_, designating)| *designating != index);
+                    let labels = endpoints.iter().map(|designated| (label_of(designated), index));
+                    self.in_use.extend(labels);
                     if self.adopted.send(Adopted { label, endpoints }).await.is_err() {
                         return false;
                     }

@@ -89,7 +89,7 @@ impl Kept {
         };
         (
             LearnedKeeper::new(self.store.clone(), self.metrics.clone()),
-            NamesKeeper::new(parts, notes.dns.clone()),
+            NamesKeeper::new(parts, notes.own()),
         )
     }
 

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use detour_core::ddr::Designated;
 use detour_core::time::SEC;
 use detour_core::{Clock, Time};
 use detour_resolver::tasks::{BlockingError, Tasks};
@@ -455,7 +456,10 @@ impl Reloader {
 
     /// Puts designated endpoints in force: another configuration, though the file is the same.
     async fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { label, endpoints } = adopted;
+        let Adopted { label, mut endpoints } = adopted;
+        // A forwarder beside this node that asks it would pass on what this node says of itself.
+        let place = |own: &Designated| SocketAddr::new(own.address, own.port);
+        endpoints.retain(|own| !answers_to_itself(&self.parts.bound, place(own)));
         if self.designations.get(&label) == Some(&endpoints) {
             return;
         }

@@ -104,7 +104,8 @@ fn render(status: &Status, providers: &[ProviderView], mesh: &MeshView) -> Strin
     }
     text.push_str(&mesh::words(mesh));
     text.push_str(&format!("\nconfiguration: {}\n", configuration(status)));
-    let listening: Vec<String> = status.listening.iter().map(ToString::to_string).collect();
+    let plain = status.listening.iter().map(ToString::to_string);
+    let listening: Vec<String> = plain.chain(status.encrypted.iter().cloned()).collect();
     text.push_str(&format!("listening: {}\n", listening.join(", ")));
     text.push_str(&format!(
         "running: {}, version {}; {} answers cached in {} KiB, {} questions under way\n",
@@ -288,7 +289,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             uptime_s: 7_300,
             listening: vec!["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()],
-            encrypted: Vec::new(),
+            encrypted: vec!["tls://127.0.0.1:853".to_owned()],
             admin: None,
             config: "/etc/detour.toml".to_owned(),
             configuration: ConfigurationView::default(),
@@ -358,7 +359,7 @@ mod tests {
             DNS64: 64:ff9b::/96, as the network says
 
             configuration: /etc/detour.toml, in force for 0 s
-            listening: 127.0.0.1:53, [::1]:53
+            listening: 127.0.0.1:53, [::1]:53, tls://127.0.0.1:853
             running: 2 h, version 0.1.0; 1804 answers cached in 598 KiB, 2 questions under way
         "#]]
         .assert_eq(&render(&told(), &providers, &MeshView::default()));

@@ -217,6 +217,29 @@ async fn a_name_that_nobody_resolves_keeps_no_node_from_starting() {
 }
 
 #[tokio::test]
+async fn who_asks_before_a_name_is_resolved_waits_for_it() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let directory = Directory::start().await;
+        directory.knows("somebody-else.detour.test", &[]);
+        let here = fake("moving");
+        let scheme = if transport == Transport::Udp { "udp" } else { "tcp" };
+        let url = format!("{scheme}://{MOVING}:{}", port_of(&here, transport));
+        let block = format!("[[provider]]\nname = \"moving\"\nendpoints = [{url:?}]\n");
+        let node = Node::start(&(config(&[block]) + "\n" + &directory.table())).await;
+        let (mut asked, dns) = (0, node.dns());
+        let (is_answered, ()) = tokio::join!(ask(dns, &mut asked), async {
+            until("it was tried", PATIENCE, async || {
+                !directory.server.asked_for(MOVING).is_empty()
+            })
+            .await;
+            // It comes into being while somebody waits for it.
+            directory.knows(MOVING, &["127.0.0.1"]);
+        });
+        assert!(is_answered, "{transport}: {}", node.log());
+    }
+}
+
+#[tokio::test]
 async fn a_restart_in_an_outage_goes_by_what_was_known() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     directory.knows(MOVING, &["127.0.0.2"]);
@@ -267,6 +290,65 @@ async fn names_are_resolved_by_the_configurations_own_providers_and_never_by_thi
     assert!(!own.asked_for(MOVING).is_empty());
     // It is none of the names that clients asked for.
     assert_eq!(node.metric("detour_dns_queries_total", &[]).await, u64::from(asked));
+}
+
+#[tokio::test]
+async fn names_are_resolved_over_every_transport() {
+    let trusted = Trusted::new();
+    let resolver = trusted.fake_at([127, 0, 0, 2], 0);
+    for transport in [
+        Transport::Udp,
+        Transport::Tcp,
+        Transport::Dot,
+        Transport::Doh,
+        Transport::Doq,
+        Transport::Doh3,
+    ] {
+        let server = transport.endpoint(resolver.address_of(transport).unwrap(), Some(MOVING));
+        let more = format!(
+            "{}\n[bootstrap]\nservers = [{server:?}]\n",
+            trusted.block("moving", &["tls://www.cedar-mill.org"])
+        );
+        let text = config(&[]).replacen('\n', &format!("\n{}", trusted.line()), 1) + &more;
+        let node = Node::start(&text).await;
+        until("the name is resolved", PATIENCE, async || {
+            let found = node.metric("detour_host_name_lookups_total", &["outcome=\"found\""]);
+            found.await >= 1
+        })
+        .await;
+        assert!(resolver.stats().of(transport).answered > 0, "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn encrypted_providers_resolve_names_before_others() {
+    let (trusted, plain) = (Trusted::new(), fake("plain"));
+    let encrypted = trusted.fake_at([127, 0, 0, 2], 0);
+    let dot = Transport::Dot.endpoint(encrypted.address_of(Transport::Dot).unwrap(), Some(MOVING));
+    let blocks = [
+        udp_blocks(&[&plain]),
+        vec![
+            trusted.block("named", &["tls://www.cedar-mill.org"]),
+            trusted.block("dot", &[&dot]),
+        ],
+    ];
+    // Nobody but the node itself asks anything, and of those in the clear nothing else is asked: an encrypted one is up.
+    let node = Node::start(&config(&blocks.concat())).await;
+    let found = ["outcome=\"found\""];
+    until("the name is resolved", PATIENCE, async || {
+        node.metric("detour_host_name_lookups_total", &found).await >= 1
+    })
+    .await;
+    assert!(encrypted.stats().of(Transport::Dot).answered >= 2, "both families");
+    assert_eq!(plain.stats().of(Transport::Udp).answered, 0);
+    // One that does not answer is no reason to know nothing.
+    encrypted.set_fault(TransportSel::All, Fault::Blackhole);
+    let node = Node::start(&config(&blocks.concat())).await;
+    until("the name is resolved", PATIENCE, async || {
+        node.metric("detour_host_name_lookups_total", &found).await >= 1
+    })
+    .await;
+    assert!(plain.stats().of(Transport::Udp).answered >= 2);
 }
 
 #[tokio::test]

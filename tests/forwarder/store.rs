@@ -120,16 +120,19 @@ async fn an_idle_store_sleeps() {
         }
         (threads, all)
     };
-    let (threads, before) = wakeups();
-    assert!(threads >= 2, "the store's thread and its engine's");
-    tokio::time::sleep(WATCHED).await;
-    let (_, after) = wakeups();
-    // One of them may have been on its way to bed.
-    assert!(
-        after - before <= 2,
-        "{threads} threads woke up {} times",
-        after - before
-    );
+    let mut woken = Vec::new();
+    // What was learned last may still be on its way to the disk, and its threads on theirs to bed.
+    for _ in 0..3 {
+        let (threads, before) = wakeups();
+        assert!(threads >= 2, "the store's thread and its engine's");
+        tokio::time::sleep(WATCHED).await;
+        let (_, after) = wakeups();
+        woken.push(after - before);
+        if after - before <= 2 {
+            return;
+        }
+    }
+    panic!("its threads woke up {woken:?} times");
 }
 
 #[tokio::test]

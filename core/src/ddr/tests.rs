@@ -65,7 +65,7 @@ fn a_public_resolver_must_be_in_the_certificate() {
         candidates.iter().all(|own| own.proof == proof),
         "whatever address it has"
     );
-    discovery.handle_tried(0, candidates[1..3].to_vec(), at(2));
+    discovery.handle_tried(0, &candidates[1..3], at(2));
     assert_eq!(outputs(&mut discovery), [Output::Adopt(0, candidates[1..3].to_vec())]);
     assert_eq!(due_s(&discovery), 602);
 }
@@ -82,7 +82,7 @@ fn a_private_resolver_may_designate_itself_and_nobody_else() {
             [certificate, Proof::SameAddress, certificate, Proof::SameAddress]
         );
         // The better proof counts.
-        discovery.handle_tried(0, candidates.clone(), at(2));
+        discovery.handle_tried(0, &candidates, at(2));
         let adopted = [candidates[0].clone(), candidates[2].clone()];
         assert_eq!(outputs(&mut discovery), [Output::Adopt(0, adopted.to_vec())]);
     }
@@ -144,7 +144,7 @@ fn offers_that_cannot_be_used_are_not_tried() {
 fn what_is_in_use_stays_until_something_else_was_proven() {
     let mut discovery = asked("192.0.2.1");
     let candidates = tried(&mut discovery, &[offer("192.0.2.1")]);
-    discovery.handle_tried(0, candidates.clone(), at(1));
+    discovery.handle_tried(0, &candidates, at(1));
     outputs(&mut discovery);
     discovery.handle_timeout(at(601));
     assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
@@ -155,7 +155,7 @@ fn what_is_in_use_stays_until_something_else_was_proven() {
     outputs(&mut discovery);
     // The same again is no news, in spite of what happened meanwhile.
     let again = tried(&mut discovery, &[offer("192.0.2.1")]);
-    discovery.handle_tried(0, again, at(607));
+    discovery.handle_tried(0, &again, at(607));
     assert_eq!(outputs(&mut discovery), []);
 }
 
@@ -176,6 +176,58 @@ fn what_brings_nothing_is_asked_ever_more_rarely() {
     assert_eq!(due_s(&discovery), now + 60);
     discovery.handle_timeout(at(now + 60));
     assert_eq!(due_s(&discovery), now + 60 + 3_600);
-    discovery.handle_tried(0, vec![], at(now + 61));
+    discovery.handle_tried(0, &[], at(now + 61));
     assert_eq!(due_s(&discovery), now + 60 + 3_600, "too late");
+}
+
+#[test]
+fn what_was_proven_and_is_still_designated_stays_though_it_fails_now() {
+    let mut discovery = asked("192.0.2.1");
+    let both = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, &both, at(1));
+    outputs(&mut discovery);
+    discovery.handle_timeout(at(601));
+    outputs(&mut discovery);
+    assert_eq!(tried(&mut discovery, &[offer("192.0.2.1")]), both);
+    discovery.handle_tried(0, &both[1..], at(601));
+    assert_eq!(outputs(&mut discovery), [], "DNS over HTTPS does not answer now");
+    // What is designated no more goes, once what is designated has proven to be meant.
+    discovery.handle_timeout(at(1_201));
+    outputs(&mut discovery);
+    let elsewhere = tried(&mut discovery, &[offer("192.0.2.9")]);
+    discovery.handle_tried(0, &elsewhere[..1], at(1_201));
+    assert_eq!(outputs(&mut discovery), [Output::Adopt(0, elsewhere[..1].to_vec())]);
+}
+
+#[test]
+fn a_designated_endpoint_that_fails_has_its_resolver_asked_but_not_all_the_time() {
+    let mut discovery = asked("192.0.2.1");
+    let candidates = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, &candidates, at(1));
+    outputs(&mut discovery);
+    discovery.handle_failure(0, at(10));
+    assert_eq!((outputs(&mut discovery), due_s(&discovery)), (vec![], 30));
+    discovery.handle_failure(0, at(100));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    // It is being asked: one answer is enough.
+    discovery.handle_failure(0, at(101));
+    assert_eq!(outputs(&mut discovery), []);
+    discovery.handle_failure(7, at(101));
+    assert_eq!(outputs(&mut discovery), [], "nobody");
+}
+
+#[test]
+fn another_network_is_a_reason_to_ask_those_who_did_not_answer() {
+    let mut discovery = Discovery::new(&[ip("192.0.2.1"), ip("192.0.2.2")], Time::ZERO);
+    outputs(&mut discovery);
+    let candidates = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, &candidates, at(1));
+    for s in [1, 6, 16] {
+        discovery.handle_offers(1, None, at(s));
+        discovery.handle_timeout(Time::at_ms((due_s(&discovery)) * 1_000));
+    }
+    discovery.handle_offers(1, None, at(40));
+    outputs(&mut discovery);
+    discovery.handle_new_network(at(41));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(1)], "what is fresh stays");
 }

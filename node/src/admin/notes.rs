@@ -31,6 +31,13 @@ impl Notes {
         }
     }
 
+    /// Where this node answers, whatever the transport: nothing that is asked may come there.
+    #[must_use]
+    pub(crate) fn own(&self) -> Vec<SocketAddr> {
+        let encrypted = self.encrypted.iter().map(|(_, address)| *address);
+        self.dns.iter().copied().chain(encrypted).collect()
+    }
+
     /// Something went wrong that a start survives.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);

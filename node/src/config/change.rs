@@ -67,7 +67,7 @@ pub(crate) fn keep_running(new: &mut Config, running: &Config, state_dir_is_give
     keys
 }
 
-/// The same for the encrypted listeners: their sockets stay, their certificates follow the file.
+/// The same of encrypted listeners: where they are is decided once, what they show and where DoH is asked is not.
 fn keep_encrypted(new: &mut Encrypted, running: &Encrypted, keep: &mut impl FnMut(&'static str, bool)) {
     let Encrypted {
         tls,
@@ -77,15 +77,14 @@ fn keep_encrypted(new: &mut Encrypted, running: &Encrypted, keep: &mut impl FnMu
         doh_path: _,
         files: _,
     } = new;
-    for (key, own, running) in [
-        ("listen.tls", tls, &running.tls),
-        ("listen.https", https, &running.https),
-        ("listen.h3", h3, &running.h3),
-        ("listen.quic", quic, &running.quic),
-    ] {
-        keep(key, own != running);
-        own.clone_from(running);
-    }
+    keep("listen.tls", *tls != running.tls);
+    keep("listen.https", *https != running.https);
+    keep("listen.h3", *h3 != running.h3);
+    keep("listen.quic", *quic != running.quic);
+    tls.clone_from(&running.tls);
+    https.clone_from(&running.https);
+    h3.clone_from(&running.h3);
+    quic.clone_from(&running.quic);
 }
 
 /// The same of `[mesh]`: a cluster is joined once, who is of it changes.

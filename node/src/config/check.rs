@@ -20,18 +20,18 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
         key: String::new(),
         line: 1,
     };
-    presence(problems, &spec, &top);
+    missing(problems, &spec, &top);
     names(problems, &spec.providers);
     endpoints(problems, &spec);
     let public = public_pool(problems, &spec);
     let routes = route::check(problems, &spec);
     listen(problems, &spec);
-    ddr(problems, &spec.providers);
-    bootstrap::check(problems, &spec, &public);
     let admin = spec.listen.admin.address();
     let encrypted = encrypted::check(problems, &spec.encrypted, &spec.listen.dns, admin, |file| {
         against(path, file)
     });
+    ddr(problems, &spec.providers);
+    bootstrap::check(problems, &spec, &public);
     let mesh = mesh::check(problems, &spec);
     pins(problems, &spec.providers);
     let groups = spec.tls_groups.unwrap_or_else(|| Group::ALL.to_vec());
@@ -86,8 +86,8 @@ pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option
     })
 }
 
-/// Whether all is there that must be.
-fn presence(problems: &mut Problems, spec: &Spec, top: &Place) {
+/// Says what every file has and this one lacks.
+fn missing(problems: &mut Problems, spec: &Spec, top: &Place) {
     if !spec.has_version {
         problems.add(
             &top.child("version", 1),
@@ -329,14 +329,13 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
         if let Some(EndpointSpec { place: other, .. }) = all.iter().take(index).find(is_same) {
             problems.add(place, format!("{label} is {} (line {}) too", other.key, other.line));
         }
-        let own = config.at.address();
-        if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
+        let Some(own) = config.at.address() else { continue };
+        if answers_to_itself(&spec.listen.dns, own) {
             let message = format!("{label} is an address of listen.dns: queries would go round in circles");
             problems.add(place, message);
         }
         let encrypted = spec.encrypted.places.iter();
-        let is_asked = |listening: SocketAddr| own.is_some_and(|address| answers_to_itself(&[listening], address));
-        for (_, via, address) in encrypted.filter(|(_, _, listening)| is_asked(*listening)) {
+        for (_, via, address) in encrypted.filter(|(_, _, address)| answers_to_itself(&[*address], own)) {
             let via = via.word();
             let message =
                 format!("{label} is an address of listen.{via} ({address}): queries would go round in circles");

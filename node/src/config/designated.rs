@@ -81,7 +81,18 @@ pub(crate) fn with_designations(config: &Config, designations: &Designations) ->
     with
 }
 
-fn to_endpoint(designated: &Designated, max_qps: Option<u32>) -> EndpointConfig {
+/// What labels of designated endpoints end with; no string of a file does.
+const MARK: &str = "@ddr";
+
+/// Whether an endpoint called so is a designated one.
+#[must_use]
+pub(crate) fn is_designated(label: &str) -> bool {
+    label.ends_with(MARK)
+}
+
+/// What a designated endpoint is called.
+#[must_use]
+pub(crate) fn label_of(designated: &Designated) -> String {
     let scheme = match designated.transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
@@ -92,11 +103,14 @@ fn to_endpoint(designated: &Designated, max_qps: Option<u32>) -> EndpointConfig 
     };
     let address = SocketAddr::new(designated.address, designated.port);
     let path = designated.path.as_deref().unwrap_or_default();
+    format!("{scheme}://{address}{path}#{}{MARK}", designated.name)
+}
+
+fn to_endpoint(designated: &Designated, max_qps: Option<u32>) -> EndpointConfig {
     EndpointConfig {
-        // No string of a file ends like this.
-        label: format!("{scheme}://{address}{path}#{}@ddr", designated.name),
+        label: label_of(designated),
         transport: designated.transport,
-        at: Where::Address(address),
+        at: Where::Address(SocketAddr::new(designated.address, designated.port)),
         name: Some(designated.name.as_str().into()),
         path: designated.path.as_deref().map(Into::into),
         max_qps,

@@ -53,7 +53,9 @@ use toml::de::DeTable;
 pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
-pub(crate) use designated::{Designating, Designations, designating, remote_of, with_designations};
+pub(crate) use designated::{
+    Designating, Designations, designating, is_designated, label_of, remote_of, with_designations,
+};
 pub(crate) use encrypted::Encrypted;
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};

@@ -77,6 +77,11 @@ impl Addresses {
         Arc::clone(&self.0.current.borrow().all)
     }
 
+    /// Whether somebody has said where it is, or that it is nowhere.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.current.borrow().is_known
+    }
+
     /// The name has these addresses now; whether that is news. The best one stays the best if it is among them. An
     /// endpoint's own address does not change.
     pub fn set(&self, addresses: &[SocketAddr]) -> bool {

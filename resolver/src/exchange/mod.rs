@@ -96,7 +96,7 @@ pub struct Attempt {
 struct Speaker {
     line: Arc<Line>,
     /// Absent for an endpoint that is spoken to over connections only.
-    udp: Option<UdpLine>,
+    udp: Option<Arc<UdpLine>>,
     /// Its own transport, or what UDP falls back to.
     stream: StreamLine,
 }
@@ -168,8 +168,9 @@ impl Exchanges {
                     tasks: parts.tasks.clone(),
                 });
                 Speaker {
-                    udp: (endpoint.transport == Transport::Udp)
-                        .then(|| UdpLine::new(Arc::clone(&line), parts.source_ports, Arc::clone(&parts.readers))),
+                    udp: (endpoint.transport == Transport::Udp).then(|| {
+                        UdpLine::new(Arc::clone(&line), parts.source_ports, Arc::clone(&parts.readers)).into()
+                    }),
                     stream: StreamLine::new(Arc::clone(&line), remote, &parts.quic),
                     line,
                 }

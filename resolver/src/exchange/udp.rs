@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use detour_core::Time;
 use detour_core::health::Begun;
@@ -34,6 +35,10 @@ const QUERIES_MAX: u32 = 100;
 const AGE_US: u64 = 10 * SEC;
 /// Wrong answers after which a query takes no datagram any more: whoever sprays ids gets no second hundred tries.
 const MISMATCHES_MAX: u8 = 3;
+
+/// How long a query waits for the addresses of a name, as long as others wait for a connection: whoever has somebody else to
+/// ask does so meanwhile.
+const RESOLVING: Duration = Duration::from_secs(2);
 
 /// Sockets for new queries; held while one is picked or leaves.
 type Pool = Mutex<Vec<Arc<Socket>>>;
@@ -95,7 +100,7 @@ impl UdpLine {
     }
 
     /// Asks on one of the pool's sockets.
-    pub(super) fn begin(&self, attempt: Attempt) {
+    pub(super) fn begin(self: &Arc<Self>, attempt: Attempt) {
         if self.source_ports == SourcePorts::PerQuery {
             return self.begin_fresh(attempt);
         }
@@ -106,7 +111,7 @@ impl UdpLine {
                     self.begin_fresh(attempt);
                 }
             }
-            Err(error) => self.refuse(&attempt, &error),
+            Err(error) => self.wait_or_refuse(attempt, error),
         }
     }
 
@@ -118,15 +123,36 @@ impl UdpLine {
     }
 
     /// Asks on a socket of its own.
-    pub(super) fn begin_fresh(&self, attempt: Attempt) {
+    pub(super) fn begin_fresh(self: &Arc<Self>, attempt: Attempt) {
         match self.open(true) {
             Ok(socket) => {
                 if let Some(attempt) = socket.send(attempt) {
                     self.refuse(&attempt, &io::ErrorKind::NotConnected.into());
                 }
             }
-            Err(error) => self.refuse(&attempt, &error),
+            Err(error) => self.wait_or_refuse(attempt, error),
         }
+    }
+
+    /// Where it is not known yet where to send, the attempt begins once it is.
+    fn wait_or_refuse(self: &Arc<Self>, attempt: Attempt, error: io::Error) {
+        if self.line.addresses.is_known() {
+            return self.refuse(&attempt, &error);
+        }
+        let (own, token) = (Arc::clone(self), self.line.tasks.token().clone());
+        self.line.tasks.spawn_job(async move {
+            tokio::select! {
+                // Cancel safe: the token stays cancelled.
+                () = token.cancelled() => {}
+                // It is not polled again.
+                _addresses = own.line.addresses.ready(RESOLVING) => {}
+            }
+            if own.line.addresses.is_known() {
+                own.begin(attempt);
+            } else {
+                own.refuse(&attempt, &error);
+            }
+        });
     }
 
     /// A new socket while the pool has room, else one at random, or a new one in the place of one that is retired.

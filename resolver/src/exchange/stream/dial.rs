@@ -211,11 +211,7 @@ mod tests {
     #[tokio::test]
     async fn a_path_that_is_gone_ends_a_connection_and_an_idle_one_says_that_it_lives() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialer = Dialer {
-            address: listener.local_addr().unwrap(),
-            inside: Inside::Dns,
-        };
-        let tcp = dialer.connect().await.unwrap();
+        let tcp = connect(listener.local_addr().unwrap()).await.unwrap();
         let socket = SockRef::from(&tcp);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
         assert!(socket.keepalive().unwrap() && tcp.nodelay().unwrap());

@@ -135,17 +135,31 @@ pub(super) fn head_of(reply: &[u8]) -> Response<()> {
     response
 }
 
-/// The answer that says no, without a body.
-pub(super) fn head_of_refusal(status: StatusCode) -> Response<()> {
+/// The answer that says no, with a line for whoever looks into it.
+pub(super) fn refusal(status: StatusCode) -> Whole {
+    let why = match status {
+        StatusCode::NOT_FOUND => "no DNS at this path\n",
+        StatusCode::METHOD_NOT_ALLOWED => "DNS is asked by GET or POST (RFC 8484 section 4.1)\n",
+        StatusCode::NOT_ACCEPTABLE => "answers are of the type application/dns-message\n",
+        StatusCode::REQUEST_TIMEOUT => "the request took too long\n",
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::URI_TOO_LONG => "longer than a DNS message can be\n",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "queries are of the type application/dns-message, without an encoding\n",
+        StatusCode::BAD_REQUEST => {
+            "no DNS query: GET has it in ?dns= as base64url without padding, POST as its body (RFC 8484 section 4.1)\n"
+        }
+        _ => "no answer could be made\n",
+    };
+    let body = Bytes::from_static(why.as_bytes());
     let mut response = Response::new(());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
     }
-    response
+    (response, body)
 }
 
 /// Head and body of the answer to a request.

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{BODY, HEADER_BYTES, Wanted, Whole, head_of_refusal, read_head, whole};
+use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{Order, Overseer, part};
@@ -73,7 +73,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, client: IpAddr
         Ok(answer) => answer,
         Err(status) => {
             shared.metrics.count_http_error(Via::Https, status.as_u16());
-            (head_of_refusal(status), Bytes::new())
+            refusal(status)
         }
     };
     head.map(|()| Full::new(body))

@@ -18,7 +18,7 @@ use http::StatusCode;
 use quinn::{Connection, VarInt};
 use tokio::time::{sleep, timeout};
 
-use super::{BODY, HEADER_BYTES, Wanted, Whole, head_of_refusal, read_head, whole};
+use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::Backlog;
@@ -180,7 +180,7 @@ async fn answer(shared: &Arc<Shared>, client: IpAddr, backlog: &Arc<Backlog>, re
         shared.metrics.count_http_error(Via::H3, status.as_u16());
         // What is still on its way is not looked at.
         stream.stop_sending(Code::H3_NO_ERROR);
-        (head_of_refusal(status), Bytes::new())
+        refusal(status)
     });
     let Some(_waits) = backlog.hold(answer.1.len(), &shared.backlogs) else {
         return End::NoRoom;

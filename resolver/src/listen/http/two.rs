@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{BODY, HEADER_BYTES, Wanted, Whole, head_of_refusal, read_head, whole};
+use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::{Backlog, Waits};
@@ -267,7 +267,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Two<'a, S> {
 
     fn refuse(&mut self, respond: SendResponse<Bytes>, status: StatusCode) {
         self.shared.metrics.count_http_error(Via::Https, status.as_u16());
-        self.send(respond, (head_of_refusal(status), Bytes::new()));
+        self.send(respond, refusal(status));
     }
 
     /// Sends an answer, of which a part may wait.
@@ -335,7 +335,7 @@ impl Way<'_> {
 
     async fn refuse(self, status: StatusCode) -> Done {
         self.shared.metrics.count_http_error(Via::Https, status.as_u16());
-        self.send_all((head_of_refusal(status), Bytes::new())).await
+        self.send_all(refusal(status)).await
     }
 }
 
