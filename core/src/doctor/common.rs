@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::finding::{Count, Severity, Span};
+use super::finding::{Count, Names, Severity, Span};
 use crate::control::{ClockError, ClockWrong};
 use crate::topology::{Family, Path};
 
@@ -107,7 +107,7 @@ impl fmt::Display for Common {
                 f,
                 "{operators} operators show one certificate that is none of theirs, for {}: something between this \
                  machine and them answers in their place",
-                names.join(", ")
+                Names(names)
             ),
             Self::DeniedByAll { name, operators } => write!(
                 f,

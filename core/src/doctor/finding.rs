@@ -229,7 +229,7 @@ impl fmt::Display for Kind {
                 write!(
                     f,
                     "the certificate is for {}, which is not what #name says",
-                    names.join(", ")
+                    Names(names)
                 )
             }
             Self::Fails(rcode) => write!(f, "{} to a name that is no trouble", RcodeText(*rcode)),
@@ -340,7 +340,9 @@ fn failure_text(failure: Failure) -> &'static str {
         }
         Failure::TlsPin => "the certificate is right and its key is none of pins: replaced, or somebody is in between",
         Failure::TlsStalled => "connected, but no TLS handshake in 2 s: something on the way does not let it through",
-        Failure::Tls => "the TLS handshake fails: no version, key exchange or protocol in common",
+        Failure::Tls => {
+            "the TLS handshake fails: it is no TLS, or has no version, key exchange or protocol in common with us"
+        }
         Failure::Http => "HTTP, but no DNS in it: is the path right?",
         Failure::Throttled { .. } => "it asks to be left alone for a while: too many queries from here",
         Failure::Local => "this machine is short of sockets or ports: says nothing about the provider",
@@ -355,6 +357,26 @@ impl fmt::Display for Count {
         let Self(count, thing) = self;
         let plural = if *count == 1 { "" } else { "s" };
         write!(f, "{count} {thing}{plural}")
+    }
+}
+
+/// The first few of some names.
+pub(super) struct Names<'n>(pub(super) &'n [String]);
+
+/// Names in a sentence; a certificate can have hundreds.
+const NAMES_MAX: usize = 3;
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.0.iter().take(NAMES_MAX);
+        for (index, name) in first.enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}")?;
+        }
+        if self.0.len() > NAMES_MAX {
+            f.write_str(" and others")?;
+        }
+        Ok(())
     }
 }
 

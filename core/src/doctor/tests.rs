@@ -140,7 +140,11 @@ fn each_way_to_fail_has_its_sentence_and_its_word() {
             "tls-stalled",
             "connected, but no TLS handshake in 2 s",
         ),
-        (Failure::Tls, "tls", "no version, key exchange or protocol in common"),
+        (
+            Failure::Tls,
+            "tls",
+            "it is no TLS, or has no version, key exchange or protocol in common",
+        ),
         (Failure::Http, "http", "HTTP, but no DNS in it"),
         (
             Failure::Throttled { retry_after_s: Some(3) },
@@ -190,6 +194,18 @@ fn certificates_say_what_is_wrong_with_them() {
     assert_eq!(
         told_of(vec![wrong]),
         ["p1, h3: the certificate is for a.test, b.test, which is not what #name says"]
+    );
+}
+
+#[test]
+fn of_many_names_the_first_are_told() {
+    let mut wrong = failed(Transport::Tls, Failure::TlsWrongName);
+    wrong.ours.tls = well(Transport::Tls).ours.tls;
+    let certificate = wrong.ours.tls.as_mut().unwrap().certificate.as_mut().unwrap();
+    certificate.names = ["a.test", "b.test", "c.test", "d.test"].map(str::to_owned).into();
+    assert_eq!(
+        told_of(vec![wrong]),
+        ["p1, tls: the certificate is for a.test, b.test, c.test and others, which is not what #name says"]
     );
 }
 
