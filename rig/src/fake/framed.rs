@@ -214,7 +214,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 ..
             } = &self.shared;
             counters.query(query);
-            let mut delayed = reply(query, *transport, self.shared.fault(now), *law, &mut self.random);
+            let mut delayed = reply(
+                query,
+                *transport,
+                self.shared.fault(now),
+                *law,
+                self.shared.manners,
+                &mut self.random,
+            );
             if let (Some(delayed), Some(tenths)) = (&mut delayed, limits.told_idle) {
                 tell_idle(&mut delayed.bytes, tenths);
             }
