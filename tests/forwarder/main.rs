@@ -32,6 +32,7 @@ mod eyeballs;
 mod faults;
 mod floods;
 mod forgery;
+mod hoards;
 mod home;
 mod hostile;
 mod last_good;
