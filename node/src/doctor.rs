@@ -199,16 +199,15 @@ async fn look(examiner: &Examiner, targets: &[Target], public: &Questions) -> Ve
     for (index, target) in targets.iter().enumerate() {
         let (examiner, places) = (examiner.clone(), Arc::clone(&places));
         let (transport, remote, skipped) = (target.transport, target.remote.clone(), target.skipped);
-        let questions = match &target.zone {
-            None => public.clone(),
-            // Names of the outside are none of its business.
-            Some(zone) => Questions {
-                name: zone.clone(),
-                qtype: rtype::SOA,
-                more: None,
-                ..public.clone()
-            },
-        };
+        // Names of the outside are no business of who serves those of routes.
+        let mut questions = public.clone();
+        if !target.is_public {
+            questions.more = None;
+        }
+        if let Some(zone) = &target.zone {
+            questions.name.clone_from(zone);
+            questions.qtype = rtype::SOA;
+        }
         looking.spawn(async move {
             if let Some(why) = skipped {
                 let hickory = Hickory::NotAsked(why.words().to_owned());

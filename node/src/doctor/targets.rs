@@ -37,7 +37,9 @@ pub(super) struct Target {
     pub(super) is_listed: bool,
     /// It is not to be asked.
     pub(super) skipped: Option<NotAsked>,
-    /// Its provider serves names of routes alone: the zone of one.
+    /// Its provider serves all names.
+    pub(super) is_public: bool,
+    /// Else the zone of a route of the file that leads to it.
     pub(super) zone: Option<NameBuf>,
 }
 
@@ -69,6 +71,7 @@ pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> 
                 remote: remote.clone(),
                 is_listed: true,
                 skipped: skipped(config, endpoint.transport, remote),
+                is_public: provider.is_public,
                 zone: zone.clone(),
             })
         });
