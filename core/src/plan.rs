@@ -369,7 +369,7 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             .filter(|(why, _)| {
                 (why.has_way() && *why != PlaceWhy::Throttled) || (is_unresolved && *why == PlaceWhy::Unresolved)
             })
-            .min_by_key(|(why, _)| *why);
+            .min_by_key(|(why, endpoint)| (*why, likeness(routes, index, step.endpoint, *endpoint)));
         if let Some((_, endpoint)) = other {
             plan.steps.push(Step {
                 endpoint,
@@ -387,6 +387,29 @@ fn add_second_transports(routes: &Routes, plan: &mut Plan) {
             });
         }
     }
+}
+
+/// How little another endpoint of the provider at this place of the plan is a backup; what is equally good stays in listed
+/// order. What is blocked is a class of transport or an address family, and which one is not known yet: of three
+/// providers one backup is of another path altogether, one of another class, one of another family.
+fn likeness(routes: &Routes, index: usize, first: EndpointId, other: EndpointId) -> (bool, u8) {
+    let (Some(first), Some(other)) = (routes.topology.endpoint(first), routes.topology.endpoint(other)) else {
+        return (true, u8::MAX);
+    };
+    let (own, path) = (first.path(), other.path());
+    let is_cleartext = first.transport.is_encrypted() && !other.transport.is_encrypted();
+    let [neither, class, family] = match index {
+        0 => [0, 1, 2],
+        1 => [1, 0, 2],
+        _ => [1, 2, 0],
+    };
+    let rank = match (own.class != path.class, own.family != path.family) {
+        (true, true) => neither,
+        (true, false) => class,
+        (false, true) => family,
+        (false, false) => 3,
+    };
+    (is_cleartext, rank)
 }
 
 /// What may be asked in the clear should everything encrypted fail while this query waits: first at the providers of

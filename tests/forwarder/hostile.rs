@@ -33,8 +33,8 @@ fn causes(fault: Fault, transport: Transport) -> &'static [&'static str] {
     };
     match hostile {
         Hostile::Html | Hostile::Redirect => &["http"],
-        // HTTP/2 has two ways of having none of it.
-        Hostile::EndlessHead => &["http", "reset", "garbage"],
+        // HTTP/2 has more than one way of having none of it, and that may take its time.
+        Hostile::EndlessHead => &["http", "reset", "garbage", "timeout", "silence", "loss"],
         Hostile::ResetStreams => &["reset"],
         Hostile::EndlessBody | Hostile::GzipBomb | Hostile::TruncateAlways => &["garbage"],
         // Beside UDP the stream that should settle it says the same.
@@ -211,8 +211,13 @@ impl Fleet {
         for (fake, config, encryption) in again {
             fake.shutdown().await;
             let encryption = Some(encryption);
-            self.fakes
-                .push(Fake::start(FakeConfig { encryption, ..config }).unwrap());
+            let config = FakeConfig { encryption, ..config };
+            // Somebody else's socket may have got one of the ports for a moment.
+            until("it has its ports again", PATIENCE, async || {
+                let started = Fake::start(config.clone());
+                started.map(|fake| self.fakes.push(fake)).is_ok()
+            })
+            .await;
         }
     }
 

@@ -102,3 +102,16 @@ async fn a_family_that_is_a_black_hole_costs_no_answer_and_no_provider_its_healt
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_start_where_one_family_is_a_black_hole_answers_the_first_query_in_its_time() {
+    if !is_inside("links::a_start_where_one_family_is_a_black_hole_answers_the_first_query_in_its_time") {
+        return;
+    }
+    // A gateway that takes what is sent to it and passes nothing on.
+    let hole = "ip -6 neigh add 2001:db8:a::99 lladdr 02:00:00:00:00:01 dev a1 nud permanent; \
+                ip -6 route add default via 2001:db8:a::99 dev a1; ip route add default via 10.1.0.1";
+    let mut travel = Travel::with(ListedTransports::UdpTcp, hole).await;
+    travel.ask_well(5).await;
+    assert_eq!(travel.queries(|provider| &provider.v6), 0);
+}

@@ -25,6 +25,7 @@ mod demo;
 mod designated;
 mod differential;
 mod dns64;
+mod doctor;
 mod doh;
 mod encrypted;
 mod eyeballs;

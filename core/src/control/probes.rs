@@ -8,7 +8,7 @@ use crate::dice::Purpose as DicePurpose;
 use crate::health::probe::NOTHING_UP_INTERVAL_US;
 use crate::health::state::State;
 use crate::health::{Begun, Health};
-use crate::outcome::{Rcode, Reply};
+use crate::outcome::{Cause, Rcode, Reply};
 use crate::time::{SEC, Time};
 use crate::topology::{Endpoint, EndpointId, GroupId, OperatorId};
 
@@ -43,6 +43,11 @@ impl Control {
         reply: Reply,
         now: Time,
     ) -> (bool, Option<Rcode>) {
+        let doubt = self.health.get(usize::from(endpoint.0)).and_then(Health::doubt);
+        // A datagram that sends everybody to a stream says nothing of the stream, which may be what is broken.
+        if reply == Reply::Truncated && doubt.is_some_and(|doubt| doubt.cause == Cause::Garbage) {
+            return (false, None);
+        }
         let Reply::Failed(rcode) = reply else {
             if reply.is_good() {
                 self.references.entry((scope, operator)).or_default().good = Some(now);
@@ -56,7 +61,6 @@ impl Control {
         if scope.is_public() && others().any(|reference| recent(reference.good)) {
             return (false, Some(rcode));
         }
-        let doubt = self.health.get(usize::from(endpoint.0)).and_then(Health::doubt);
         let by_rcode =
             doubt.is_some_and(|doubt| doubt.cause.is_rcode()) || self.peers.is_probe_for_rcodes(endpoint, begun);
         (!by_rcode || others().any(|reference| recent(reference.bad)), None)

@@ -470,6 +470,26 @@ fn bad_rcodes_of_three_domains_make_suspect_and_probes_settle_it() {
 }
 
 #[test]
+fn datagrams_that_send_everybody_to_a_broken_stream_clear_nobody_of_it() {
+    for (cause, failure, state) in [
+        (Cause::Garbage, Failure::Garbage, State::Suspect),
+        (Cause::Reset, Failure::Reset, State::Up),
+    ] {
+        let mut bench = Bench::warm(providers(3));
+        bench.fails(0, failure, 20_000);
+        assert_eq!(bench.control.health(EndpointId(0)).unwrap().cause(), cause);
+        bench.wait(24_000, |endpoint| {
+            Some(if endpoint == 0 {
+                Reply::Truncated
+            } else {
+                Reply::Positive
+            })
+        });
+        assert_eq!(bench.state(0), state);
+    }
+}
+
+#[test]
 fn a_single_bad_domain_is_avoided_for_a_minute() {
     let mut bench = Bench::warm(providers(3));
     for n in 0..10 {

@@ -11,7 +11,7 @@ use crate::health::state::State;
 use crate::outcome::Cause;
 use crate::routes::{EndpointRoute, Place, Settings};
 use crate::testing::{providers, with_transports};
-use crate::topology::{ClassId, EndpointId, Group, GroupId, OperatorId, Topology, Transport};
+use crate::topology::{ClassId, EndpointId, Family, Group, GroupId, OperatorId, Topology, Transport};
 
 const NOW: Time = Time::at_ms(100_000);
 
@@ -324,6 +324,27 @@ fn transports_are_used_in_listed_order_and_never_by_latency() {
                 .all(|step| step.chosen == Chosen::OtherTransport)
         );
     }
+}
+
+#[test]
+fn second_transports_of_the_providers_in_a_plan_are_of_different_paths() {
+    // Over IPv6 first, then the same over IPv4.
+    let mut topology = with_transports(3, &[Transport::Udp, Transport::Tcp, Transport::Udp, Transport::Tcp]);
+    for (index, endpoint) in topology.endpoints.iter_mut().enumerate() {
+        endpoint.family = if index % 4 < 2 { Family::V6 } else { Family::V4 };
+    }
+    let routes = routes_of(topology, Strategy::Balanced, |_| {});
+    for number in 0..20 {
+        let plan = ask(&routes, number);
+        let others = plan.steps.iter().filter(|step| step.chosen == Chosen::OtherTransport);
+        // By its number within its provider: TCP over IPv4, TCP over IPv6, UDP over IPv4.
+        assert_eq!(others.map(|step| step.endpoint.0 % 4).collect::<Vec<_>>(), [3, 1, 2]);
+    }
+    // What is encrypted is not asked in the clear sooner for that.
+    let topology = with_transports(1, &[Transport::Quic, Transport::Tcp, Transport::H3, Transport::Tls]);
+    let plan = ask(&routes_of(topology, Strategy::Balanced, |_| {}), 1);
+    let others = plan.steps.iter().filter(|step| step.chosen == Chosen::OtherTransport);
+    assert_eq!(others.map(|step| step.endpoint.0).collect::<Vec<_>>(), [3]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub enum Hostile {
     Redirect,
     /// HTTP status 200 and the right type, and a body of zeros, packed: each byte becomes a hundred and fifty.
     GzipBomb,
-    /// A head of some megabytes before the answer, over HTTP/2. (Over HTTP/3 the library does not send what its client
+    /// A head of half a megabyte before the answer, over HTTP/2. (Over HTTP/3 the library does not send what its client
     /// says it does not take.)
     EndlessHead,
     /// HTTP status 200 and the right type, and a body without an end.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::{OVERTAKEN, Shared};
+use crate::clock;
 use crate::random::Random;
 
 /// Largest datagram.
@@ -27,28 +28,30 @@ struct Sender {
     number: u64,
 }
 
-/// Where a datagram goes: to whom a socket is connected, or to an address.
-#[derive(Clone)]
-struct Post {
+/// A datagram under way: when it is there, through which socket it leaves, and to whom if that is not connected.
+struct Letter {
+    due: Instant,
     socket: Arc<UdpSocket>,
     to: Option<SocketAddr>,
-    room: Arc<Semaphore>,
+    bytes: Vec<u8>,
 }
 
 /// Passes datagrams until it is dropped.
 pub(super) async fn pass(front: UdpSocket, shared: Shared, mut random: Random) {
     let front = Arc::new(front);
-    let [there, here] = [(); 2].map(|()| Arc::new(Semaphore::new(UNDER_WAY_MAX)));
     let mut senders = BTreeMap::<SocketAddr, Sender>::new();
-    let (mut readers, mut under_way) = (JoinSet::new(), JoinSet::new());
+    let mut tasks = JoinSet::new();
+    let [there, here] = [(); 2].map(|()| {
+        let (letters, queue) = mpsc::channel(UNDER_WAY_MAX);
+        tasks.spawn(deliver(queue));
+        letters
+    });
     let mut buffer = vec![0; DATAGRAM_BYTES];
     let mut number = 0;
     loop {
         let received = tokio::select! {
             // Cancel-safe: an ended task stays in the set until it is joined.
-            Some(_) = under_way.join_next() => continue,
-            // Cancel-safe: likewise.
-            Some(_) = readers.join_next() => continue,
+            Some(_) = tasks.join_next() => continue,
             // Cancel-safe: a datagram is read when this completes, and not before.
             received = front.recv_from(&mut buffer) => received,
         };
@@ -59,29 +62,27 @@ pub(super) async fn pass(front: UdpSocket, shared: Shared, mut random: Random) {
             };
             forget_oldest(&mut senders);
             number += 1;
-            let post = Post {
-                socket: Arc::clone(&front),
-                to: Some(from),
-                room: Arc::clone(&here),
-            };
             let random = Random::new(random.next_u64());
-            let task = readers.spawn(read_back(Arc::clone(&socket), post, shared.clone(), random));
+            let back = (Arc::clone(&front), from, here.clone());
+            let task = tasks.spawn(read_back(Arc::clone(&socket), back, shared.clone(), random));
             senders.insert(from, Sender { socket, task, number });
         }
         if let Some(sender) = senders.get(&from) {
-            let post = Post {
-                socket: Arc::clone(&sender.socket),
-                to: None,
-                room: Arc::clone(&there),
-            };
-            let datagram = buffer.get(..count).unwrap_or_default().to_vec();
-            carry(datagram, &post, &shared, &mut random, &mut under_way).await;
+            let datagram = buffer.get(..count).unwrap_or_default();
+            for (due, bytes) in what_passes(datagram, &shared, &mut random) {
+                let socket = Arc::clone(&sender.socket);
+                let to = None;
+                post(&there, Letter { due, socket, to, bytes });
+            }
         }
     }
 }
 
 async fn connected(target: SocketAddr) -> Option<Arc<UdpSocket>> {
-    let any = SocketAddr::new(target.ip(), 0);
+    let any = match target {
+        SocketAddr::V4(_) => "0.0.0.0:0",
+        SocketAddr::V6(_) => "[::]:0",
+    };
     let socket = UdpSocket::bind(any).await.ok()?;
     socket.connect(target).await.ok()?;
     Some(Arc::new(socket))
@@ -99,60 +100,78 @@ fn forget_oldest(senders: &mut BTreeMap<SocketAddr, Sender>) {
     }
 }
 
-/// The target's answers to one sender.
-async fn read_back(socket: Arc<UdpSocket>, post: Post, shared: Shared, mut random: Random) {
-    let mut under_way = JoinSet::new();
+/// The target's answers to one sender: through which socket, to whom, and by which queue.
+async fn read_back(
+    socket: Arc<UdpSocket>,
+    (front, to, letters): (Arc<UdpSocket>, SocketAddr, mpsc::Sender<Letter>),
+    shared: Shared,
+    mut random: Random,
+) {
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
-        tokio::select! {
-            // Cancel-safe: an ended task stays in the set until it is joined.
-            Some(_) = under_way.join_next() => {}
-            // Cancel-safe: a datagram is read when this completes, and not before.
-            received = socket.recv(&mut buffer) => {
-                // A closed port: whoever asks is not told by a way.
-                let Ok(count) = received else { continue };
-                let datagram = buffer.get(..count).unwrap_or_default().to_vec();
-                carry(datagram, &post, &shared, &mut random, &mut under_way).await;
-            }
+        // A closed port: whoever asks is not told by a way.
+        let Ok(count) = socket.recv(&mut buffer).await else {
+            continue;
+        };
+        for (due, bytes) in what_passes(buffer.get(..count).unwrap_or_default(), &shared, &mut random) {
+            let (socket, to) = (Arc::clone(&front), Some(to));
+            post(&letters, Letter { due, socket, to, bytes });
         }
     }
 }
 
-/// What becomes of one datagram.
-async fn carry(datagram: Vec<u8>, post: &Post, shared: &Shared, random: &mut Random, under_way: &mut JoinSet<()>) {
+/// What becomes of one datagram: nothing, one, or two, and when they are there.
+fn what_passes(datagram: &[u8], shared: &Shared, random: &mut Random) -> Vec<(Instant, Vec<u8>)> {
     let faults = shared.faults();
     let is_too_long = faults.datagram_bytes_max.is_some_and(|max| datagram.len() > max);
     if faults.is_cut || faults.blocks_udp || is_too_long || random.chance(faults.loss) {
-        return;
+        return Vec::new();
     }
     let copies = if random.chance(faults.duplicate) { 2 } else { 1 };
-    for _ in 0..copies {
-        let mut datagram = datagram.clone();
-        faults.corrupt(&mut datagram, random);
+    let copy = |_| {
+        let mut bytes = datagram.to_vec();
+        faults.corrupt(&mut bytes, random);
         let overtaken = if random.chance(faults.reorder) {
             OVERTAKEN
         } else {
             Duration::ZERO
         };
-        let late = faults.takes(random) + overtaken;
         shared.note_passed();
-        if late.is_zero() {
-            send(post, &datagram).await;
-        } else if let Ok(room) = Arc::clone(&post.room).try_acquire_owned() {
-            let post = post.clone();
-            under_way.spawn(async move {
-                sleep(late).await;
-                send(&post, &datagram).await;
-                drop(room);
-            });
-        }
-    }
+        (clock::now() + faults.takes(random) + overtaken, bytes)
+    };
+    (0..copies).map(copy).collect()
 }
 
-/// What cannot be passed on is lost, as on any network.
-async fn send(post: &Post, datagram: &[u8]) {
-    match post.to {
-        Some(to) => post.socket.send_to(datagram, to).await.ok(),
-        None => post.socket.send(datagram).await.ok(),
-    };
+/// Full: it is lost, as on any network.
+fn post(letters: &mpsc::Sender<Letter>, letter: Letter) {
+    drop(letters.try_send(letter));
+}
+
+/// Hands over what is due; what is due at the same time in the order in which it came.
+async fn deliver(mut queue: mpsc::Receiver<Letter>) {
+    let mut under_way = BTreeMap::<(Instant, u64), Letter>::new();
+    let mut number = 0;
+    loop {
+        let next = under_way.first_key_value().map(|((due, _), _)| *due);
+        let has_room = under_way.len() < UNDER_WAY_MAX;
+        tokio::select! {
+            biased;
+            // Cancel-safe: recv of a channel. What has come is sorted in before anything leaves.
+            letter = queue.recv(), if has_room => {
+                let Some(letter) = letter else { return };
+                number += 1;
+                under_way.insert((letter.due, number), letter);
+            }
+            // Cancel-safe: a timer.
+            () = sleep_until(next.unwrap_or_else(clock::now)), if next.is_some() => {
+                let Some((_, letter)) = under_way.pop_first() else { continue };
+                let sent = match letter.to {
+                    Some(to) => letter.socket.send_to(&letter.bytes, to).await,
+                    None => letter.socket.send(&letter.bytes).await,
+                };
+                // What cannot be passed on is lost.
+                drop(sent);
+            }
+        }
+    }
 }

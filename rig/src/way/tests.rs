@@ -193,3 +193,15 @@ async fn a_cut_is_silence_and_what_was_sent_comes_when_it_is_over() {
     let ended = timeout(PATIENCE, far.read(&mut buffer)).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
+
+#[tokio::test]
+async fn what_is_only_late_keeps_its_order() {
+    let pair = Datagrams::new().await;
+    let late = WayFaults {
+        delay: Duration::from_millis(30),
+        ..WayFaults::default()
+    };
+    for _ in 0..3 {
+        assert_eq!(numbers(&pair.send_over(late).await), (0..50).collect::<Vec<u8>>());
+    }
+}
