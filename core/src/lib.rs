@@ -23,6 +23,7 @@ pub mod control;
 pub mod ddr;
 pub mod dice;
 pub mod dns64;
+pub mod doctor;
 pub mod eyeballs;
 pub mod given;
 pub mod health;

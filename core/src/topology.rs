@@ -76,6 +76,19 @@ impl Transport {
         }
     }
 
+    /// What endpoints of it begin with in a configuration: the word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
+            Self::H3 => "h3",
+        }
+    }
+
     /// Whether nobody on the path can read it.
     #[must_use]
     pub fn is_encrypted(self) -> bool {

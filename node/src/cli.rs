@@ -4,12 +4,16 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use hickory_proto::rr::RecordType;
 
-use crate::config::{Admin, Config, DEFAULT_ADMIN, DEFAULT_DNS, answers_to_itself, parse_listen_address};
+use crate::config::{
+    Admin, Config, DEFAULT_ADMIN, DEFAULT_DNS, answers_to_itself, parse_duration, parse_listen_address,
+};
 use crate::demo::DemoFault;
 
 /// Exit codes; those above 1 are of sysexits.h.
@@ -40,6 +44,7 @@ Examples:
   detour query example.com            ask it
   detour status                       see how it does
   detour explain example.com          see whom it would ask, and why
+  detour doctor                       see what is wrong with providers, or with the way to them
   detour cache flush example.com      have it asked anew
   detour check detour.toml            look for mistakes without starting
 
@@ -64,6 +69,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Send one query and show the answer
     Query(QueryArgs),
+    /// Look at every provider over every transport, and say what is wrong with it
+    Doctor(DoctorArgs),
     /// Show or forget what a running node has cached of a name
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -333,6 +340,55 @@ pub(crate) struct QueryArgs {
     pub(crate) json: bool,
 }
 
+/// Arguments of `detour doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Asks each endpoint of the configuration by Detour's own transports and by hickory-resolver, whether a node runs or not,
+and ends with a sentence for each finding. What it asks for is listed in docs/DOCTOR.md. Endpoints in the clear are asked
+too, unless the configuration says encryption = \"require\".
+
+Exits with 1 if something that is configured does not work, or not as configured.
+
+Examples:
+  detour doctor
+  detour doctor -c /etc/detour.toml quad9 cloudflare
+  detour doctor --all-transports --json")]
+pub(crate) struct DoctorArgs {
+    /// Providers to look at [default: all of the configuration]
+    #[arg(value_name = "PROVIDER")]
+    pub(crate) providers: Vec<String>,
+    /// Configuration file [default: an embedded one, with four public services]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name whose address is asked for; the default has one and tells nobody anything
+    #[arg(long, value_name = "NAME", default_value = DOCTOR_NAME)]
+    pub(crate) name: String,
+    /// How long an answer is waited for, 100ms to 30s; connecting has 2s of its own
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_patience)]
+    pub(crate) timeout: Duration,
+    /// Also try transports that the configuration does not have, at the addresses it has
+    #[arg(long)]
+    pub(crate) all_transports: bool,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What providers are asked for unless told otherwise: every resolver has it at hand.
+pub(crate) const DOCTOR_NAME: &str = "a.root-servers.net";
+
+/// How long an answer may be waited for.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+
+fn parse_patience(text: &str) -> Result<Duration, String> {
+    let patience = parse_duration(text).map_err(|error| error.to_string())?;
+    if PATIENCE.contains(&patience) {
+        Ok(patience)
+    } else {
+        Err("must be from 100ms to 30s".to_owned())
+    }
+}
+
 /// Arguments of `detour demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -590,6 +646,8 @@ mod tests {
             &["run", "--admin", "192.0.2.1:80"],
             &["query"],
             &["query", "example.com", "NOTYPE"],
+            &["doctor", "--timeout", "2"],
+            &["doctor", "--timeout", "1h"],
         ] {
             let stop = stop(arguments);
             assert!(
@@ -620,6 +678,7 @@ mod tests {
               status   Show how a running node does, what is wrong first
               explain  Show which providers a running node would ask for a name, and why
               query    Send one query and show the answer
+              doctor   Look at every provider over every transport, and say what is wrong with it
               cache    Show or forget what a running node has cached of a name
               id       Show who this node is to its peers, and the line that lists it there
               mesh     Find out what keeps a peer from this node
@@ -639,6 +698,7 @@ mod tests {
               detour query example.com            ask it
               detour status                       see how it does
               detour explain example.com          see whom it would ask, and why
+              detour doctor                       see what is wrong with providers, or with the way to them
               detour cache flush example.com      have it asked anew
               detour check detour.toml            look for mistakes without starting
 

@@ -16,6 +16,7 @@ mod ddr;
 mod demo;
 mod descriptors;
 mod dns64;
+mod doctor;
 mod durable;
 mod explain;
 mod given;
@@ -80,6 +81,9 @@ fn carry_out(command: Command) -> u8 {
         Command::Status(args) => status(args),
         Command::Explain(args) => explain(args),
         Command::Query(args) => query(args),
+        Command::Doctor(args) => on_config(args.config.as_deref(), |config| {
+            with_runtime(cores(), doctor::doctor(&args, config))
+        }),
         Command::Cache(command) => cache(command),
         Command::Demo(args) => with_runtime(DEMO_WORKERS, demo::demo(&args)),
         Command::Cert(CertCommand::SelfSigned(args)) => cert::self_signed(&args),
@@ -217,13 +221,18 @@ fn run(args: &RunArgs) -> u8 {
         output::complain("", &misuse);
         return exit_code::USAGE;
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    with_runtime(cores.clamp(1, WORKERS_MAX), async {
+    with_runtime(cores(), async {
         app::run(start, args).await.unwrap_or_else(|error| {
             output::complain("", &error);
             exit_code::FAILED
         })
     })
+}
+
+/// Worker threads for what can use several.
+fn cores() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.clamp(1, WORKERS_MAX)
 }
 
 fn check(path: Option<&Path>) -> u8 {

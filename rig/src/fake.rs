@@ -30,6 +30,7 @@ use crate::random::mix;
 use crate::transport::{ListedTransports, Transport, TransportSel};
 
 pub use config::{ConnectionLimits, Encryption, FakeConfig, StartError};
+pub use manners::Manners;
 pub use stats::{Stats, TransportStats};
 
 mod config;
@@ -37,6 +38,7 @@ mod doh;
 mod framed;
 mod gate;
 mod hostile;
+mod manners;
 mod owner;
 mod quic;
 pub(crate) mod reply;
@@ -166,6 +168,7 @@ impl Fake {
         Shared {
             transport,
             law: config.law,
+            manners: config.manners,
             limits: config.limits,
             seed: mix(config.seed ^ salt),
             conduct,
@@ -321,6 +324,7 @@ impl fmt::Debug for Fake {
 struct Shared {
     transport: Transport,
     law: Law,
+    manners: Manners,
     limits: ConnectionLimits,
     seed: u64,
     conduct: watch::Receiver<Conduct>,

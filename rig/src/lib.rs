@@ -45,7 +45,7 @@ mod wire;
 pub use authority::Authority;
 pub use cluster::{Cluster, ClusterConfig, ClusterNode, StartClusterError};
 pub use events::{Event, EventLog};
-pub use fake::{ConnectionLimits, Fake, FakeConfig, StartError, Stats, TransportStats};
+pub use fake::{ConnectionLimits, Fake, FakeConfig, Manners, StartError, Stats, TransportStats};
 pub use far_end::FarEnd;
 pub use fault::{Closing, Fault, Hostile};
 pub use law::Law;

@@ -26,6 +26,16 @@ pub mod rtype {
     pub const AAAA: u16 = 28;
     /// EDNS pseudo-record.
     pub const OPT: u16 = 41;
+    /// Signature.
+    pub const RRSIG: u16 = 46;
+}
+
+/// EDNS options the rig knows by number.
+mod option {
+    /// Padding (RFC 7830).
+    pub(super) const PADDING: u16 = 12;
+    /// Extended error (RFC 8914).
+    pub(super) const EDE: u16 = 15;
 }
 
 /// Response codes the rig knows by number.
@@ -46,6 +56,8 @@ pub mod rcode {
 
 /// EDNS payload size the fakes announce (the DNS flag day 2020 value, which fits any path).
 pub const EDNS_BYTES: u16 = 1232;
+/// Padded answers are a multiple of this long (RFC 8467 section 4.1).
+const PADDED_BYTES: usize = 468;
 /// Class IN.
 const CLASS_IN: u16 = 1;
 /// More records than this in a query are not read: a query has one OPT, perhaps a TSIG.
@@ -69,6 +81,8 @@ pub(crate) struct Query {
 pub(crate) struct Edns {
     pub(crate) payload_bytes: u16,
     pub(crate) dnssec_ok: bool,
+    /// Whether it is padded, and so the answer shall be (RFC 7830 section 4).
+    pub(crate) is_padded: bool,
 }
 
 /// Why bytes are not a query.
@@ -115,11 +129,12 @@ impl Query {
             reader.skip_name()?;
             let (rtype, class, ttl) = (reader.number()?, reader.number()?, reader.number32()?);
             let length = reader.number()?;
-            reader.take(usize::from(length))?;
+            let data = reader.take(usize::from(length))?;
             if rtype == rtype::OPT {
                 edns = Some(Edns {
                     payload_bytes: class,
                     dnssec_ok: ttl & 0x8000 != 0,
+                    is_padded: has_padding(data),
                 });
             }
         }
@@ -169,6 +184,10 @@ pub(crate) struct Resource {
 pub(crate) struct Answer {
     pub(crate) rcode: u8,
     pub(crate) truncated: bool,
+    /// AD: it was validated.
+    pub(crate) authentic: bool,
+    /// The code of an extended error.
+    pub(crate) ede: Option<u16>,
     pub(crate) answers: Vec<Resource>,
     pub(crate) authorities: Vec<Resource>,
 }
@@ -211,7 +230,8 @@ fn encode_whole(query: &Query, answer: &Answer) -> Vec<u8> {
     push_number(&mut out, query.id);
     // QR and RA always; RD, CD and the opcode as asked.
     let high = 0x80 | (query.opcode << 3) | if answer.truncated { 2 } else { 0 } | u8::from(query.recursion_desired);
-    let low = 0x80 | if query.checking_disabled { 0x10 } else { 0 } | (answer.rcode & 0x0f);
+    let checking = if query.checking_disabled { 0x10 } else { 0 } | if answer.authentic { 0x20 } else { 0 };
+    let low = 0x80 | checking | (answer.rcode & 0x0f);
     out.extend_from_slice(&[high, low, 0, 1]);
     push_number(&mut out, count16(answer.answers.len()));
     push_number(&mut out, count16(answer.authorities.len()));
@@ -231,16 +251,51 @@ fn encode_whole(query: &Query, answer: &Answer) -> Vec<u8> {
         out.extend_from_slice(&resource.data);
     }
     if let Some(edns) = query.edns {
-        push_opt(&mut out, EDNS_BYTES, edns.dnssec_ok);
+        let mut options = Vec::new();
+        if let Some(code) = answer.ede {
+            push_option(&mut options, option::EDE, &code.to_be_bytes());
+        }
+        if edns.is_padded {
+            // Root, type, size, flags, length; and the option's own head.
+            let bare = out.len() + 11 + options.len() + 4;
+            push_option(
+                &mut options,
+                option::PADDING,
+                &vec![0; bare.next_multiple_of(PADDED_BYTES) - bare],
+            );
+        }
+        push_opt(&mut out, EDNS_BYTES, edns.dnssec_ok, &options);
     }
     out
 }
 
-fn push_opt(out: &mut Vec<u8>, payload_bytes: u16, dnssec_ok: bool) {
+fn push_opt(out: &mut Vec<u8>, payload_bytes: u16, dnssec_ok: bool, options: &[u8]) {
     out.push(0);
     push_number(out, rtype::OPT);
     push_number(out, payload_bytes);
-    out.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+    out.extend_from_slice(&[0, 0, if dnssec_ok { 0x80 } else { 0 }, 0]);
+    push_number(out, count16(options.len()));
+    out.extend_from_slice(options);
+}
+
+fn push_option(out: &mut Vec<u8>, code: u16, contents: &[u8]) {
+    push_number(out, code);
+    push_number(out, count16(contents.len()));
+    out.extend_from_slice(contents);
+}
+
+/// Whether there is padding among these options.
+fn has_padding(options: &[u8]) -> bool {
+    let mut reader = Reader::new(options);
+    while let (Some(code), Some(length)) = (reader.number(), reader.number()) {
+        if code == option::PADDING {
+            return true;
+        }
+        if reader.take(usize::from(length)).is_none() {
+            return false;
+        }
+    }
+    false
 }
 
 /// FORMERR for bytes of which only the id could be read.

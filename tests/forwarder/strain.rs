@@ -167,7 +167,7 @@ async fn strangers_prove_their_address_while_many_handshakes_are_under_way() {
 }
 
 /// A frame of HTTP/2 (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
@@ -177,7 +177,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The head of a GET in HPACK, nothing indexed but names.
-fn head(message: &[u8]) -> Vec<u8> {
+pub(crate) fn head(message: &[u8]) -> Vec<u8> {
     let path = format!("{PATH}?dns={}", base64url(message));
     let mut block = vec![0x82, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend_from_slice(path.as_bytes());

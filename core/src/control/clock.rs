@@ -85,7 +85,7 @@ struct Seen {
 
 /// What is known of the clock.
 #[derive(Debug, Default)]
-pub(super) struct ClockWatch {
+pub(crate) struct ClockWatch {
     /// At most one for each operator there is.
     seen: BTreeMap<OperatorId, Seen>,
     /// How long before this version was made the clock says it is, seconds.
@@ -95,15 +95,25 @@ pub(super) struct ClockWatch {
 }
 
 impl ClockWatch {
+    /// One of an operator's certificates was refused because it is of another time.
+    pub(crate) fn note_wrong(&mut self, operator: OperatorId, certificate: CertificateTime, now: Time) {
+        self.seen.entry(operator).or_default().wrong = Some((certificate, now));
+    }
+
+    /// The clock says that it is this many seconds before this version was made; 0: it does not.
+    pub(crate) fn note_release(&mut self, before_s: u64) {
+        self.before_release_s = before_s;
+    }
+
     /// An operator's certificate was accepted, or had been when its connection was made.
-    fn note_right(&mut self, operator: OperatorId, begun: Time) {
+    pub(crate) fn note_right(&mut self, operator: OperatorId, begun: Time) {
         let seen = self.seen.entry(operator).or_default();
         seen.right = seen.right.max(Some(begun));
         seen.wrong = seen.wrong.filter(|(_, at)| *at > begun);
     }
 
     /// What follows from all that was seen.
-    fn judge(&self) -> Option<ClockWrong> {
+    pub(crate) fn judge(&self) -> Option<ClockWrong> {
         let behind_s = |certificate| match certificate {
             CertificateTime::ValidIn { seconds } => Some(seconds),
             CertificateTime::ExpiredFor { .. } => None,
@@ -159,7 +169,7 @@ impl Control {
     /// A handshake failed because the certificate is of another time than this machine's clock says it is.
     pub fn handle_certificate(&mut self, endpoint: EndpointId, certificate: CertificateTime, now: Time) {
         if let Some((_, operator)) = self.way_and_operator(endpoint) {
-            self.clock.seen.entry(operator).or_default().wrong = Some((certificate, now));
+            self.clock.note_wrong(operator, certificate, now);
             self.judge_clock(now);
         }
     }
@@ -167,7 +177,7 @@ impl Control {
     /// The clock says that it is this many seconds before this version was made; 0: it does not.
     pub fn handle_release(&mut self, before_s: u64, now: Time) {
         if self.clock.before_release_s != before_s {
-            self.clock.before_release_s = before_s;
+            self.clock.note_release(before_s);
             self.judge_clock(now);
         }
     }

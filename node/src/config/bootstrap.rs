@@ -48,14 +48,23 @@ pub(super) fn read_bootstrap(reader: &mut Reader, table: &Table<'_>) -> Vec<(Pla
 
 /// Says what is wrong with names and those who resolve them.
 pub(super) fn check(problems: &mut Problems, spec: &Spec, is_public: &[bool]) {
-    for (place, server) in &spec.bootstrap {
-        let own = server.at.address();
-        if own.is_some_and(|address| answers_to_itself(&spec.listen.dns, address)) {
+    let encrypted = spec
+        .encrypted
+        .places
+        .iter()
+        .map(|(_, via, address)| (via.word(), *address));
+    let listening = spec.listen.dns.iter().map(|address| ("dns", *address)).chain(encrypted);
+    for (word, address) in listening {
+        let is_here = |server: &EndpointConfig| {
+            server
+                .at
+                .address()
+                .is_some_and(|own| answers_to_itself(&[address], own))
+        };
+        for (place, server) in spec.bootstrap.iter().filter(|(_, server)| is_here(server)) {
             let label = quoted(&server.label);
-            problems.add(
-                place,
-                format!("{label} is an address of listen.dns: names would be asked for here"),
-            );
+            let message = format!("{label} is an address of listen.{word}: names would be asked for here");
+            problems.add(place, message);
         }
     }
     let mut named = None;

@@ -66,6 +66,7 @@ pub(crate) use state_dir::{StateDirSources, state_dir_line};
 pub(crate) use topology::{Assembly, assemble, bootstrap_servers, class_text};
 #[cfg(test)]
 pub(crate) use topology::{remotes, to_topology};
+pub(crate) use units::parse_duration;
 
 /// The version of this program, as messages name it.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -19,7 +19,7 @@ const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB"
 
 /// Why a text is no quantity. All of them the operator's mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum QuantityError {
+pub(crate) enum QuantityError {
     /// It does not begin with a digit.
     #[error("must be a whole number and a unit, such as {example:?}")]
     NoNumber { example: &'static str },
@@ -35,7 +35,7 @@ pub(super) enum QuantityError {
 }
 
 /// Reads a duration.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     parse(text, &DURATION_UNITS, "10s", "ms, s, m, h or d, and only one").map(Duration::from_millis)
 }
 

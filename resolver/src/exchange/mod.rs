@@ -4,6 +4,7 @@
 //! both to the lookup that began the attempt and to the control task, and there is no way to call one back.
 
 mod addresses;
+pub mod examine;
 mod habits;
 mod line;
 mod pending;

@@ -8,6 +8,7 @@ mod designated;
 mod groups;
 mod handshake;
 mod pins;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use self::groups::{GROUPS_MAX, Group};
 pub(super) use self::handshake::{Refused, refused_of, refused_of_handshake};
 use self::pins::PinnedVerifier;
 pub use self::pins::{PINS_MAX, ParsePinError, Pin};
+pub(super) use self::shown::Shown;
 
 use super::quic::Witness;
 
@@ -96,6 +98,8 @@ pub struct Trust {
     h3: Arc<ClientConfig>,
     /// Of the two above.
     witness: Arc<Witness>,
+    /// Who wants to know what connections show.
+    shown: Option<Arc<Shown>>,
 }
 
 impl Trust {
@@ -189,6 +193,7 @@ impl Trust {
             doq: config(Arc::<Witness>::clone(&witness), ALPN_DOQ)?,
             h3: config(Arc::<Witness>::clone(&witness), ALPN_H3)?,
             witness,
+            shown: None,
             roots,
             added,
             demands,

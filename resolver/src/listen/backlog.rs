@@ -1,4 +1,5 @@
-//! Replies that wait for a client to read them: how many bytes of one connection, and of all together.
+//! Replies that wait for a client to read them: how many bytes of one connection, and of all together; and how many of
+//! queries that are not whole.
 //!
 //! A connection holds little of its own. One that holds more needs one of a few places, of which one client address gets
 //! half (`fair`), so that all that wait together are bounded whoever they are, and a client that fetches a page's worth
@@ -23,6 +24,8 @@ const READ_ON_BYTES: usize = 16 * 1024;
 const ANY_BYTES: usize = 32 * 1024;
 /// Bytes that may wait on a connection with a place: 64 replies of 8 KiB.
 const PLACE_BYTES: usize = 512 * 1024;
+/// Bytes of queries that are not whole, or wait to be looked at, on a connection: some hundred of any length that occurs.
+const GATHERED_BYTES: usize = 64 * 1024;
 /// Such places: 32 MiB when all of them are full.
 const PLACES: usize = 64;
 
@@ -57,6 +60,8 @@ pub(super) struct Backlog {
     has_place: AtomicBool,
     /// Held to take or return it.
     place: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
+    /// Bytes of queries that are held.
+    gathered: AtomicUsize,
     is_cut: AtomicBool,
     /// Who is to be told of that.
     waker: AtomicWaker,
@@ -82,6 +87,7 @@ impl Backlog {
             bytes: AtomicUsize::new(0),
             has_place: AtomicBool::new(false),
             place: Mutex::default(),
+            gathered: AtomicUsize::new(0),
             is_cut: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
@@ -105,6 +111,21 @@ impl Backlog {
             backlog: Arc::clone(self),
             bytes,
         })
+    }
+
+    /// So many bytes of queries are held.
+    pub(super) fn gather(&self, bytes: usize) {
+        self.gathered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// They are not held any more.
+    pub(super) fn let_go(&self, bytes: usize) {
+        self.gathered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the client begins more than it ends.
+    pub(super) fn holds_too_much(&self) -> bool {
+        self.gathered.load(Ordering::Relaxed) > GATHERED_BYTES
     }
 
     /// There was no room for a reply: the connection is to end, whatever waits on it.

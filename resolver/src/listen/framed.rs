@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::backlog::Backlog;
+use super::gathered::KEPT_BYTES;
 use super::job::{ReplyTo, resolve};
 use super::overseer::{FAREWELL, Order, Overseer, part};
 use crate::forwarder::Shared;
@@ -27,11 +28,8 @@ use crate::wire::{MESSAGE_BYTES_MAX, Via};
 
 /// Queries of one connection that may be in flight at once.
 const IN_FLIGHT: usize = 64;
-/// Bytes of a message that are kept, as of a datagram: what is longer is read to its end and answered as what it is
-/// without it, mostly by FORMERR.
-const MESSAGE_BYTES: usize = 4_096;
 /// Bytes read at once at most: some forty queries, or the longest that is kept.
-const INPUT_BYTES: usize = 2 + MESSAGE_BYTES;
+const INPUT_BYTES: usize = 2 + KEPT_BYTES;
 /// The same of a client that has not sent as many at once.
 const FIRST_BYTES: usize = 512;
 /// Bytes that are written at once, as far as replies are so short: one record of TLS. What comes beyond waits as it is.
@@ -86,13 +84,13 @@ impl Input {
         }
         let (length, rest) = self.bytes.get(self.start..self.end)?.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_be_bytes(*length));
-        Some((rest.get(..length.min(MESSAGE_BYTES))?, length))
+        Some((rest.get(..length.min(KEPT_BYTES))?, length))
     }
 
     /// The message of this length has been taken up.
     fn take(&mut self, length: usize) {
-        self.start += 2 + length.min(MESSAGE_BYTES);
-        self.skipped = length.saturating_sub(MESSAGE_BYTES);
+        self.start += 2 + length.min(KEPT_BYTES);
+        self.skipped = length.saturating_sub(KEPT_BYTES);
         self.skip();
     }
 

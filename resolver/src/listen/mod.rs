@@ -11,6 +11,7 @@ pub mod certificate;
 mod datagrams;
 mod doors;
 mod framed;
+mod gathered;
 mod http;
 mod job;
 mod overseer;

@@ -7,6 +7,7 @@
 //! * [`query`] reads what a client sends, [`mod@policy`] says which of it is forwarded;
 //! * [`build`] writes a query to a provider, always from nothing: no byte of the client travels;
 //! * [`mod@accept`] walks what came back and says what it means, [`answer`] is what is kept of it;
+//! * [`mod@look`] shows what an answer has that only an examination asks for;
 //! * [`reply`] writes the reply to the client.
 //!
 //! Rules of this folder: bytes from the network can never panic, parsing a query and patching a reply allocate
@@ -20,6 +21,7 @@ pub mod code;
 mod cookie;
 pub mod edns;
 mod header;
+pub mod look;
 pub mod name;
 mod name_text;
 mod overwritten;
@@ -36,6 +38,7 @@ pub use answer::{Answer, AnswerRef, Kind, TTL_S_MAX};
 pub use build::{EdnsOut, QueryOut, build_query};
 pub use cookie::{CLIENT_COOKIE_BYTES, Cookie};
 pub use edns::{Ede, EdeCodes, Edns, Keepalive};
+pub use look::{Look, look};
 pub use name::NameBuf;
 pub use name_text::NameError;
 pub use policy::{Chaos, Policy, policy};

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::manners::Manners;
 use crate::authority::{Authority, AuthorityError};
 use crate::law::Law;
 use crate::transport::Transport;
@@ -21,6 +22,8 @@ pub struct FakeConfig {
     pub encryption: Option<Encryption>,
     /// What honest answers take.
     pub law: Law,
+    /// What it does beyond answering.
+    pub manners: Manners,
     /// How long a connection lives, over every stream transport.
     pub limits: ConnectionLimits,
     /// Decides drops and garbage.
@@ -81,6 +84,7 @@ impl FakeConfig {
             tcp: any,
             encryption: None,
             law: Law::default(),
+            manners: Manners::default(),
             limits: ConnectionLimits::default(),
             seed: 1,
         }
@@ -120,6 +124,13 @@ impl FakeConfig {
     #[must_use]
     pub const fn law(mut self, law: Law) -> Self {
         self.law = law;
+        self
+    }
+
+    /// The same with other manners.
+    #[must_use]
+    pub const fn manners(mut self, manners: Manners) -> Self {
+        self.manners = manners;
         self
     }
 

@@ -173,7 +173,14 @@ async fn answer(
         send_page(&mut respond, page).await;
         return;
     }
-    let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
+    let delayed = reply(
+        &message,
+        shared.transport,
+        fault,
+        shared.law,
+        shared.manners,
+        &mut random,
+    );
     let Some(delayed) = delayed else {
         return withhold(&mut respond, &mut shared).await;
     };

@@ -214,7 +214,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 ..
             } = &self.shared;
             counters.query(query);
-            let mut delayed = reply(query, *transport, self.shared.fault(now), *law, &mut self.random);
+            let mut delayed = reply(
+                query,
+                *transport,
+                self.shared.fault(now),
+                *law,
+                self.shared.manners,
+                &mut self.random,
+            );
             if let (Some(delayed), Some(tenths)) = (&mut delayed, limits.told_idle) {
                 tell_idle(&mut delayed.bytes, tenths);
             }
@@ -268,11 +275,24 @@ impl<S> Drop for Connection<S> {
 fn tell_idle(message: &mut Vec<u8>, tenths: u16) {
     const CODE_AND_LENGTH: [u8; 4] = [0, 11, 0, 2];
     let has_opt = message.get(10..12) == Some(&[0, 1]);
-    if let (true, Some(options_bytes)) = (has_opt, message.last_chunk_mut::<2>()) {
-        *options_bytes = [0, 6];
+    let Some((at, options_bytes)) = find_opt_length(message).filter(|_| has_opt) else {
+        return;
+    };
+    if let Some(place) = message.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = options_bytes.saturating_add(6).to_be_bytes();
         message.extend_from_slice(&CODE_AND_LENGTH);
         push_number(message, tenths);
     }
+}
+
+/// Where the length of OPT's options stands, and what it says: OPT is the last record, owned by the root.
+fn find_opt_length(message: &[u8]) -> Option<(usize, u16)> {
+    (0..=u16::MAX).find_map(|options_bytes| {
+        let at = message.len().checked_sub(usize::from(options_bytes))?.checked_sub(2)?;
+        let is_length = message.get(at..)?.first_chunk() == Some(&options_bytes.to_be_bytes());
+        let is_opt = message.get(at.checked_sub(9)?..)?.first_chunk() == Some(&[0, 0, 41]);
+        (is_length && is_opt).then_some((at, options_bytes))
+    })
 }
 
 /// Writes what there is, or sends what was written, or reads if that is wanted: the first that can be done.

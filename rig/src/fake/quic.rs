@@ -31,6 +31,9 @@ mod servers;
 const CONNECTIONS_MAX: usize = 1_024;
 /// How long the goodbye of the last connection may take.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long what is left of the connections may hold the port: a handshake that was under way is remembered for three
+/// seconds (RFC 9000 section 10.2), and a machine may be busy.
+const FREED: Duration = Duration::from_secs(15);
 /// How a connection is closed by a fault: `DOQ_INTERNAL_ERROR` (RFC 9250 section 8.4), and near enough to it over HTTP/3.
 const RESET: VarInt = VarInt::from_u32(1);
 /// `H3_INTERNAL_ERROR` (RFC 9114 section 8.1).
@@ -133,7 +136,7 @@ impl Listener {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(GOODBYE, freed).await.ok();
+        timeout(FREED, freed).await.ok();
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::hostile::hostile_message;
+use super::manners::Manners;
 use crate::fault::{FAULTY_REPLY_AFTER, Fault, Hostile};
 use crate::law::Law;
 use crate::message::{Answer, BadQuery, Query, encode_malformed, encode_reply, rcode};
@@ -29,6 +30,7 @@ pub(super) fn reply(
     transport: Transport,
     fault: Fault,
     law: Law,
+    manners: Manners,
     random: &mut Random,
 ) -> Option<Delayed> {
     let query = match Query::parse(bytes) {
@@ -41,12 +43,15 @@ pub(super) fn reply(
             });
         }
     };
+    let name = query.name.text.clone();
+    let name = name.as_str();
+    let (query, refusal) = manners.take(query);
     let limit_bytes = match transport {
         Transport::Udp => query.payload_bytes(),
         Transport::Tcp | Transport::Dot | Transport::Doh | Transport::Doq | Transport::Doh3 => MESSAGE_BYTES_MAX,
     };
-    let name = query.name.text.as_str();
     let latency = law.latency(name);
+    let honest = |query: &Query| refusal.clone().unwrap_or_else(|| manners.keep(query, honest(query)));
     let send = |after, answer: &Answer| {
         Some(Delayed {
             after,
@@ -124,6 +129,7 @@ mod tests {
             transport,
             fault,
             Law::Flat(Duration::from_millis(35)),
+            Manners::default(),
             &mut Random::new(5),
         )
     }
@@ -166,10 +172,26 @@ mod tests {
         let mut query = encode_query(77, NAME, rtype::A, None);
         query[2] |= 0x20; // opcode 4
         let mut random = Random::new(1);
-        let delayed = reply(&query, Transport::Udp, Fault::None, Law::default(), &mut random).unwrap();
+        let delayed = reply(
+            &query,
+            Transport::Udp,
+            Fault::None,
+            Law::default(),
+            Manners::default(),
+            &mut random,
+        )
+        .unwrap();
         assert_eq!(parse_reply(&delayed.bytes).unwrap().rcode, rcode::NOTIMP);
         query.truncate(14);
-        let delayed = reply(&query, Transport::Udp, Fault::None, Law::default(), &mut random).unwrap();
+        let delayed = reply(
+            &query,
+            Transport::Udp,
+            Fault::None,
+            Law::default(),
+            Manners::default(),
+            &mut random,
+        )
+        .unwrap();
         assert_eq!(delayed.bytes[..4], [0, 77, 0x80, rcode::FORMERR]);
     }
 }

@@ -127,7 +127,14 @@ impl Server {
             let delayed = if fault.loses_udp_query(&mut self.random) {
                 None
             } else {
-                reply(query, self.shared.transport, fault, self.shared.law, &mut self.random)
+                reply(
+                    query,
+                    self.shared.transport,
+                    fault,
+                    self.shared.law,
+                    self.shared.manners,
+                    &mut self.random,
+                )
             };
             let Some(Delayed { after, bytes }) = delayed else {
                 add(&counters.dropped, 1);

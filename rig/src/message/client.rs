@@ -14,7 +14,7 @@ pub fn encode_query(id: u16, name: &str, rtype: u16, edns_bytes: Option<u16>) ->
     push_number(&mut out, u16::from(edns_bytes.is_some()));
     out.extend_from_slice(&encode_question(name, rtype));
     if let Some(bytes) = edns_bytes {
-        push_opt(&mut out, bytes, false);
+        push_opt(&mut out, bytes, false, &[]);
     }
     out
 }

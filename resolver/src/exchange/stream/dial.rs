@@ -23,7 +23,7 @@ use crate::exchange::line::failure_of;
 use crate::exchange::quic::{QuicDialer, QuicSockets};
 use crate::exchange::race::first_of;
 use crate::exchange::remote::Remote;
-use crate::exchange::tls::{Refused, refused_of_handshake};
+use crate::exchange::tls::{Refused, Shown, refused_of_handshake};
 use crate::tasks::Tasks;
 
 /// Time for connecting, handshakes included.
@@ -64,12 +64,14 @@ struct Security {
     name: ServerName<'static>,
     /// HTTP/2 inside TLS.
     url: Option<Uri>,
+    /// Who wants to know what the handshake shows.
+    shown: Option<Arc<Shown>>,
 }
 
 /// A connection that stands.
 pub(in crate::exchange) struct Dialled {
-    pub(super) link: Link,
-    pub(super) arrivals: mpsc::Receiver<Arrival>,
+    pub(in crate::exchange) link: Link,
+    pub(in crate::exchange) arrivals: mpsc::Receiver<Arrival>,
 }
 
 impl Dialer {
@@ -80,6 +82,7 @@ impl Dialer {
                 config: tls.trust.config(transport)?,
                 name: tls.name.0.clone(),
                 url: tls.url.clone(),
+                shown: tls.trust.shown(),
             })
         });
         let over_quic = remote.tls.as_ref();
@@ -183,6 +186,9 @@ impl Security {
             .connect(self.name.clone(), tcp)
             .await
             .map_err(|error| refused_of_handshake(&error))?;
+        if let Some(shown) = &self.shown {
+            shown.note_session(stream.get_ref().1);
+        }
         match &self.url {
             None => {
                 let (read, write) = tokio::io::split(stream);

@@ -8,7 +8,7 @@
 
 mod arrived;
 mod connection;
-mod dial;
+pub(super) mod dial;
 mod frames;
 mod h2;
 pub(super) mod http;

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use h3::error::Code;
@@ -22,11 +22,12 @@ use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::Backlog;
+use crate::listen::gathered::Gathered;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{FAREWELL, Order, Overseer, WRITE};
 use crate::listen::quic::{RESETS_MAX, STREAMS, linger};
 use crate::metrics::{Cut, Handshake};
-use crate::wire::{MESSAGE_BYTES_MAX, Via};
+use crate::wire::Via;
 
 /// Octets that a connection may send without a request becoming whole: four of the longest messages.
 const UNFINISHED_BYTES: u64 = 256 * 1024;
@@ -70,7 +71,7 @@ pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connectio
                         End::NoRoom => return Poll::Ready(Step::Cut(Cut::Slow)),
                     }
                 }
-                if resets > RESETS_MAX && resets > requests / 2 {
+                if (resets > RESETS_MAX && resets > requests / 2) || backlog.holds_too_much() {
                     return Poll::Ready(Step::Cut(Cut::Flood));
                 }
                 if !is_accepting && waiting.is_empty() {
@@ -156,24 +157,24 @@ async fn answer(shared: &Arc<Shared>, client: IpAddr, backlog: &Arc<Backlog>, re
         return End::Reset;
     };
     let wanted = read_head(&request, &shared.generation().doh_path);
-    let message = match wanted {
-        Ok(Wanted::Message(message)) => Ok(Bytes::from(message)),
-        Ok(Wanted::Body) => match timeout(BODY, read_body(&mut stream)).await {
-            Ok(Some(body)) => body,
+    // A few bytes can stand for hundreds of headers.
+    drop(request);
+    let answered = match wanted {
+        Ok(Wanted::Message(message)) => Ok(ask(shared, &message, client, Via::H3)),
+        Ok(Wanted::Body) => match timeout(BODY, read_body(&mut stream, backlog)).await {
+            Ok(Some(body)) => body.map(|body| ask(shared, body.kept(), client, Via::H3)),
             Ok(None) => return End::Reset,
             Err(_elapsed) => Err(StatusCode::REQUEST_TIMEOUT),
         },
         Err(status) => Err(status),
     };
-    let answer = match message {
-        Ok(message) => match ask(shared, &message, client, Via::H3) {
-            Answered::Now(reply) => Ok(whole(reply)),
-            Answered::Later(reply) => reply
-                .await
-                .map(whole)
-                .map_err(|_gone| StatusCode::INTERNAL_SERVER_ERROR),
-            Answered::NoQuery => Err(StatusCode::BAD_REQUEST),
-        },
+    let answer = match answered {
+        Ok(Answered::Now(reply)) => Ok(whole(reply)),
+        Ok(Answered::Later(reply)) => reply
+            .await
+            .map(whole)
+            .map_err(|_gone| StatusCode::INTERNAL_SERVER_ERROR),
+        Ok(Answered::NoQuery) => Err(StatusCode::BAD_REQUEST),
         Err(status) => Err(status),
     };
     let answer = answer.unwrap_or_else(|status| {
@@ -193,20 +194,19 @@ async fn answer(shared: &Arc<Shared>, client: IpAddr, backlog: &Arc<Backlog>, re
 }
 
 /// The body of a request, up to the longest message; `None` if the client gave it up.
-async fn read_body(stream: &mut Stream) -> Option<Result<Bytes, StatusCode>> {
-    let mut body = BytesMut::new();
+async fn read_body(stream: &mut Stream, backlog: &Arc<Backlog>) -> Option<Result<Gathered, StatusCode>> {
+    let mut body = Gathered::behind(0, backlog);
     while let Some(mut data) = stream.recv_data().await.ok()? {
-        if body.len() + data.remaining() > MESSAGE_BYTES_MAX {
-            return Some(Err(StatusCode::PAYLOAD_TOO_LARGE));
-        }
         while data.has_remaining() {
             let chunk = data.chunk();
-            body.extend_from_slice(chunk);
             let count = chunk.len();
+            if !body.push(chunk) {
+                return Some(Err(StatusCode::PAYLOAD_TOO_LARGE));
+            }
             data.advance(count);
         }
     }
-    Some(Ok(body.freeze()))
+    Some(Ok(body))
 }
 
 /// Sends an answer; a client that no longer wants it is as good as one that has it.

@@ -3,13 +3,14 @@
 //! One task a connection. A request that is whole and whose answer is known is answered where it is read; all that wait
 //! for something wait in this task. Replies that are ready at the same time leave in one write.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use h2::server::{Builder, Connection, SendResponse};
@@ -23,6 +24,7 @@ use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::{Backlog, Waits};
+use crate::listen::gathered::Gathered;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{FAREWELL, Order, Overseer, WRITE, part};
 use crate::listen::paced::{Pace, Paced};
@@ -31,10 +33,10 @@ use crate::wire::{MESSAGE_BYTES_MAX, Via};
 
 /// Requests of one connection at once (SETTINGS_MAX_CONCURRENT_STREAMS; RFC 9113 section 6.5.2 asks for 100 at least).
 const STREAMS: u32 = 100;
-/// What of one request's body may be on its way: a whole message.
-const STREAM_WINDOW: u32 = 65_535;
+/// What of one request's body may be on its way: many queries long, and a quarter of the longest message.
+const STREAM_WINDOW: u32 = 16 * 1024;
 /// What of all bodies may be on its way.
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024;
 /// Requests that were reset before they were looked at; more are an attack (CVE-2023-44487).
 const RESETS_PENDING: usize = 20;
 /// Streams that are remembered after we reset them, for frames still on their way.
@@ -58,6 +60,24 @@ enum Done {
     NoRoom,
 }
 
+/// What a request asks, or by which status it is refused.
+type Asked = Result<Question, StatusCode>;
+
+/// Where the message of a request is.
+enum Question {
+    Here(Bytes),
+    /// Here, and counted while it is.
+    Kept(Gathered),
+    /// Still to come.
+    Body(RecvStream),
+}
+
+/// A request that came while there is no room for its answer. Its headers are gone: a few bytes can stand for hundreds.
+struct Parked {
+    asked: Asked,
+    respond: SendResponse<Bytes>,
+}
+
 /// A request that waits for something.
 type Waiting<'a> = Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
 
@@ -68,6 +88,8 @@ struct Two<'a, S> {
     connection: Connection<Paced<S>, Bytes>,
     pace: Arc<Pace<S>>,
     waiting: FuturesUnordered<Waiting<'a>>,
+    /// In the order they came; no more than streams.
+    parked: VecDeque<Parked>,
     backlog: Arc<Backlog>,
     /// What has not left.
     unsent: Vec<Waits>,
@@ -75,6 +97,7 @@ struct Two<'a, S> {
     overseer: Overseer,
     requests: u64,
     resets: u64,
+    is_flooded: bool,
 }
 
 /// Serves a connection until its client is done, idle, or does not read.
@@ -106,12 +129,14 @@ where
         connection,
         pace: Arc::clone(&pace),
         waiting: FuturesUnordered::new(),
+        parked: VecDeque::new(),
         backlog: Arc::new(Backlog::new(client)),
         unsent: Vec::new(),
         has_no_room: false,
         overseer: Overseer::new(shared, Via::Https),
         requests: 0,
         resets: 0,
+        is_flooded: false,
     };
     if connection.run().await == Parting::Orderly
         && let Some(stream) = pace.returned()
@@ -145,47 +170,38 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Two<'a, S> {
                 self.shared.metrics.streams(Via::Https).count_cut(Cut::Slow);
                 return Poll::Ready(Ok(Order::Slow));
             }
-            let accepted = if self.has_room() {
-                self.pace.hold();
-                let accepted = self.connection.poll_accept(cx);
-                self.pace.release();
-                match accepted {
-                    // What has gathered leaves, and what came meanwhile is taken up.
-                    Poll::Pending => self.connection.poll_accept(cx),
-                    Poll::Ready(_) => accepted,
-                }
-            } else {
-                match self.connection.poll_closed(cx) {
-                    Poll::Ready(Ok(())) => Poll::Ready(None),
-                    Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-                    Poll::Pending => {
-                        self.note_sent();
-                        if self.has_room() {
-                            // Nobody would tell of requests that were read while there was none.
-                            continue;
-                        }
-                        Poll::Pending
-                    }
-                }
+            if self.is_too_much() {
+                self.end_flood(cx);
+            }
+            while self.has_room()
+                && let Some(Parked { asked, respond }) = self.parked.pop_front()
+            {
+                self.begin(asked, respond, cx);
+            }
+            self.pace.hold();
+            let accepted = self.connection.poll_accept(cx);
+            self.pace.release();
+            let accepted = match accepted {
+                // What has gathered leaves, and what came meanwhile is taken up.
+                Poll::Pending => self.connection.poll_accept(cx),
+                Poll::Ready(_) => accepted,
             };
             match accepted {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, cx),
+                Poll::Ready(Some(Ok((request, respond)))) => self.take(request, respond, cx),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.broken(&error))),
                 Poll::Ready(None) => return Poll::Ready(Err(Ended)),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.note_sent();
+                    if self.parked.is_empty() || !self.has_room() {
+                        break;
+                    }
+                }
             }
-        }
-        if self.resets > RESETS_MAX && self.resets > self.requests / 2 {
-            self.shared.metrics.streams(Via::Https).count_cut(Cut::Flood);
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            (self.resets, self.requests) = (0, 0);
-            self.overseer.end_within(FAREWELL);
-            // The last words leave when the connection is driven next.
-            cx.waker().wake_by_ref();
         }
         self.note_sent();
         self.overseer.note_output(self.pace.is_waiting(), self.pace.taken());
-        self.overseer.poll(cx, !self.waiting.is_empty()).map(Ok)
+        let is_busy = !self.waiting.is_empty() || !self.parked.is_empty();
+        self.overseer.poll(cx, is_busy).map(Ok)
     }
 
     fn note(&mut self, done: Done) {
@@ -194,6 +210,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Two<'a, S> {
             Done::Reset => self.resets += 1,
             Done::NoRoom => self.has_no_room = true,
         }
+    }
+
+    /// Whether the client only makes work, or begins more than it ends.
+    fn is_too_much(&self) -> bool {
+        let resets = self.resets > RESETS_MAX && self.resets > self.requests / 2;
+        let is_full = self.parked.len() > usize::try_from(STREAMS).unwrap_or(usize::MAX);
+        !self.is_flooded && (resets || is_full || self.backlog.holds_too_much())
+    }
+
+    fn end_flood(&mut self, cx: &Context<'_>) {
+        self.is_flooded = true;
+        self.shared.metrics.streams(Via::Https).count_cut(Cut::Flood);
+        self.parked.clear();
+        self.waiting.clear();
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.overseer.end_within(FAREWELL);
+        // The last words leave when the connection is driven next.
+        cx.waker().wake_by_ref();
     }
 
     /// What was written has left, unless the client does not take it.
@@ -225,29 +259,54 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Two<'a, S> {
         Ended
     }
 
-    /// Answers a request, or has it wait.
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
+    /// A request came.
+    fn take(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
+        if self.is_flooded {
+            return;
+        }
         let moment = self.shared.moment();
         self.overseer.note_query(&moment);
         self.requests += 1;
-        let path = moment.doh_path();
-        let message = match read_head(&request, path) {
-            Err(status) => return self.refuse(respond, status),
-            Ok(Wanted::Message(message)) => Bytes::from(message),
-            Ok(Wanted::Body) => {
-                let mut body = Body::new(request.into_body());
+        let has_room = self.parked.is_empty() && self.has_room();
+        let asked = match read_head(&request, moment.doh_path()) {
+            Ok(Wanted::Message(message)) if has_room => Ok(Question::Here(Bytes::from(message))),
+            Ok(Wanted::Message(message)) => {
+                let mut kept = Gathered::behind(0, &self.backlog);
+                kept.push(&message);
+                Ok(Question::Kept(kept))
+            }
+            Ok(Wanted::Body) => Ok(Question::Body(request.into_body())),
+            Err(status) => Err(status),
+        };
+        if has_room {
+            self.begin(asked, respond, cx);
+        } else {
+            self.parked.push_back(Parked { asked, respond });
+        }
+    }
+
+    /// Answers a request, or has it wait.
+    fn begin(&mut self, asked: Asked, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
+        match asked {
+            Ok(Question::Here(message)) => self.answer(respond, &message),
+            Ok(Question::Kept(message)) => self.answer(respond, message.kept()),
+            Ok(Question::Body(stream)) => {
+                let mut body = Body::new(stream, &self.backlog);
                 match body.poll(cx) {
-                    Poll::Ready(Ok(message)) => message,
-                    Poll::Ready(Err(status)) => return self.refuse(respond, status),
+                    Poll::Ready(Ok(message)) => self.answer(respond, message.kept()),
+                    Poll::Ready(Err(status)) => self.refuse(respond, status),
                     Poll::Pending => {
-                        let way = self.way(respond);
-                        let waiting = answer_body(way, self.client, body);
-                        return self.waiting.push(Box::pin(waiting));
+                        let waiting = answer_body(self.way(respond), self.client, body);
+                        self.waiting.push(Box::pin(waiting));
                     }
                 }
             }
-        };
-        match ask(self.shared, &message, self.client, Via::Https) {
+            Err(status) => self.refuse(respond, status),
+        }
+    }
+
+    fn answer(&mut self, respond: SendResponse<Bytes>, message: &[u8]) {
+        match ask(self.shared, message, self.client, Via::Https) {
             Answered::Now(reply) => self.send(respond, whole(reply)),
             Answered::Later(reply) => {
                 let way = self.way(respond);
@@ -373,12 +432,13 @@ async fn answer_later(way: Way<'_>, reply: oneshot::Receiver<Vec<u8>>) -> Done {
 
 /// Waits for the rest of a body, and for the reply to what it holds.
 async fn answer_body(way: Way<'_>, client: IpAddr, mut body: Body) -> Done {
-    let message = match timeout(BODY, poll_fn(|cx| body.poll(cx))).await {
-        Ok(Ok(message)) => message,
+    let answered = match timeout(BODY, poll_fn(|cx| body.poll(cx))).await {
+        Ok(Ok(message)) => ask(way.shared, message.kept(), client, Via::Https),
         Ok(Err(status)) => return way.refuse(status).await,
         Err(_elapsed) => return way.refuse(StatusCode::REQUEST_TIMEOUT).await,
     };
-    match ask(way.shared, &message, client, Via::Https) {
+    drop(body);
+    match answered {
         Answered::Now(reply) => way.send_all(whole(reply)).await,
         Answered::Later(reply) => answer_later(way, reply).await,
         Answered::NoQuery => way.refuse(StatusCode::BAD_REQUEST).await,
@@ -388,36 +448,32 @@ async fn answer_body(way: Way<'_>, client: IpAddr, mut body: Body) -> Done {
 /// A body being read, up to the longest message.
 struct Body {
     stream: RecvStream,
-    read: BytesMut,
+    /// Until it is whole.
+    read: Option<Gathered>,
 }
 
 impl Body {
-    fn new(stream: RecvStream) -> Self {
+    fn new(stream: RecvStream, backlog: &Arc<Backlog>) -> Self {
         Self {
             stream,
-            read: BytesMut::new(),
+            read: Some(Gathered::behind(0, backlog)),
         }
     }
 
-    /// The whole of it, or the status that says what is wrong.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, StatusCode>> {
+    /// The whole of it, once, or the status that says what is wrong.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Gathered, StatusCode>> {
         loop {
-            match self.stream.poll_data(cx) {
+            let data = match self.stream.poll_data(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.read).freeze())),
+                Poll::Ready(Some(Ok(data))) => data,
                 Poll::Ready(Some(Err(_reset))) => return Poll::Ready(Err(StatusCode::BAD_REQUEST)),
-                Poll::Ready(Some(Ok(data))) => {
-                    if self.read.len() + data.len() > MESSAGE_BYTES_MAX {
-                        return Poll::Ready(Err(StatusCode::PAYLOAD_TOO_LARGE));
-                    }
-                    // Of a stream that is gone the window is too.
-                    drop(self.stream.flow_control().release_capacity(data.len()));
-                    if self.read.is_empty() && self.stream.is_end_stream() {
-                        return Poll::Ready(Ok(data));
-                    }
-                    self.read.extend_from_slice(&data);
-                }
+                Poll::Ready(None) => return Poll::Ready(self.read.take().ok_or(StatusCode::BAD_REQUEST)),
+            };
+            if !self.read.as_mut().is_some_and(|read| read.push(&data)) {
+                return Poll::Ready(Err(StatusCode::PAYLOAD_TOO_LARGE));
             }
+            // Of a stream that is gone the window is too.
+            drop(self.stream.flow_control().release_capacity(data.len()));
         }
     }
 }

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use quinn::{Connection, ReadToEndError, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use tokio::time::{sleep, timeout};
 
 use super::{RESETS_MAX, STREAMS, linger};
 use crate::forwarder::Shared;
 use crate::listen::backlog::Backlog;
+use crate::listen::gathered::{Gathered, KEPT_BYTES};
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{Order, Overseer, WRITE};
 use crate::metrics::Cut;
-use crate::wire::{MESSAGE_BYTES_MAX, Via};
+use crate::wire::Via;
 
 /// Time from the beginning of a stream to the end of its query.
 const QUERY: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connectio
                         End::NoRoom => return Poll::Ready(Step::Cut(Cut::Slow)),
                     }
                 }
-                if resets > RESETS_MAX && resets > queries / 2 {
+                if (resets > RESETS_MAX && resets > queries / 2) || backlog.holds_too_much() {
                     return Poll::Ready(Step::Cut(Cut::Flood));
                 }
                 if !is_accepting && waiting.is_empty() {
@@ -128,21 +129,23 @@ async fn answer(
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> End {
-    let whole = match timeout(QUERY, receive.read_to_end(2 + MESSAGE_BYTES_MAX)).await {
-        Ok(Ok(whole)) => whole,
+    let query = match timeout(QUERY, read(&mut receive, backlog)).await {
+        Ok(Ok(Some(query))) => query,
         // More than one message, or more than its length says.
-        Ok(Err(ReadToEndError::TooLong)) => return End::Fatal,
-        Ok(Err(ReadToEndError::Read(_))) => return End::Reset,
+        Ok(Ok(None)) => return End::Fatal,
+        Ok(Err(_reset)) => return End::Reset,
         Err(_elapsed) => {
             // Of a connection that is gone nothing has to be ended.
             drop((receive.stop(EXCESSIVE_LOAD), send.reset(EXCESSIVE_LOAD)));
             return End::Reset;
         }
     };
-    let Some(message) = message(&whole) else {
+    let Some(message) = message(query.kept(), query.bytes()) else {
         return End::Fatal;
     };
-    let reply = match ask(shared, message, client, Via::Quic) {
+    let answered = ask(shared, message, client, Via::Quic);
+    drop(query);
+    let reply = match answered {
         Answered::Now(reply) => Some(reply),
         Answered::Later(reply) => reply.await.ok(),
         Answered::NoQuery => return End::Fatal,
@@ -169,10 +172,22 @@ async fn answer(
     End::Good
 }
 
-/// The one message of a stream, with the id 0 that every message has here (section 4.2.1).
-fn message(whole: &[u8]) -> Option<&[u8]> {
-    let (length, message) = whole.split_first_chunk::<2>()?;
-    let is_sound = usize::from(u16::from_be_bytes(*length)) == message.len() && message.starts_with(&[0, 0]);
+/// Reads a stream to its end; `None` if that does not come where it must.
+async fn read(receive: &mut RecvStream, backlog: &Arc<Backlog>) -> Result<Option<Gathered>, ReadError> {
+    let mut query = Gathered::behind(2, backlog);
+    while let Some(chunk) = receive.read_chunk(KEPT_BYTES, true).await? {
+        if !query.push(&chunk.bytes) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(query))
+}
+
+/// The one message of a stream of so many bytes, as far as they are kept, with the id 0 that every message has here
+/// (section 4.2.1).
+fn message(kept: &[u8], bytes: usize) -> Option<&[u8]> {
+    let (length, message) = kept.split_first_chunk::<2>()?;
+    let is_sound = usize::from(u16::from_be_bytes(*length)) + 2 == bytes && message.starts_with(&[0, 0]);
     is_sound.then_some(message)
 }
 
@@ -182,7 +197,12 @@ mod tests {
 
     #[test]
     fn a_stream_holds_one_message_of_its_length_with_id_zero() {
-        assert_eq!(message(&[0, 3, 0, 0, 7]), Some(&[0, 0, 7][..]));
+        assert_eq!(message(&[0, 3, 0, 0, 7], 5), Some(&[0, 0, 7][..]));
+        assert_eq!(
+            message(&[1, 0, 0, 0, 7], 258),
+            Some(&[0, 0, 7][..]),
+            "the rest is not kept"
+        );
         for wrong in [
             &[][..],
             &[0],
@@ -192,7 +212,7 @@ mod tests {
             &[0, 3, 0, 1, 7],
             &[0, 3, 1, 0, 7],
         ] {
-            assert_eq!(message(wrong), None, "{wrong:?}");
+            assert_eq!(message(wrong, wrong.len()), None, "{wrong:?}");
         }
     }
 }

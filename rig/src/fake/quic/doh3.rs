@@ -123,7 +123,14 @@ async fn answer(request: Resolver, shared: Shared, mut random: Random) {
         add(&shared.counters.answered, 1);
         return send_page(&mut stream, page).await;
     }
-    let delayed = reply(&message, shared.transport, fault, shared.law, &mut random);
+    let delayed = reply(
+        &message,
+        shared.transport,
+        fault,
+        shared.law,
+        shared.manners,
+        &mut random,
+    );
     let Some(delayed) = delayed else {
         return withhold(stream, &shared).await;
     };

@@ -83,7 +83,14 @@ async fn answer(mut send: SendStream, mut recv: RecvStream, shared: Shared, mut 
     };
     shared.counters.query(message);
     let now = clock::now();
-    let delayed = reply(message, shared.transport, shared.fault(now), shared.law, &mut random);
+    let delayed = reply(
+        message,
+        shared.transport,
+        shared.fault(now),
+        shared.law,
+        shared.manners,
+        &mut random,
+    );
     let Some(delayed) = delayed else {
         return withhold(&mut send, &shared).await;
     };
