@@ -2,9 +2,10 @@
 # Detour side by side with what a user would pick instead, in one run on this machine; writes a Markdown page.
 #
 #   scripts/bench.sh [--detour FILE] [--dnsdist FILE] [--unbound FILE] [--hickory FILE] [--dnsperf FILE]
-#                    [--responder FILE] [--seconds N] [--rounds N] [--out FILE] [MODE...]
+#                    [--h2load FILE] [--responder FILE] [--seconds N] [--rounds N] [--out FILE] [MODE...]
 #
 # Modes, all of them unless told: hits rate misses ports tcp dot doh zipf memory flood overload outage start.
+# doh is measured by h2load: of several replies in one TLS record dnsperf (2.10) counts the last one.
 # The server has one core to itself; dnsperf and the far end (rig/examples/responder.rs) share another. CPU time is that
 # of the whole server process, from /proc/PID/stat, by the answers dnsperf counted. A program that is not there is left
 # out and named. Not part of the gate.
@@ -19,19 +20,20 @@ dnsdist=$(command -v dnsdist || true)
 unbound=$(command -v unbound || command -v /usr/sbin/unbound || true)
 hickory=$(command -v hickory-dns || true)
 dnsperf=$(command -v dnsperf || true)
+h2load=$(command -v h2load || true)
 seconds=5
 rounds=3
 out=docs/BENCHMARKS.md
 modes=()
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     exit 64
 }
 
 while (($#)); do
     case $1 in
-    --detour | --dnsdist | --unbound | --hickory | --dnsperf | --responder | --seconds | --rounds | --out)
+    --detour | --dnsdist | --unbound | --hickory | --dnsperf | --h2load | --responder | --seconds | --rounds | --out)
         (($# > 1)) || usage
         printf -v "${1#--}" %s "$2"
         shift
@@ -81,6 +83,33 @@ trap 'stop_all; rm -rf "$work"' EXIT
 
 hit_names=1000
 awk -v n=$hit_names 'BEGIN { for (i = 0; i < n; i++) printf "host%d.example.com A\n", i }' >"$work/hits"
+# The same as URLs of DNS over HTTPS.
+urls() {
+    awk -v base="$1" 'BEGIN {
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        for (i = 0; i < 128; i++) code[sprintf("%c", i)] = i
+    }
+    function put(byte) {
+        bits = bits * 256 + byte
+        for (held += 8; held >= 6; held -= 6) {
+            digit = int(bits / 2 ^ (held - 6)); bits -= digit * 2 ^ (held - 6); text = text substr(letters, digit + 1, 1)
+        }
+    }
+    {
+        text = ""; bits = held = 0
+        put(0); put(0); put(1); put(0); put(0); put(1)
+        for (i = 0; i < 6; i++) put(0)
+        n = split($1, labels, ".")
+        for (i = 1; i <= n; i++) {
+            put(length(labels[i]))
+            for (j = 1; j <= length(labels[i]); j++) put(code[substr(labels[i], j, 1)])
+        }
+        put(0); put(0); put(1); put(0); put(1)
+        if (held > 0) text = text substr(letters, bits * 2 ^ (6 - held) + 1, 1)
+        print base text
+    }' "$work/hits"
+}
+urls "https://127.0.0.1:$port/dns-query?dns=" >"$work/urls"
 # New names: more than are asked in any run, so that none is asked twice while it is remembered.
 fresh() { awk -v n="$1" -v tag="$2" 'BEGIN { for (i = 0; i < n; i++) printf "n%d.%s.example.org A\n", i, tag }'; }
 fresh 3000000 m >"$work/misses"
@@ -420,11 +449,34 @@ mode_dot() {
     each run_encrypted detour_dot $(others_over dot)
     carrier=()
 }
+run_doh() {
+    local round before after
+    taskset -c $load_core "$h2load" -i "$work/urls" -n $hit_names -c 1 -m 1 >/dev/null 2>&1 || true
+    for ((round = 0; round < rounds; round++)); do
+        before=$(cpu_of "$server")
+        taskset -c $load_core "$h2load" -i "$work/urls" -c 20 -m 5 -t 1 -D "$seconds" >"$work/h2load" 2>/dev/null
+        after=$(cpu_of "$server")
+        awk -v b="$before" -v a="$after" -v hz="$ticks" -v t="$seconds" '
+            /^requests:/ { lost = $10 + $12 + $14 }
+            /^status codes:/ { good = $3; lost += $5 + $7 + $9 }
+            END {
+                split(b, x); split(a, y); n = good > 0 ? good : 1
+                user = (y[1] - x[1]) * 1e6 / hz / n
+                printf "%.2f %.2f %.0f %d\n", user + (y[2] - x[2]) * 1e6 / hz / n, user, good / t, lost
+            }' "$work/h2load"
+    done >"$work/lines"
+    read -r total_us user_us qps lost < <(median <"$work/lines")
+    row "$(words_of "$1") ; $user_us ; $total_us ; $qps ; $lost"
+}
 mode_doh() {
-    heading "Cached answers over HTTPS" "As above over HTTP/2, by GET."
+    if [[ -z $h2load ]]; then
+        absent+=("DNS over HTTPS (no h2load)")
+        return
+    fi
+    heading "Cached answers over HTTPS" "As above over HTTP/2, by GET; 5 queries outstanding on each connection, from h2load."
     encrypted_table
     carrier=(-m doh -O doh-uri=https://localhost/dns-query -O doh-method=GET)
-    each run_encrypted detour_doh $(others_over doh)
+    each run_doh detour_doh $(others_over doh)
     carrier=()
 }
 
@@ -595,7 +647,7 @@ END
     if [[ -n $dnsdist ]]; then echo "* dnsdist: $(version_of "$dnsdist" --version)"; fi
     if [[ -n $unbound ]]; then echo "* unbound: $(version_of "$unbound" -V)"; fi
     if [[ -n $hickory ]]; then echo "* hickory-dns: $(version_of "$hickory" --version)"; fi
-    echo "* Load: dnsperf $("$dnsperf" -h 2>&1 | awk '/^Version/ { print $2 }'); far end and echo: rig/examples/responder.rs"
+    echo "* Load: dnsperf $("$dnsperf" -h 2>&1 | awk '/^Version/ { print $2 }'); h2load; far end and echo: rig/examples/responder.rs"
     if ((${#absent[@]})); then
         printf '* Left out: '
         printf '%s\n' "${absent[@]}" | paste -sd, | sed 's/,/, /g'
