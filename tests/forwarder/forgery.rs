@@ -181,7 +181,10 @@ async fn a_provider_that_folds_the_case_is_confirmed_three_times_and_then_asked_
     let last = provider.asked_for(&names[7]).remove(0).1;
     assert!(!last[12..question_end(&last)].iter().any(u8::is_ascii_uppercase));
     assert_eq!(habits(&node).await, ["no-0x20"]);
-    assert_eq!(node.state_of("scripted").await, "up", "it is no fault");
+    until("it is no fault", PATIENCE, async || {
+        node.state_of("scripted").await == "up"
+    })
+    .await;
     assert!(node.metric("detour_attempts_total", &["why=\"forgeable\""]).await >= 2);
 }
 
@@ -231,7 +234,7 @@ async fn a_provider_that_wants_another_cookie_is_asked_with_it_once() {
         assert_eq!(ask(&node, &format!("www{index}.example")).await.addresses(), [GOOD]);
     }
     assert_eq!(carriers(&provider, "www3.example"), [Carrier::Udp]);
-    assert_eq!(node.state_of("scripted").await, "up");
+    until("it is up", PATIENCE, async || node.state_of("scripted").await == "up").await;
 }
 
 #[tokio::test]

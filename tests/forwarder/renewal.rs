@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use detour_rig::zone;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
-use crate::client::PATIENCE;
+use crate::client::{PATIENCE, Tcp};
+use crate::command::Run;
 use crate::message::{Message, rtype};
-use crate::node::{Node, fake, signal, until};
-use crate::secure::Site;
+use crate::node::{Node, config, fake, signal, udp_blocks, until};
+use crate::secure::{NAME, Site, tls_trusting};
 
 /// The certificate that a new connection is shown.
 async fn shown(site: &Site) -> CertificateDer<'static> {
@@ -199,4 +202,29 @@ async fn a_start_with_a_broken_pair_is_a_mistake_unless_a_copy_stands_in() {
         site.dot().await.ask(&query).await.addresses(),
         [zone::expected_a("runs.cedar-mill.org").unwrap()]
     );
+}
+
+#[tokio::test]
+async fn a_pair_for_trials_is_shown_to_whoever_trusts_it() {
+    let fake = fake("fake");
+    let directory = tempfile::tempdir().unwrap();
+    let mut made = Run::inside(&["cert", "self-signed", "--name", NAME], directory.path());
+    assert_eq!(made.exit_code().await, 0, "{}", made.stderr());
+    assert!(made.stdout().contains("+tls-ca="), "{}", made.stdout());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+    let lines = format!("[listen]\ntls = [\"127.0.0.1:0\"]\ncert = {cert:?}\nkey = {key:?}");
+    let node = Node::start(&config(&udp_blocks(&[&fake])).replacen("[listen]", &lines, 1)).await;
+    node.has_looked(1).await;
+    let tls = tls_trusting(&fs::read_to_string(&cert).unwrap(), &[b"dot"]);
+    for name in [NAME, "127.0.0.1"] {
+        let stream = TcpStream::connect(node.listening("tls")).await.unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let connecting = TlsConnector::from(Arc::new(tls.clone())).connect(name, stream);
+        let reply = Tcp::over(connecting.await.unwrap())
+            .ask(&Message::query("trial.cedar-mill.org", rtype::A).id(0))
+            .await;
+        assert_eq!(reply.addresses(), [zone::expected_a("trial.cedar-mill.org").unwrap()]);
+    }
+    let mut again = Run::inside(&["cert", "self-signed", "--name", NAME], directory.path());
+    assert_eq!(again.exit_code().await, 1, "what is there is not replaced unasked");
 }

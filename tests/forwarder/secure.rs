@@ -95,18 +95,7 @@ impl Site {
 
     /// How TLS is spoken to it.
     pub(crate) fn tls(&self, protocols: &[&[u8]]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        config
+        tls_trusting(&self.authority.pem(), protocols)
     }
 
     /// A connection under TLS from an address of one's choice.
@@ -188,6 +177,22 @@ impl Site {
             quic,
         }
     }
+}
+
+/// How TLS is spoken by a client that trusts this certificate alone.
+pub(crate) fn tls_trusting(pem: &str, protocols: &[&[u8]]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    config
 }
 
 /// A request for DNS over HTTPS by POST.
