@@ -417,6 +417,18 @@ async fn a_host_name_is_resolved_by_the_other_endpoints_or_told_to_be_without_ad
 }
 
 #[tokio::test]
+async fn who_serves_the_names_of_a_route_is_asked_for_nothing_else() {
+    let ward = Ward::well(3).listing(&[Transport::Udp]);
+    let route = "\n[[route]]\nzones = [\"alder-lane.com\"]\nto = [\"three\"]\n";
+    let config = ward.config().replacen("\n[select]", &format!("{route}\n[select]"), 1);
+    let visit = ward.visit_with(&config, &[]).await;
+    assert_eq!(visit.code, 0, "{}", visit.text);
+    // By Detour and by hickory-resolver.
+    assert_eq!(ward.fakes[2].stats().udp.queries, 2, "{}", visit.text);
+    assert!(ward.fakes[0].stats().udp.queries > 2);
+}
+
+#[tokio::test]
 async fn transports_that_are_not_listed_are_tried_when_asked_for() {
     let ward = Ward::well(1).listing(&[Transport::Dot]);
     let visit = ward.visit(&[]).await;
