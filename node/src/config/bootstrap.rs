@@ -7,11 +7,10 @@
 use detour_core::Transport;
 use detour_resolver::exchange::tls::Trust;
 
-use super::check::answers_to_itself;
 use super::problem::{Place, Problems, quoted};
 use super::reader::{Reader, Table};
 use super::spec::{Spec, to_endpoints};
-use super::{BootstrapConfig, EndpointConfig, ProviderConfig, Where, endpoint};
+use super::{BootstrapConfig, EndpointConfig, ProviderConfig, Where, answers_to_itself, endpoint};
 
 /// Most resolvers that are asked for a name: whoever is not answered by eight is not by more.
 pub(super) const BOOTSTRAP_SERVERS_MAX: usize = 8;
