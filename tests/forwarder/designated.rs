@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use detour_rig::{Fault, Transport, TransportSel};
 
-use crate::client::PATIENCE;
-use crate::message::{CLASS_IN, record, wire_name};
+use crate::client::{PATIENCE, Udp};
+use crate::message::{CLASS_IN, Message, flag, record, rtype, wire_name};
 use crate::names::{MOVING, Trusted, ask, port_of};
 use crate::node::{Node, config, until};
 use crate::scripted::{Scripted, question_end, reply_to};
@@ -111,6 +111,16 @@ async fn has_designated(node: &Node) -> bool {
     node.text("/api/v1/providers").await.contains("@ddr")
 }
 
+/// Whether an answer is passed on as validated.
+async fn is_vouched_for(node: &Node) -> bool {
+    let reply = Udp::to(node.dns())
+        .await
+        .ask(&Message::query(".", rtype::SOA).dnssec_ok())
+        .await;
+    assert_eq!(reply.rcode, 0, "{}", node.log());
+    reply.has(flag::AD)
+}
+
 #[tokio::test]
 async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
     let trusted = Trusted::new();
@@ -126,6 +136,7 @@ async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
     })
     .await;
     assert!(there.stats().of(Transport::Dot).answered > 0);
+    assert!(is_vouched_for(&node).await);
     assert_eq!(designations(&node, "proven").await, 1);
     let label = format!("tls://127.0.0.2:{port}#{MOVING}@ddr");
     assert!(node.text("/api/v1/providers").await.contains(&label));
@@ -280,4 +291,24 @@ async fn a_resolver_at_a_private_address_may_designate_itself() {
     })
     .await;
     assert!(there.stats().of(Transport::Dot).answered > 0);
+    assert!(!is_vouched_for(&node).await, "anybody may be there");
+}
+
+#[tokio::test]
+async fn who_requires_encryption_wants_more_than_a_private_address() {
+    let there = Trusted::new().fake_at([127, 0, 0, 9], 0);
+    let own = Designating::at([127, 0, 0, 9], &[dot([127, 0, 0, 9], port_of(&there, Transport::Dot))]).await;
+    let text = config(&[own.block("")]) + "\n[select]\nencryption = \"require\"\n";
+    let node = Node::start(&text).await;
+    until("it has designated itself", PATIENCE, async || {
+        designations(&node, "proven").await >= 1 && node.log().contains("no designated resolver is used")
+    })
+    .await;
+    let mut asked = 0;
+    assert!(!ask(node.dns(), &mut asked).await);
+    assert!(!has_designated(&node).await);
+    assert_eq!(there.stats().of(Transport::Dot).queries, 0);
+    // It is there for who only prefers it.
+    node.reloaded(&text.replace("require", "prefer")).await;
+    assert!(has_designated(&node).await);
 }

@@ -54,7 +54,7 @@ use toml::de::DeTable;
 pub(crate) use change::{RESTART_KEYS, keep_running};
 pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use designated::{
-    Designating, Designations, designating, is_designated, label_of, remote_of, with_designations,
+    Designating, Designations, designating, is_designated, is_enough, label_of, remote_of, with_designations,
 };
 pub(crate) use encrypted::Encrypted;
 pub(crate) use file::{Loaded, Look, read_bytes};
