@@ -153,6 +153,37 @@ async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
 }
 
 #[tokio::test]
+async fn a_reload_that_has_others_asked_too_keeps_what_was_proven_of_those_who_stay() {
+    let trusted = Trusted::new();
+    let [first, second, third] = [2, 3, 2].map(|last| trusted.fake_at([127, 0, 0, last], 0));
+    let [one, two, three] = [&first, &second, &third].map(|fake| port_of(fake, Transport::Dot));
+    let offers = [dot([127, 0, 0, 2], one), dot([127, 0, 0, 3], two)];
+    let own = Designating::at([127, 0, 0, 1], &offers).await;
+    let other = Designating::at([127, 0, 0, 1], &[dot([127, 0, 0, 2], three)]).await;
+    let text = config(&[own.block(&trusted.line())]);
+    let node = Node::start(&text).await;
+    until("both are proven", PATIENCE, async || has_designated(&node).await).await;
+    let asked = own.plain.asked_for(DISCOVERY).len();
+    // Now it could not be proven.
+    second.set_fault(TransportSel::All, Fault::Rst);
+    let more = other.block(&trusted.line()).replace("\"plain\"", "\"other\"");
+    node.reloaded(&format!("{text}\n{more}")).await;
+    let places = [("127.0.0.2", one), ("127.0.0.3", two), ("127.0.0.2", three)];
+    let labels = places.map(|(ip, port)| format!("tls://{ip}:{port}#{MOVING}@ddr"));
+    until("the other's is used", PATIENCE, async || {
+        node.text("/api/v1/providers").await.contains(&labels[2])
+    })
+    .await;
+    let providers = node.text("/api/v1/providers").await;
+    assert!(labels.iter().all(|label| providers.contains(label)), "{providers}");
+    assert_eq!(
+        own.plain.asked_for(DISCOVERY).len(),
+        asked,
+        "there is nothing to ask it anew"
+    );
+}
+
+#[tokio::test]
 async fn nobody_is_asked_for_designations_unless_the_file_says_so() {
     let trusted = Trusted::new();
     let there = trusted.fake_at([127, 0, 0, 2], 0);

@@ -131,13 +131,21 @@ mod tests {
             first_of(&addresses(3), &Hasty::default(), connect).await,
             Err(Failure::Reset)
         );
-        // Also where it takes longer than the others.
-        let slow = |address: SocketAddr| async move {
-            if address.port() == 1 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                return Err::<(), _>(Failure::Reset);
+        // Also where it fails last.
+        let last = tokio::sync::Notify::new();
+        let slow = |address: SocketAddr| {
+            let last = &last;
+            async move {
+                match address.port() {
+                    1 => {
+                        last.notified().await;
+                        return Err::<(), _>(Failure::Reset);
+                    }
+                    3 => last.notify_one(),
+                    _ => {}
+                }
+                Err(Failure::Unreachable)
             }
-            Err(Failure::Unreachable)
         };
         assert_eq!(
             first_of(&addresses(3), &Hasty::default(), slow).await,
