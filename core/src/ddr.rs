@@ -129,25 +129,18 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// To ask these, at once; at most [`RESOLVERS_MAX`].
-    #[must_use]
-    pub fn new(addresses: &[IpAddr], now: Time) -> Self {
-        let resolver = |address: &IpAddr| Resolver {
-            address: *address,
-            due: now,
-            asked: None,
-            busy: None,
-            fresh_us: FRESH_US_MIN,
-            failures: 0,
-            tried: Vec::new(),
-            adopted: Vec::new(),
-        };
-        let mut discovery = Self {
-            resolvers: addresses.iter().take(RESOLVERS_MAX).map(resolver).collect(),
-            outputs: VecDeque::new(),
-        };
-        discovery.handle_timeout(now);
-        discovery
+    /// To ask these from here on, new ones at once; at most [`RESOLVERS_MAX`]. With the number that each had until now, if
+    /// it stays: what was proven of it does too. Whatever is under way is begun anew, and what comes of it is nobody's.
+    pub fn handle_resolvers(&mut self, resolvers: &[(IpAddr, Option<usize>)], now: Time) {
+        let older = std::mem::take(&mut self.resolvers);
+        self.outputs.clear();
+        for (address, number) in resolvers.iter().take(RESOLVERS_MAX) {
+            let known = number.and_then(|number| older.get(number)).cloned();
+            let mut resolver = known.unwrap_or_else(|| Resolver::new(*address, now));
+            resolver.begin_anew(now);
+            self.resolvers.push(resolver);
+        }
+        self.handle_timeout(now);
     }
 
     /// A resolver answered: its offers hold for so long, seconds. `None`: it did not.
@@ -201,10 +194,21 @@ impl Discovery {
         self.handle_timeout(now);
     }
 
-    /// The network here is another one, or the machine slept: who could not be asked may be.
+    /// The network here is another one, or the machine slept: who could not be asked may be. At a private address there
+    /// may be somebody else, so what showed nothing but that is not used any more. Whatever is under way is begun anew, and
+    /// what comes of it is nobody's.
     pub fn handle_new_network(&mut self, now: Time) {
-        for resolver in self.resolvers.iter_mut().filter(|own| own.failures > 0) {
-            resolver.due = resolver.due.min(now);
+        for (index, resolver) in self.resolvers.iter_mut().enumerate() {
+            let before = resolver.adopted.len();
+            resolver.adopted.retain(|own| own.proof != Proof::SameAddress);
+            let has_lost = resolver.adopted.len() < before;
+            if has_lost {
+                self.outputs.push_back(Output::Adopt(index, resolver.adopted.clone()));
+            }
+            if has_lost || resolver.failures > 0 {
+                resolver.due = resolver.due.min(now);
+            }
+            resolver.begin_anew(now);
         }
         self.handle_timeout(now);
     }
@@ -239,6 +243,28 @@ impl Discovery {
 }
 
 impl Resolver {
+    /// One that is to be asked at once.
+    fn new(address: IpAddr, now: Time) -> Self {
+        Self {
+            address,
+            due: now,
+            asked: None,
+            busy: None,
+            fresh_us: FRESH_US_MIN,
+            failures: 0,
+            tried: Vec::new(),
+            adopted: Vec::new(),
+        }
+    }
+
+    /// What is under way does not count: it is asked at once.
+    fn begin_anew(&mut self, now: Time) {
+        if self.busy.take().is_some() {
+            self.tried.clear();
+            self.due = now;
+        }
+    }
+
     /// It brought nothing: what is in use stays.
     fn failed(&mut self, now: Time) {
         self.busy = None;

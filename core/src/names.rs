@@ -183,8 +183,10 @@ impl Names {
         name.is_troubled = is_troubled;
         if is_troubled {
             let earliest = name.hurried.map_or(now, |at| at.plus(FAILURE_GAP_US).max(now));
-            name.due = name.due.min(earliest);
-            name.hurried = Some(earliest);
+            // What is resolved before that anyway is not hurried, nor put off.
+            if earliest < name.due {
+                (name.due, name.hurried) = (earliest, Some(earliest));
+            }
         }
         self.handle_timeout(now);
     }

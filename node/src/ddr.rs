@@ -56,7 +56,7 @@ pub(crate) struct Ddr {
     pub(crate) adopted: mpsc::Receiver<Adopted>,
 }
 
-/// A step that is over, of the list with this number.
+/// A step that is over, of the list and network with this number.
 #[derive(Debug)]
 struct Done {
     epoch: u64,
@@ -95,7 +95,7 @@ struct Task {
     /// Who is asked, by the numbers of the discovery.
     asked: Arc<[Designating]>,
     discovery: Discovery,
-    /// Counts the lists there were: what comes of an older one is nobody's.
+    /// Counts the lists and networks there were: what comes of an older one is nobody's.
     epoch: u64,
 }
 
@@ -167,15 +167,21 @@ impl Task {
         }
     }
 
+    /// Others are to be asked. Of those who stay the same, what was proven stays in use.
     fn take_list(&mut self) {
         let list = Arc::clone(&self.list.borrow_and_update());
         if list == self.asked {
             return;
         }
-        let addresses: Vec<_> = list.iter().map(|own| own.address).collect();
-        self.discovery = Discovery::new(&addresses, self.shared.clock().now());
+        let number = |own: &Designating| self.asked.iter().position(|older| older == own);
+        let resolvers: Vec<_> = list.iter().map(|own| (own.address, number(own))).collect();
+        self.discovery.handle_resolvers(&resolvers, self.shared.clock().now());
+        let stays = |older: usize| resolvers.iter().position(|(_, number)| *number == Some(older));
+        let in_use = std::mem::take(&mut self.in_use).into_iter();
+        self.in_use = in_use
+            .filter_map(|(label, older)| Some((label, stays(older)?)))
+            .collect();
         self.asked = list;
-        self.in_use.clear();
         self.epoch = self.epoch.wrapping_add(1);
         self.board.withdraw(PART);
     }
@@ -189,7 +195,10 @@ impl Task {
                     self.discovery.handle_failure(*index, now);
                 }
             }
-            Notice::Network => self.discovery.handle_new_network(now),
+            Notice::Network => {
+                self.epoch = self.epoch.wrapping_add(1);
+                self.discovery.handle_new_network(now);
+            }
         }
     }
 

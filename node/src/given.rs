@@ -9,7 +9,7 @@ mod read;
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use self::read::Said;
 use crate::clock::{Date, wall_s};
-use crate::config::{Config, Look, Network};
+use crate::config::{Config, Look, Network, answers_to_itself};
 
 /// Most bytes of one file; leases of a year fit.
 const FILE_BYTES_MAX: u64 = 256 * 1_024;
@@ -148,12 +148,7 @@ fn text_of(path: &Path) -> String {
 }
 
 fn to_source(said: Said, listening: &[SocketAddr]) -> Source {
-    let is_own = |ip: IpAddr, port: Option<u16>| {
-        let port = port.unwrap_or(53);
-        listening
-            .iter()
-            .any(|own| own.port() == port && (own.ip() == ip || (own.ip().is_unspecified() && is_of_this_machine(ip))))
-    };
+    let is_own = |ip: IpAddr, port: Option<u16>| answers_to_itself(listening, SocketAddr::new(ip, port.unwrap_or(53)));
     let resolvers = said.resolvers.into_iter().map(|(ip, port)| given::Named {
         ip,
         port,
@@ -165,11 +160,6 @@ fn to_source(said: Said, listening: &[SocketAddr]) -> Source {
         resolvers: resolvers.collect(),
         search: names.map(|name| name.as_wire().into()).collect(),
     }
-}
-
-/// Whether this is an address of this machine: one that a socket can have.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Names that no route may have.

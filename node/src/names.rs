@@ -295,7 +295,7 @@ impl NamesKeeper {
             // A name that leads here would have this node ask itself.
             let places: Vec<SocketAddr> = places.filter(|place| !answers_to_itself(&self.own, *place)).collect();
             if named.addresses.set(&places) {
-                tracing::info!(endpoint = named.label, addresses = ?places, "an endpoint's host name has other addresses");
+                tracing::info!(endpoint = named.label, addresses = ?places, "an endpoint's host name is somewhere else");
                 if places.is_empty() { &mut lost } else { &mut moved }.push(named.endpoint);
             }
         }

@@ -28,7 +28,7 @@ use crate::certificate::CertificateKeeper;
 use crate::cli::{Misuse, RunArgs};
 use crate::config::{
     Config, Designations, Dns64, EndpointConfig, LoadError, Loaded, Look, Reload, Source, answers_to_itself,
-    designating, keep_running, with_designations,
+    designating, is_enough, keep_running, with_designations,
 };
 use crate::control_task::Succession;
 use crate::ddr::{Adopted, Ddr};
@@ -463,11 +463,19 @@ impl Reloader {
         if self.designations.get(&label) == Some(&endpoints) {
             return;
         }
-        tracing::info!(
-            endpoint = label,
-            designated = endpoints.len(),
-            "designated resolvers are used"
-        );
+        let encryption = self.parts.running.select.encryption;
+        let used = endpoints.iter().filter(|own| is_enough(own.proof, encryption)).count();
+        if used < endpoints.len() {
+            tracing::warn!(
+                endpoint = label,
+                "designates itself without a certificate for its address: not used, because encryption is required"
+            );
+        }
+        if used > 0 {
+            tracing::info!(endpoint = label, designated = used, "designated resolvers are used");
+        } else {
+            tracing::info!(endpoint = label, "no designated resolver is used");
+        }
         self.designations.insert(label, endpoints);
         self.hand_over(&self.parts.running).await;
     }

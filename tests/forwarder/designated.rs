@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use detour_rig::{Fault, Transport, TransportSel};
 
-use crate::client::PATIENCE;
-use crate::message::{CLASS_IN, record, wire_name};
+use crate::client::{PATIENCE, Udp};
+use crate::message::{CLASS_IN, Message, flag, record, rtype, wire_name};
 use crate::names::{MOVING, Trusted, ask, port_of};
 use crate::node::{Node, config, until};
 use crate::scripted::{Scripted, question_end, reply_to};
@@ -111,6 +111,16 @@ async fn has_designated(node: &Node) -> bool {
     node.text("/api/v1/providers").await.contains("@ddr")
 }
 
+/// Whether an answer is passed on as validated.
+async fn is_vouched_for(node: &Node) -> bool {
+    let reply = Udp::to(node.dns())
+        .await
+        .ask(&Message::query(".", rtype::SOA).dnssec_ok())
+        .await;
+    assert_eq!(reply.rcode, 0, "{}", node.log());
+    reply.has(flag::AD)
+}
+
 #[tokio::test]
 async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
     let trusted = Trusted::new();
@@ -126,6 +136,7 @@ async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
     })
     .await;
     assert!(there.stats().of(Transport::Dot).answered > 0);
+    assert!(is_vouched_for(&node).await);
     assert_eq!(designations(&node, "proven").await, 1);
     let label = format!("tls://127.0.0.2:{port}#{MOVING}@ddr");
     assert!(node.text("/api/v1/providers").await.contains(&label));
@@ -139,6 +150,37 @@ async fn a_designated_resolver_that_proves_to_be_meant_is_preferred() {
     // And one that asks nobody forgets it.
     node.reloaded(&text.replace("ddr = true", "ddr = false")).await;
     assert!(!has_designated(&node).await);
+}
+
+#[tokio::test]
+async fn a_reload_that_has_others_asked_too_keeps_what_was_proven_of_those_who_stay() {
+    let trusted = Trusted::new();
+    let [first, second, third] = [2, 3, 2].map(|last| trusted.fake_at([127, 0, 0, last], 0));
+    let [one, two, three] = [&first, &second, &third].map(|fake| port_of(fake, Transport::Dot));
+    let offers = [dot([127, 0, 0, 2], one), dot([127, 0, 0, 3], two)];
+    let own = Designating::at([127, 0, 0, 1], &offers).await;
+    let other = Designating::at([127, 0, 0, 1], &[dot([127, 0, 0, 2], three)]).await;
+    let text = config(&[own.block(&trusted.line())]);
+    let node = Node::start(&text).await;
+    until("both are proven", PATIENCE, async || has_designated(&node).await).await;
+    let asked = own.plain.asked_for(DISCOVERY).len();
+    // Now it could not be proven.
+    second.set_fault(TransportSel::All, Fault::Rst);
+    let more = other.block(&trusted.line()).replace("\"plain\"", "\"other\"");
+    node.reloaded(&format!("{text}\n{more}")).await;
+    let places = [("127.0.0.2", one), ("127.0.0.3", two), ("127.0.0.2", three)];
+    let labels = places.map(|(ip, port)| format!("tls://{ip}:{port}#{MOVING}@ddr"));
+    until("the other's is used", PATIENCE, async || {
+        node.text("/api/v1/providers").await.contains(&labels[2])
+    })
+    .await;
+    let providers = node.text("/api/v1/providers").await;
+    assert!(labels.iter().all(|label| providers.contains(label)), "{providers}");
+    assert_eq!(
+        own.plain.asked_for(DISCOVERY).len(),
+        asked,
+        "there is nothing to ask it anew"
+    );
 }
 
 #[tokio::test]
@@ -280,4 +322,24 @@ async fn a_resolver_at_a_private_address_may_designate_itself() {
     })
     .await;
     assert!(there.stats().of(Transport::Dot).answered > 0);
+    assert!(!is_vouched_for(&node).await, "anybody may be there");
+}
+
+#[tokio::test]
+async fn who_requires_encryption_wants_more_than_a_private_address() {
+    let there = Trusted::new().fake_at([127, 0, 0, 9], 0);
+    let own = Designating::at([127, 0, 0, 9], &[dot([127, 0, 0, 9], port_of(&there, Transport::Dot))]).await;
+    let text = config(&[own.block("")]) + "\n[select]\nencryption = \"require\"\n";
+    let node = Node::start(&text).await;
+    until("it has designated itself", PATIENCE, async || {
+        designations(&node, "proven").await >= 1 && node.log().contains("no designated resolver is used")
+    })
+    .await;
+    let mut asked = 0;
+    assert!(!ask(node.dns(), &mut asked).await);
+    assert!(!has_designated(&node).await);
+    assert_eq!(there.stats().of(Transport::Dot).queries, 0);
+    // It is there for who only prefers it.
+    node.reloaded(&text.replace("require", "prefer")).await;
+    assert!(has_designated(&node).await);
 }

@@ -22,9 +22,17 @@ fn offer(hint: &str) -> Offer {
     }
 }
 
+/// To ask these at once.
+fn of_new(addresses: &[&str]) -> Discovery {
+    let mut discovery = Discovery::default();
+    let resolvers: Vec<_> = addresses.iter().map(|address| (ip(address), None)).collect();
+    discovery.handle_resolvers(&resolvers, Time::ZERO);
+    discovery
+}
+
 /// A resolver at this address, being asked.
 fn asked(address: &str) -> Discovery {
-    let mut discovery = Discovery::new(&[ip(address)], Time::ZERO);
+    let mut discovery = of_new(&[address]);
     assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
     discovery
 }
@@ -218,7 +226,7 @@ fn a_designated_endpoint_that_fails_has_its_resolver_asked_but_not_all_the_time(
 
 #[test]
 fn another_network_is_a_reason_to_ask_those_who_did_not_answer() {
-    let mut discovery = Discovery::new(&[ip("192.0.2.1"), ip("192.0.2.2")], Time::ZERO);
+    let mut discovery = of_new(&["192.0.2.1", "192.0.2.2"]);
     outputs(&mut discovery);
     let candidates = tried(&mut discovery, &[offer("192.0.2.1")]);
     discovery.handle_tried(0, &candidates, at(1));
@@ -230,4 +238,56 @@ fn another_network_is_a_reason_to_ask_those_who_did_not_answer() {
     outputs(&mut discovery);
     discovery.handle_new_network(at(41));
     assert_eq!(outputs(&mut discovery), [Output::Ask(1)], "what is fresh stays");
+}
+
+#[test]
+fn what_anybody_at_a_private_address_can_show_does_not_come_along_to_another_network() {
+    let mut discovery = asked("192.168.1.1");
+    let candidates = tried(&mut discovery, &[offer("192.168.1.1")]);
+    let [certain, weak] = [0, 3].map(|place| candidates[place].clone());
+    assert_eq!(weak.proof, Proof::SameAddress);
+    discovery.handle_tried(0, &[certain.clone(), weak.clone()], at(1));
+    assert_eq!(
+        outputs(&mut discovery),
+        [Output::Adopt(0, vec![certain.clone(), weak.clone()])]
+    );
+    discovery.handle_new_network(at(10));
+    assert_eq!(
+        outputs(&mut discovery),
+        [Output::Adopt(0, vec![certain.clone()]), Output::Ask(0)]
+    );
+    // Nor does what is being tried when the network changes.
+    tried(&mut discovery, &[offer("192.168.1.1")]);
+    discovery.handle_new_network(at(12));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    tried(&mut discovery, &[offer("192.168.1.1")]);
+    discovery.handle_tried(0, std::slice::from_ref(&weak), at(13));
+    assert_eq!(
+        outputs(&mut discovery),
+        [Output::Adopt(0, vec![certain, weak])],
+        "proven here"
+    );
+}
+
+#[test]
+fn in_another_configuration_what_was_proven_of_those_who_stay_stays() {
+    let mut discovery = asked("192.0.2.1");
+    let both = tried(&mut discovery, &[offer("192.0.2.1")]);
+    discovery.handle_tried(0, &both, at(1));
+    outputs(&mut discovery);
+    let stays = [(ip("192.0.2.7"), None), (ip("192.0.2.1"), Some(0))];
+    discovery.handle_resolvers(&stays, at(10));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)], "nobody else is asked now");
+    discovery.handle_offers(0, None, at(10));
+    // What is under way when it changes again is asked anew.
+    discovery.handle_timeout(at(601));
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0), Output::Ask(1)]);
+    discovery.handle_resolvers(
+        &stays[1..].iter().map(|(ip, _)| (*ip, Some(1))).collect::<Vec<_>>(),
+        at(602),
+    );
+    assert_eq!(outputs(&mut discovery), [Output::Ask(0)]);
+    assert_eq!(tried(&mut discovery, &[offer("192.0.2.1")]), both);
+    discovery.handle_tried(0, &both[1..], at(603));
+    assert_eq!(outputs(&mut discovery), [], "DNS over HTTPS does not answer now");
 }

@@ -149,6 +149,24 @@ fn a_failing_endpoint_has_its_name_resolved_but_not_all_the_time() {
 }
 
 #[test]
+fn an_endpoint_that_goes_on_failing_has_its_name_resolved_every_ten_seconds() {
+    let mut bench = Bench::new();
+    bench.found(&["192.0.2.1"], 3_600, 0);
+    let mut resolved = Vec::new();
+    for s in 5..=40 {
+        // Several endpoints, again and again.
+        for _ in 0..3 {
+            bench.names.handle_trouble(ONE, true, at(s));
+        }
+        if bench.outputs() == [Output::Resolve(ONE)] {
+            resolved.push(s);
+            bench.found(&["192.0.2.1"], 3_600, s);
+        }
+    }
+    assert_eq!(resolved, [5, 15, 25, 35]);
+}
+
+#[test]
 fn what_an_earlier_process_knew_counts_until_there_is_news() {
     let mut bench = Bench::new();
     let known = ips(&["192.0.2.7"]);

@@ -4,14 +4,14 @@
 //! Without the table it is the file's own endpoints that have addresses, encrypted ones first; without those whoever the
 //! stamps recommend. A file with host names that nobody can resolve is a mistake that would be found in the next outage.
 
-use detour_core::Transport;
+use detour_core::{Family, Transport};
+use detour_resolver::exchange::NamedAt;
 use detour_resolver::exchange::tls::Trust;
 
-use super::check::answers_to_itself;
 use super::problem::{Place, Problems, quoted};
 use super::reader::{Reader, Table};
 use super::spec::{Spec, to_endpoints};
-use super::{BootstrapConfig, EndpointConfig, ProviderConfig, Where, endpoint};
+use super::{BootstrapConfig, EndpointConfig, ProviderConfig, Where, answers_to_itself, endpoint, route};
 
 /// Most resolvers that are asked for a name: whoever is not answered by eight is not by more.
 pub(super) const BOOTSTRAP_SERVERS_MAX: usize = 8;
@@ -67,6 +67,9 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec, is_public: &[bool]) {
             problems.add(place, message);
         }
     }
+    if !spec.has_bootstrap {
+        routed(problems, spec);
+    }
     let mut named = None;
     for (provider, is_public) in spec.providers.iter().zip(is_public) {
         for endpoint in provider.endpoints.present().into_iter().flatten() {
@@ -83,6 +86,26 @@ pub(super) fn check(problems: &mut Problems, spec: &Spec, is_public: &[bool]) {
             "has a host name, as all endpoints have, and nobody is there to resolve it: add [bootstrap] with \
              servers = [\"udp://9.9.9.9\"], or an endpoint with an IP address",
         );
+    }
+}
+
+/// Without the table a host name would be told to those who serve all names, though a route keeps it from them.
+fn routed(problems: &mut Problems, spec: &Spec) {
+    let all = spec.providers.iter().filter_map(|given| given.endpoints.present());
+    for endpoint in all.flatten() {
+        // One for each family, at one place.
+        let Where::Name(at @ NamedAt { family: Family::V4, .. }) = &endpoint.config.at else {
+            continue;
+        };
+        if let Some(route) = route::of_host(&spec.routes, &at.host) {
+            let (host, route) = (quoted(&at.host), &route.place);
+            let message = format!(
+                "{host} is a name of {} (line {}), and public providers would be asked for it: add [bootstrap] with \
+                 servers that know it, or write its IP address",
+                route.key, route.line
+            );
+            problems.add(&endpoint.place, message);
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use detour_resolver::exchange::tls::{Group, Trust, TrustError};
 
 use super::problem::{Place, Problems, quoted};
 use super::spec::{ENDPOINTS_MAX, EndpointSpec, Pins, ProviderSpec, Required, Spec};
-use super::{Config, Listen, LocalZones, Network, ProviderConfig, Source, bootstrap, encrypted, mesh, route};
+use super::{
+    Config, Listen, LocalZones, Network, ProviderConfig, Source, answers_to_itself, bootstrap, encrypted, mesh, route,
+};
 
 /// Judges the whole. `None` when a part is missing; it has been reported then.
 pub(super) fn config(problems: &mut Problems, spec: Spec, path: &Path) -> Option<Config> {
@@ -342,15 +344,6 @@ fn endpoints(problems: &mut Problems, spec: &Spec) {
             problems.add(place, message);
         }
     }
-}
-
-/// Whether a query to `endpoint` would come back to a node that listens on `dns`.
-#[must_use]
-pub(crate) fn answers_to_itself(dns: &[SocketAddr], endpoint: SocketAddr) -> bool {
-    dns.iter().any(|listen| {
-        let is_wildcard_of = listen.ip().is_unspecified() && endpoint.ip().is_loopback();
-        listen.port() == endpoint.port() && (listen.ip() == endpoint.ip() || is_wildcard_of)
-    })
 }
 
 /// A name must not resolve otherwise only because another provider was asked.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use detour_core::Transport;
-use detour_core::ddr::Designated;
+use detour_core::ddr::{Designated, Proof};
+use detour_core::{Encryption, Transport};
 use detour_resolver::bootstrap::BootstrapServer;
 use detour_resolver::exchange::Remote;
 use detour_resolver::exchange::tls::Trust;
@@ -66,7 +66,8 @@ pub(crate) fn with_designations(config: &Config, designations: &Designations) ->
         let mut endpoints = Vec::with_capacity(provider.endpoints.len());
         for endpoint in std::mem::take(&mut provider.endpoints) {
             let designated = designations.get(&endpoint.label).filter(|_| endpoint.ddr);
-            for designated in designated.into_iter().flatten() {
+            let designated = designated.into_iter().flatten();
+            for designated in designated.filter(|own| is_enough(own.proof, config.select.encryption)) {
                 let new = to_endpoint(designated, endpoint.max_qps);
                 let place = (new.transport, new.at.clone());
                 if listed.len() < ENDPOINTS_MAX && !listed.contains(&place) {
@@ -79,6 +80,13 @@ pub(crate) fn with_designations(config: &Config, designations: &Designations) ->
         provider.endpoints = endpoints;
     }
     with
+}
+
+/// Whether a resolver that showed this may be asked. Who requires encryption wants to know whom it is for: at a private
+/// address anybody may be, whatever the certificate.
+#[must_use]
+pub(crate) fn is_enough(proof: Proof, encryption: Encryption) -> bool {
+    proof != Proof::SameAddress || encryption != Encryption::Require
 }
 
 /// What labels of designated endpoints end with; no string of a file does.
@@ -125,7 +133,6 @@ fn to_endpoint(designated: &Designated, max_qps: Option<u32>) -> EndpointConfig 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use detour_core::ddr::Proof;
     use std::path::Path;
 
     #[test]
@@ -166,6 +173,16 @@ mod tests {
         let tls = remote_of(&both[0], &config.providers[0].trust).tls.unwrap();
         assert_eq!(tls.url.unwrap(), "https://dns.example:8443/q");
         assert_ne!(tls.trust, config.providers[0].trust);
+        // Nothing that anybody could have shown is enough where encryption is required.
+        let weak = Designated {
+            proof: Proof::SameAddress,
+            ..both[0].clone()
+        };
+        let weak = Designations::from([("udp://192.0.2.1".to_owned(), vec![weak])]);
+        let mut required = config.clone();
+        required.select.encryption = Encryption::Require;
+        assert_eq!(with_designations(&required, &weak), required);
+        assert_ne!(with_designations(&config, &weak), config);
         // An endpoint that is not asked any more designates nobody.
         let none = with_designations(&config, &Designations::from([("tcp://192.0.2.2".to_owned(), both)]));
         assert_eq!(none, config);

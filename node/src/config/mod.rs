@@ -24,6 +24,7 @@ mod local_zones;
 mod mesh;
 mod multiaddr;
 mod network;
+mod own;
 mod problem;
 mod reader;
 mod route;
@@ -51,16 +52,16 @@ use detour_resolver::exchange::tls::{CertificateHash, Group, Trust};
 use toml::de::DeTable;
 
 pub(crate) use change::{RESTART_KEYS, keep_running};
-pub(crate) use check::answers_to_itself;
 pub(crate) use copy::{push_string, with_absolute_paths};
 pub(crate) use designated::{
-    Designating, Designations, designating, is_designated, label_of, remote_of, with_designations,
+    Designating, Designations, designating, is_designated, is_enough, label_of, remote_of, with_designations,
 };
 pub(crate) use encrypted::Encrypted;
 pub(crate) use file::{Loaded, Look, read_bytes};
 pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use network::Network;
+pub(crate) use own::answers_to_itself;
 pub(crate) use problem::LoadError;
 pub(crate) use state_dir::{StateDirSources, state_dir_line};
 pub(crate) use topology::{Assembly, assemble, bootstrap_servers, class_text};

@@ -176,6 +176,27 @@ fn members<'p>(providers: &'p [ProviderSpec], names: &[String]) -> Vec<&'p Provi
     providers.iter().filter(is_named).collect()
 }
 
+/// The route of a host name, if it leads elsewhere than to those who serve all names.
+pub(super) fn of_host<'r>(routes: &'r [RouteSpec], host: &str) -> Option<&'r RouteSpec> {
+    let name: NameBuf = host.parse().ok()?;
+    let routed: Vec<Route> = routes
+        .iter()
+        .zip(1..)
+        .map(|(route, number)| {
+            let names = |written: &[Written]| written.iter().flat_map(|w| w.names.iter().cloned()).collect();
+            Route {
+                zones: names(&route.zones),
+                except: names(&route.except),
+                to: GroupId(number),
+            }
+        })
+        .collect();
+    let to = Zones::new(&routed).find(name.as_wire())?.to;
+    let route = routes.get(usize::from(to.0).checked_sub(1)?)?;
+    let is_public = route.to.iter().any(|(_, to)| to == PUBLIC);
+    (!is_public).then_some(route)
+}
+
 /// Whether a route names this provider.
 pub(super) fn is_named(routes: &[RouteSpec], provider: &ProviderSpec) -> bool {
     let named = |name: &String| routes.iter().flat_map(|route| &route.to).any(|(_, to)| to == name);

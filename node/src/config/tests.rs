@@ -462,6 +462,16 @@ fn bootstrap_of(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_host_name_of_a_route_is_nothing_to_ask_the_public_about() {
+    let path = repository().join("configs/invalid/endpoint-host-name-of-route.toml");
+    let text = fs::read_to_string(path).unwrap();
+    parse(&text).unwrap_err();
+    parse(&format!("{text}\n[bootstrap]\nservers = [\"udp://10.0.0.53\"]\n")).unwrap();
+    parse(&text.replace("to = [\"office\"]", "to = [\"public\"]")).unwrap();
+    parse(&text.replace("dns.corp.", "dns.elsewhere.")).unwrap();
+}
+
+#[test]
 fn a_host_name_is_an_endpoint_of_each_family() {
     let text = GOOD.replace(
         "[\"udp://192.0.2.1\"]",

@@ -82,24 +82,23 @@ impl Addresses {
         self.0.current.borrow().is_known
     }
 
-    /// The name has these addresses now; whether that is news. The best one stays the best if it is among them. An
-    /// endpoint's own address does not change.
+    /// The name has these addresses now; whether another one is asked from here on, or none. Those that were known stay
+    /// in front, in their order: servers show some of many, and turn them round. An endpoint's own address does not change.
     pub fn set(&self, addresses: &[SocketAddr]) -> bool {
         if self.0.name.is_none() {
             return false;
         }
-        let mut is_news = false;
+        let mut is_elsewhere = false;
         self.0.current.send_modify(|current| {
-            let all = &current.all;
-            is_news = all.len() != addresses.len() || !addresses.iter().all(|one| all.contains(one));
-            if is_news {
-                let best = all.first().filter(|best| addresses.contains(best)).copied();
-                let others = addresses.iter().copied().filter(|one| Some(*one) != best);
-                current.all = best.into_iter().chain(others).collect();
-            }
+            let older = &current.all;
+            let known = older.iter().filter(|one| addresses.contains(one));
+            let new = addresses.iter().filter(|one| !older.contains(one));
+            let all: Arc<[SocketAddr]> = known.chain(new).copied().collect();
+            is_elsewhere = all.first() != older.first();
+            current.all = all;
             current.is_known = true;
         });
-        is_news
+        is_elsewhere
     }
 
     /// This one worked: it is the first from here on.
@@ -188,8 +187,17 @@ mod tests {
         assert_eq!(addresses.first(), None);
         assert!(addresses.set(&list(&["192.0.2.1:53", "192.0.2.2:53"])));
         assert!(!addresses.set(&list(&["192.0.2.2:53", "192.0.2.1:53"])), "turned round");
-        assert!(addresses.set(&list(&["192.0.2.3:53", "192.0.2.1:53"])));
-        assert_eq!(addresses.all()[..], list(&["192.0.2.1:53", "192.0.2.3:53"]));
+        assert_eq!(addresses.all()[..], list(&["192.0.2.1:53", "192.0.2.2:53"]));
+        let others = list(&["192.0.2.3:53", "192.0.2.2:53", "192.0.2.1:53"]);
+        assert!(!addresses.set(&others), "one more is no reason to ask another one");
+        assert_eq!(
+            addresses.all()[..],
+            list(&["192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"])
+        );
+        assert!(addresses.defer("192.0.2.1:53".parse().unwrap()));
+        assert!(!addresses.set(&others), "what did not work stays the last");
+        assert_eq!(addresses.first(), Some("192.0.2.2:53".parse().unwrap()));
+        assert!(!addresses.set(&list(&["192.0.2.4:53", "192.0.2.2:53"])), "some of many");
         assert!(addresses.set(&list(&["192.0.2.3:53"])));
         assert_eq!(addresses.first(), Some("192.0.2.3:53".parse().unwrap()));
         assert!(addresses.set(&[]));

@@ -31,6 +31,8 @@ pub(crate) struct Line {
     pub(crate) endpoint: EndpointId,
     /// How it is spoken to.
     pub(super) transport: Transport,
+    /// Whether its AD counts: nobody on the path can set it, and it is known whose it is.
+    pub(super) trusts_ad: bool,
     /// Where packets go.
     pub(crate) addresses: Addresses,
     /// Begin of the newest attempt it has answered, or when it last sent something that is no answer.
@@ -109,8 +111,8 @@ impl Line {
                 name: &attempt.ask.name,
                 qtype: attempt.ask.qtype,
                 qclass: attempt.ask.qclass,
-                // The AD of an unencrypted answer counts for nothing, so it is not asked for.
-                ad: self.transport.is_encrypted(),
+                // Where it counts for nothing it is not asked for.
+                ad: self.trusts_ad,
                 cd: attempt.ask.cd,
                 case_bits: defences.case_bits,
                 edns: with_edns.then_some(EdnsOut {

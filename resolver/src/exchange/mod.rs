@@ -157,6 +157,8 @@ impl Exchanges {
                 let line = Arc::new(Line {
                     endpoint: id,
                     transport: endpoint.transport,
+                    trusts_ad: endpoint.transport.is_encrypted()
+                        && remote.tls.as_ref().is_some_and(|tls| tls.trust.is_authenticated()),
                     addresses: remote.addresses.clone(),
                     heard: AtomicU64::new(0),
                     no_edns_until: AtomicU64::new(0),

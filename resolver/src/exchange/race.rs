@@ -24,7 +24,7 @@ where
 {
     let mut race = Race::new(addresses.len(), clock.now());
     let mut tries: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::with_capacity(1);
-    let mut first_failure = None;
+    let mut failure_of_first = None;
     while !race.is_lost() {
         let now = clock.now();
         let next = race.poll_begin(now).and_then(|index| addresses.get(index));
@@ -54,7 +54,9 @@ where
                 match result {
                     Ok(connected) => return Ok((address, connected)),
                     Err(failure) => {
-                        first_failure.get_or_insert(failure);
+                        if addresses.first() == Some(&address) {
+                            failure_of_first = Some(failure);
+                        }
                         race.handle_failed(clock.now());
                     }
                 }
@@ -63,7 +65,7 @@ where
             () = timer => {}
         }
     }
-    Err(first_failure.unwrap_or_else(|| Failure::Local.into()))
+    Err(failure_of_first.unwrap_or_else(|| Failure::Local.into()))
 }
 
 /// Waits for a connection; says so once it takes longer than an address is given alone.
@@ -127,6 +129,26 @@ mod tests {
         };
         assert_eq!(
             first_of(&addresses(3), &Hasty::default(), connect).await,
+            Err(Failure::Reset)
+        );
+        // Also where it fails last.
+        let last = tokio::sync::Notify::new();
+        let slow = |address: SocketAddr| {
+            let last = &last;
+            async move {
+                match address.port() {
+                    1 => {
+                        last.notified().await;
+                        return Err::<(), _>(Failure::Reset);
+                    }
+                    3 => last.notify_one(),
+                    _ => {}
+                }
+                Err(Failure::Unreachable)
+            }
+        };
+        assert_eq!(
+            first_of(&addresses(3), &Hasty::default(), slow).await,
             Err(Failure::Reset)
         );
         assert_eq!(first_of(&[], &Hasty::default(), connect).await, Err(Failure::Local));

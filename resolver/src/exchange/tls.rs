@@ -157,6 +157,12 @@ impl Trust {
         })
     }
 
+    /// Whether a server must show who it is: what it says is its own word then, and not that of whoever is there.
+    #[must_use]
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.demands.proof != Some(Proof::SameAddress)
+    }
+
     fn demanding(&self, demands: Demands) -> Result<Self, TrustError> {
         let (roots, added) = (Arc::clone(&self.roots), Arc::clone(&self.added));
         Self::new(roots, added, demands, Arc::clone(&self.groups))

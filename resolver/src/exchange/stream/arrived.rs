@@ -64,11 +64,10 @@ impl Connection {
     fn handle_message(&mut self, key: Option<u16>, message: &[u8], age_s: u32, now: Time) -> Next {
         let key_of = || message.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes));
         let own = key.unwrap_or_else(key_of);
-        let is_encrypted = self.line.transport.is_encrypted();
         let verdict = self
             .pending
             .find(own)
-            .map(|pending| accept(message, &pending.expected(false, is_encrypted)));
+            .map(|pending| accept(message, &pending.expected(false, self.line.trusts_ad)));
         match verdict {
             // What is forbidden over QUIC ends the connection (RFC 9250 sections 4.3.3 and 5.5.2).
             Some(Ok(accepted)) if accepted.keepalive.is_some() && self.line.transport == Transport::Quic => {
