@@ -20,7 +20,7 @@ use detour_resolver::wire::Via;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Configuration, Notes};
@@ -126,7 +126,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
     let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
     let kept_there = kept.of_control(&notes, &tasks);
-    let (channels, Ends { successions, notices }) = channels(links);
+    let (channels, ends) = channels(links);
     run_control(planes, channels, metrics, kept_there);
     listen::serve(&shared, sockets.dns, sockets.secure);
     let state_of_admin = AdminState::new(
@@ -143,18 +143,18 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     print_line("ready").map_err(StartError::System)?;
     let setups = run_mesh(mesh, &tasks);
 
-    let reached = reached(&notes);
     let parts = ReloaderParts {
         args: args.clone(),
-        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, notices)),
+        ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, ends.notices)),
         running: config,
         given,
         text,
         look,
         bound: notes.own(),
         directory: state.directory().cloned(),
-        successions,
+        successions: ends.successions,
         discovery: dns64::start(&shared),
+        elsewhere: ends.elsewhere,
         mesh: setups,
         certificate,
         configuration,
@@ -165,7 +165,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         hang_up,
     };
     tasks.spawn_job(Reloader::new(parts).run());
-    see_to_the_rest(&shared, reached, &state, notes);
+    see_to_the_rest(&shared, reached(&notes), &state, notes);
     stop.asked_or(tasks.draining()).await;
     Ok(shut_down(&tasks, &shared, kept).await)
 }
@@ -218,23 +218,32 @@ struct Channels {
     queue: mpsc::Receiver<Succession>,
     designations: ddr::NoticeSender,
     links: mpsc::Receiver<MeshLink>,
+    elsewhere: Arc<Notify>,
 }
 
 /// Where they come from and go to.
 struct Ends {
     successions: mpsc::Sender<Succession>,
     notices: mpsc::Receiver<ddr::Notice>,
+    elsewhere: Arc<Notify>,
 }
 
 fn channels(links: mpsc::Receiver<MeshLink>) -> (Channels, Ends) {
     let (successions, queue) = mpsc::channel(1);
     let (designations, notices) = ddr::notices();
+    let elsewhere = Arc::new(Notify::new());
     let channels = Channels {
         queue,
         designations,
         links,
+        elsewhere: Arc::clone(&elsewhere),
     };
-    (channels, Ends { successions, notices })
+    let ends = Ends {
+        successions,
+        notices,
+        elsewhere,
+    };
+    (channels, ends)
 }
 
 /// Starts the control task.
@@ -271,6 +280,7 @@ fn run_control(
         successions: channels.queue,
         links: channels.links,
         designations: channels.designations,
+        elsewhere: channels.elsewhere,
         mesh: None,
         token: tasks.token().clone(),
         rests_until: Time::ZERO,

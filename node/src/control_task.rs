@@ -16,12 +16,12 @@ use detour_core::{Clock, EndpointId, Time};
 use detour_mesh::News;
 use detour_resolver::forwarder::{Parts, Shared};
 use detour_resolver::report::{Report, Reporter};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Sleeps;
 use crate::clock_wrong;
-use crate::config::is_designated;
+use crate::config::{has_resolver_of_network, is_designated};
 use crate::ddr::{Notice, NoticeSender};
 use crate::learned::LearnedKeeper;
 use crate::mesh::MeshLink;
@@ -79,6 +79,8 @@ pub(crate) struct ControlTask {
     pub(crate) metrics: ControlMetrics,
     pub(crate) network: NetworkWatch,
     pub(crate) designations: NoticeSender,
+    /// Told when this machine may be in another network than before.
+    pub(crate) elsewhere: Arc<Notify>,
     pub(crate) names: NamesKeeper,
     pub(crate) sleeps: Sleeps,
     pub(crate) successions: mpsc::Receiver<Succession>,
@@ -197,7 +199,7 @@ impl ControlTask {
                 network::Output::NewWay(endpoints) => {
                     tracing::info!(endpoints = endpoints.len(), "the way to endpoints changed");
                     self.metrics.count_new_ways(&endpoints);
-                    let changes = self.note_new_network();
+                    let changes = self.note_new_network(&endpoints);
                     self.move_endpoints(changes);
                     self.control.handle_new_path(&endpoints, now);
                     self.shared.renew(&endpoints);
@@ -209,8 +211,11 @@ impl ControlTask {
         }
     }
 
-    /// What could not be found out may be, by now.
-    fn note_new_network(&mut self) -> Vec<Change> {
+    /// What could not be found out may be, by now; and where the way to these leads may be another network.
+    fn note_new_network(&mut self, endpoints: &[EndpointId]) -> Vec<Change> {
+        if has_resolver_of_network(&self.control.routes().topology, endpoints) {
+            self.elsewhere.notify_one();
+        }
         // Where that is full it has been told already.
         drop(self.designations.try_send(Notice::Network));
         self.names.note_new_network(self.clock.now())
@@ -347,12 +352,12 @@ impl ControlTask {
     /// Something happened that an operator cares about.
     fn tell(&mut self, event: &Event) {
         self.metrics.count_event(event);
-        if matches!(event, Event::Resumed { .. }) {
-            let all: Vec<EndpointId> = self.control.routes().topology.endpoint_ids().collect();
-            self.shared.renew(&all);
-        }
         let changes = match event {
-            Event::Resumed { .. } => self.note_new_network(),
+            Event::Resumed { .. } => {
+                let all: Vec<EndpointId> = self.control.routes().topology.endpoint_ids().collect();
+                self.shared.renew(&all);
+                self.note_new_network(&all)
+            }
             Event::StateChanged {
                 endpoint, to, cause, ..
             } => {

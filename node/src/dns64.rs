@@ -13,11 +13,20 @@ use detour_resolver::wire::NameBuf;
 use detour_resolver::wire::code::rtype;
 use tokio::sync::{mpsc, watch};
 
+/// Whose word on a translator counts; the default is nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Whose {
+    /// The network's resolvers.
+    pub(crate) resolvers: Vec<SocketAddr>,
+    /// Which network it is, of those that have such resolvers ([`crate::given::Given::epoch`]).
+    pub(crate) epoch: u64,
+}
+
 /// What resolvers say of a translator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Discovered {
     /// Who says so.
-    pub(crate) resolvers: Vec<SocketAddr>,
+    pub(crate) whose: Whose,
     /// The prefix, if there is one.
     pub(crate) prefix: Option<Prefix>,
 }
@@ -26,31 +35,31 @@ pub(crate) struct Discovered {
 #[derive(Debug)]
 pub(crate) struct Asking {
     /// Whose word counts; nobody's ends it for the time being.
-    pub(crate) resolvers: watch::Sender<Vec<SocketAddr>>,
+    pub(crate) whose: watch::Sender<Whose>,
     /// What they say.
     pub(crate) discovered: mpsc::Receiver<Discovered>,
 }
 
 /// Starts asking.
 pub(crate) fn start(shared: &Arc<Shared>) -> Asking {
-    let (sender, resolvers) = watch::channel(Vec::new());
+    let (sender, whose) = watch::channel(Whose::default());
     let (found, discovered) = mpsc::channel(1);
     let asker = Asker {
         shared: Arc::clone(shared),
-        resolvers,
+        whose,
         found,
         discovery: Discovery::default(),
     };
     shared.tasks().spawn_job(asker.run());
     Asking {
-        resolvers: sender,
+        whose: sender,
         discovered,
     }
 }
 
 /// Why the task woke up.
 enum Action {
-    /// Other resolvers.
+    /// Another network, or other resolvers.
     Network,
     /// Time to ask.
     Ask,
@@ -60,7 +69,7 @@ enum Action {
 
 struct Asker {
     shared: Arc<Shared>,
-    resolvers: watch::Receiver<Vec<SocketAddr>>,
+    whose: watch::Receiver<Whose>,
     found: mpsc::Sender<Discovered>,
     discovery: Discovery,
 }
@@ -71,7 +80,7 @@ impl Asker {
         loop {
             match self.select().await {
                 Action::Network => {
-                    let has_resolvers = !self.resolvers.borrow_and_update().is_empty();
+                    let has_resolvers = !self.whose.borrow_and_update().resolvers.is_empty();
                     let now = self.shared.clock().now();
                     self.discovery.handle_network(has_resolvers, now);
                 }
@@ -94,7 +103,7 @@ impl Asker {
             // Cancel safe: the token stays cancelled.
             () = self.shared.tasks().draining().cancelled() => Action::Stop,
             // Cancel safe: the change stays marked as unseen.
-            changed = self.resolvers.changed() => match changed {
+            changed = self.whose.changed() => match changed {
                 Ok(()) => Action::Network,
                 Err(_) => Action::Stop,
             },
@@ -105,13 +114,13 @@ impl Asker {
 
     /// Asks once, and hands on what is new.
     async fn ask(&mut self) {
-        let resolvers = self.resolvers.borrow().clone();
+        let whose = self.whose.borrow().clone();
         let told = self.told().await;
         let before = self.discovery.prefix();
         self.discovery.handle_told(&told, self.shared.clock().now());
         let prefix = self.discovery.prefix();
         if prefix != before {
-            let discovered = Discovered { resolvers, prefix };
+            let discovered = Discovered { whose, prefix };
             if self.found.send(discovered).await.is_err() {
                 tracing::debug!("nobody wants to know the translator's prefix any more");
             }

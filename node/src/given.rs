@@ -44,9 +44,41 @@ pub(crate) struct Given {
     pub(crate) search: Vec<Box<[u8]>>,
     /// Its translator's, if it has told one ([`crate::dns64`]); no file says so.
     pub(crate) prefix: Option<Prefix>,
+    /// Tells it from networks that give the same: routers everywhere are `192.168.1.1`, and private names and addresses
+    /// are other ones behind each. Another number in another process, which may be in another network.
+    pub(crate) epoch: u64,
 }
 
 impl Given {
+    /// The same, as the first of this process.
+    fn first(self) -> Self {
+        Self {
+            epoch: rand::random(),
+            ..self
+        }
+    }
+
+    /// The same in the place of `older`: of the same network if the resolvers are the same.
+    #[must_use]
+    pub(crate) fn after(self, older: &Self) -> Self {
+        let is_same = self.resolvers == older.resolvers;
+        Self {
+            prefix: older.prefix.filter(|_| is_same),
+            epoch: older.epoch.wrapping_add(u64::from(!is_same)),
+            ..self
+        }
+    }
+
+    /// The same in another network.
+    #[must_use]
+    pub(crate) fn elsewhere(&self) -> Self {
+        Self {
+            prefix: None,
+            epoch: self.epoch.wrapping_add(1),
+            ..self.clone()
+        }
+    }
+
     /// The search domains as text.
     #[must_use]
     pub(crate) fn search_texts(&self) -> Vec<String> {
@@ -85,6 +117,7 @@ pub(crate) fn read(places: &[PathBuf], listening: &[SocketAddr]) -> Given {
         resolvers: chosen.resolvers,
         search: chosen.search,
         prefix: None,
+        epoch: 0,
     }
 }
 
@@ -103,6 +136,7 @@ pub(crate) async fn at_start(config: &Config, tasks: &Tasks) -> Given {
             Given::default()
         }
     }
+    .first()
 }
 
 /// The file, or the newest ones of a directory.
@@ -243,6 +277,24 @@ mod tests {
         );
         assert_eq!(texts(&given), ["192.168.7.1:53", "192.168.7.3:53"]);
         assert_eq!(given.search_texts(), ["branch."]);
+    }
+
+    #[test]
+    fn the_same_resolvers_are_the_same_network_until_it_is_known_better() {
+        let of = |text: &str| given(&[("etc", text)], &[]).0;
+        let mut home = of("nameserver 192.168.1.1\nsearch lan\n").first();
+        home.prefix = "64:ff9b::/96".parse().ok();
+        assert_ne!(home.epoch, Given::default().first().epoch);
+        let again = of("nameserver 192.168.1.1\nsearch lan office\n").after(&home);
+        assert_eq!((again.prefix, again.epoch), (home.prefix, home.epoch));
+        // Two that give the same, and nobody in between.
+        let nobody = Given::default().after(&again);
+        let other = of("nameserver 192.168.1.1\nsearch lan\n").after(&nobody);
+        assert_eq!((nobody.prefix, other.prefix), (None, None));
+        assert!(![home.epoch, nobody.epoch].contains(&other.epoch));
+        let moved = home.elsewhere();
+        assert_eq!((&moved.resolvers, moved.prefix), (&home.resolvers, None));
+        assert_ne!(moved.epoch, home.epoch);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use detour_core::time::SEC;
 use detour_core::{Clock, Time};
 use detour_resolver::tasks::{BlockingError, Tasks};
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use self::watch::{GivenWatch, Watch};
@@ -33,7 +33,7 @@ use crate::config::{
 use crate::control_task::Succession;
 use crate::ddr::{Adopted, Ddr};
 use crate::descriptors;
-use crate::dns64::{Asking, Discovered};
+use crate::dns64::{Asking, Discovered, Whose};
 use crate::given::{self, Given, Looks};
 use crate::last_good;
 use crate::mesh::Setup;
@@ -93,6 +93,8 @@ enum Action {
     Look,
     /// Time to look at what the network gives.
     Network,
+    /// The way to the network's resolvers is another one.
+    Elsewhere,
     /// The network has told its translator's prefix.
     Translate(Discovered),
     /// The configuration has served its minute.
@@ -132,6 +134,8 @@ pub(crate) struct ReloaderParts {
     pub(crate) successions: mpsc::Sender<Succession>,
     /// Where resolvers are asked for a translator's prefix.
     pub(crate) discovery: Asking,
+    /// Told when this machine may be in another network.
+    pub(crate) elsewhere: Arc<Notify>,
     /// Where another `[mesh]` goes, if there is a mesh.
     pub(crate) mesh: Option<tokio::sync::watch::Sender<Arc<Setup>>>,
     /// What encrypted listeners show.
@@ -187,6 +191,7 @@ impl Reloader {
                 Action::Asked => self.reload().await,
                 Action::Look => self.look().await,
                 Action::Network => self.look_at_network().await,
+                Action::Elsewhere => self.move_elsewhere().await,
                 Action::Translate(discovered) => self.translate(discovered).await,
                 Action::Keep => self.keep().await,
                 Action::Adopt(adopted) => self.adopt(adopted).await,
@@ -225,6 +230,8 @@ impl Reloader {
             Some(adopted) = self.parts.ddr.adopted.recv() => Action::Adopt(adopted),
             // Cancel safe: recv of a channel. Without a sender nothing comes any more, and nothing need.
             Some(discovered) = self.parts.discovery.discovered.recv() => Action::Translate(discovered),
+            // Cancel safe: a notice stays; several that wait are one.
+            () = self.parts.elsewhere.notified() => Action::Elsewhere,
             // Cancel safe: a timer.
             action = timer => action,
         }
@@ -286,9 +293,9 @@ impl Reloader {
     }
 
     /// The network has told its translator's prefix, or that it has none.
-    async fn translate(&mut self, Discovered { resolvers, prefix }: Discovered) {
+    async fn translate(&mut self, Discovered { whose, prefix }: Discovered) {
         // Of another network it says nothing.
-        if resolvers != self.parts.given.resolvers || prefix == self.parts.given.prefix {
+        if whose != self.whose() || prefix == self.parts.given.prefix {
             return;
         }
         self.parts.given.prefix = prefix;
@@ -303,19 +310,35 @@ impl Reloader {
     }
 
     /// Whose word on a translator's prefix counts: that of the resolvers in force, where the prefix is looked for.
+    fn whose(&self) -> Whose {
+        let (config, given) = (&self.parts.running, &self.parts.given);
+        if !config.network.enabled || config.dns64 != Dns64::Auto || given.resolvers.is_empty() {
+            return Whose::default();
+        }
+        Whose {
+            resolvers: given.resolvers.clone(),
+            epoch: given.epoch,
+        }
+    }
+
     fn tell_discovery(&self) {
-        let config = &self.parts.running;
-        let is_wanted = config.network.enabled && config.dns64 == Dns64::Auto;
-        let resolvers = if is_wanted {
-            self.parts.given.resolvers.clone()
-        } else {
-            Vec::new()
-        };
-        self.parts.discovery.resolvers.send_if_modified(|known| {
-            let is_other = *known != resolvers;
-            *known = resolvers;
+        let whose = self.whose();
+        self.parts.discovery.whose.send_if_modified(|known| {
+            let is_other = *known != whose;
+            *known = whose;
             is_other
         });
+    }
+
+    /// Another network, though it may give the same: what the last one said does not hold here.
+    async fn move_elsewhere(&mut self) {
+        let config = self.parts.running.clone();
+        self.parts.given = self.parts.given.elsewhere();
+        if self.hand_over(&config).await.is_some() {
+            tracing::info!("what the network's resolvers said is forgotten: it may be another network");
+            self.parts.configuration.note_given(&config, &self.parts.given);
+            self.tell_discovery();
+        }
     }
 
     /// Looks at what the network gives, and puts it in force if it is something else.
@@ -325,10 +348,7 @@ impl Reloader {
         if let Some(given) = self.given(&config, &self.network.seen).await
             && self.network.has_changed(given, &self.parts.given)
         {
-            let mut given = std::mem::take(&mut self.network.found);
-            if given.resolvers == self.parts.given.resolvers {
-                given.prefix = self.parts.given.prefix;
-            }
+            let given = std::mem::take(&mut self.network.found).after(&self.parts.given);
             let (resolvers, search) = (given.resolvers.len(), given.search.len());
             self.parts.given = given;
             if self.hand_over(&config).await.is_some() {
@@ -408,7 +428,7 @@ impl Reloader {
         if config.network.enabled && config.network != self.parts.running.network {
             // From the first query on, or names of this network would go elsewhere until the next look.
             if let Some((given, looks)) = self.given(&config, &Looks::default()).await {
-                (self.parts.given, self.network.seen) = (given, looks);
+                (self.parts.given, self.network.seen) = (given.after(&self.parts.given), looks);
             }
         }
         self.parts.level.set(config.log.level);

@@ -290,10 +290,11 @@ impl Running {
             };
             let outcome = own.work(self, action.take(), now);
             if let Some(outcome) = outcome {
+                let generation = Arc::clone(&own.generation);
                 *driver = None;
                 drop(driver);
                 self.is_over.store(true, Ordering::Relaxed);
-                self.shared.conclude(self, outcome, now);
+                self.shared.conclude(self, &generation, outcome, now);
                 return;
             }
             drop(driver);

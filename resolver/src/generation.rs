@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::acl::Acl;
-use crate::ask::{Asked, Group, GroupKey};
+use crate::ask::{Ask, Asked, Group, GroupKey};
 use crate::exchange::{ExchangeParts, Exchanges, QuicSockets, Remote, SourcePorts};
 use crate::forwarder::{Parts, Settings};
 use crate::listen::StreamLimits;
@@ -158,6 +158,13 @@ impl Generation {
             rtype::AAAA | rtype::PTR => asked.group.key.marked(self.mark),
             _ => asked.group.key,
         }
+    }
+
+    /// What is translated of a question, if it is kept by what this translation's answers are kept by. One that was put
+    /// before there was a translator, or behind another prefix, is not.
+    pub(crate) fn translation_of(&self, ask: &Ask) -> Option<Translation> {
+        let is_own = |_: &Translation| ask.group == self.keyed(self.asked(&ask.name), ask.qtype);
+        self.translation.filter(is_own)
     }
 
     /// What a group is called under all configurations. One that has no key is nobody's, and never the public one.

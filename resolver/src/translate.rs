@@ -19,11 +19,15 @@ use crate::ask::Ask;
 use crate::cache::{Entry, Found};
 use crate::drive::{Outcome, Running};
 use crate::forwarder::Shared;
+use crate::generation::Generation;
 use crate::inflight::Waiter;
 use crate::serve::Resolved;
 use crate::wire::code::{class, rcode, rtype};
 use crate::wire::translate::{addresses_of, aliased, stripped, translated};
 use crate::wire::{Answer, Kind, NameBuf, classify};
+
+#[cfg(test)]
+mod tests;
 
 /// What is translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +42,18 @@ pub struct Translation {
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Shared {
-    /// A lookup ended: what it came to is told to all who wait, unless it is to be translated first.
-    pub(crate) fn conclude(self: &Arc<Self>, running: &Arc<Running>, outcome: Outcome, now: Time) {
+    /// A lookup ended that went by `generation`: what it came to is told to all who wait, unless it is to be translated
+    /// first.
+    pub(crate) fn conclude(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+        generation: &Generation,
+        outcome: Outcome,
+        now: Time,
+    ) {
         let ask = running.ask();
-        let translation = self.generation().translation;
-        let Some(Translation { prefix, .. }) = translation.filter(|own| may_translate(ask, *own)) else {
+        let translation = generation.translation_of(ask).filter(|own| may_translate(ask, *own));
+        let Some(Translation { prefix, .. }) = translation else {
             return running.end(outcome, now);
         };
         match dns64::judge(came(&outcome)) {
@@ -51,14 +62,20 @@ impl Shared {
                 let made = answer_of(&outcome).and_then(|answer| stripped(&ask.name, answer));
                 running.end(made.map_or(outcome, Outcome::Answer), now);
             }
-            Next::Translate => self.translate(running, prefix, outcome, now),
+            Next::Translate => self.translate(running, generation, prefix, outcome, now),
         }
     }
 
     /// Asks for the IPv4 addresses of a name that has no others.
-    fn translate(self: &Arc<Self>, running: &Arc<Running>, prefix: Prefix, outcome: Outcome, now: Time) {
+    fn translate(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+        generation: &Generation,
+        prefix: Prefix,
+        outcome: Outcome,
+        now: Time,
+    ) {
         let ask = running.ask();
-        let generation = self.generation();
         let Some(group) = generation.group(ask.group) else {
             return running.end(outcome, now);
         };
@@ -77,7 +94,7 @@ impl Shared {
         let ask = running.ask();
         let generation = self.generation();
         let Some(target) = generation
-            .translation
+            .translation_of(ask)
             .filter(|_| (ask.qtype, ask.qclass) == (rtype::PTR, class::IN))
             .and_then(|own| dns64::pointer(own.prefix, ask.name.as_wire()))
             .and_then(|name| NameBuf::from_wire(&name))
@@ -182,13 +199,17 @@ impl Waiter for Translator {
     fn resolved(mut self: Box<Self>, resolved: &Resolved, _merged: bool, now: Time) {
         match resolved {
             Resolved::Answer(entry) => self.end(Some(entry), now),
-            Resolved::Agreed(_) | Resolved::Unreached(_) => self.end(None, now),
+            Resolved::Agreed(_) => self.end(None, now),
+            // There may be addresses: a denial would hide them for as long as it is kept.
+            Resolved::Unreached(why) => {
+                self.denied = None;
+                self.running.end(Outcome::GaveUp(*why), now);
+            }
         }
     }
 
-    fn crowded(mut self: Box<Self>) {
-        let now = self.running.shared().clock.now();
-        self.end(None, now);
+    fn crowded(self: Box<Self>) {
+        drop(self);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::client::{PATIENCE, Udp};
 use crate::message::{Message, Reply, rcode, record, rtype};
 use crate::node::{Node, config, until};
 use crate::scripted::{Scripted, question_end, reply_to};
+use crate::travel::{DEFAULT_BY_A, World, is_inside, sh};
 
 const PTR: u16 = 12;
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -23,7 +24,12 @@ const PROBE: &[u8] = b"\x01a\x0croot-servers\x03net\x00";
 
 /// A resolver whose every address is this one and whose every pointer leads to the root.
 async fn resolver(address: Ipv4Addr) -> Scripted {
-    Scripted::start(move |query| {
+    resolver_at([127, 0, 0, 1], address).await
+}
+
+/// The same at another address of its own.
+async fn resolver_at(own: [u8; 4], address: Ipv4Addr) -> Scripted {
+    Scripted::start_at(own, move |query| {
         let kind = u16::from(query[question_end(query) - 3]);
         let rdata = if kind == PTR {
             vec![0]
@@ -159,14 +165,44 @@ async fn another_network_takes_the_place_of_the_first_while_the_node_runs() {
         [CAFE],
         "another network's name"
     );
-    // Back home it is remembered what was said there.
+    // Who is at the first one's address again may be somebody else.
     let before = home.asked_for("nas.lan").len();
     machine.says(&[home.address], "search lan\n");
     gave(&home).await;
     assert_eq!(ask(&node, "nas.lan", rtype::A).await.addresses(), [HOME]);
-    assert_eq!(home.asked_for("nas.lan").len(), before);
+    assert!(home.asked_for("nas.lan").len() > before);
     assert_eq!(names(&public), wire(&["before.lan"]));
     assert_eq!(node.reloads("").await, 0, "no file of configuration was read");
+}
+
+#[tokio::test]
+async fn another_network_that_gives_the_same_is_another_network() {
+    if !is_inside("network::another_network_that_gives_the_same_is_another_network") {
+        return;
+    }
+    let world = World::new();
+    let (public, network) = (
+        resolver_at([198, 51, 100, 2], PUBLIC).await,
+        resolver_at([198, 51, 100, 1], HOME).await,
+    );
+    world.go_to_machine();
+    sh(DEFAULT_BY_A);
+    let machine = Machine::new();
+    machine.says(&[network.address], "search lan\n");
+    let node = Node::start(&machine.config(&public, "")).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&node, "printer.lan", rtype::A).await.addresses(), [HOME]);
+        assert_eq!(ask(&node, "example.com", rtype::A).await.addresses(), [PUBLIC]);
+    }
+    assert_eq!(network.asked_for("printer.lan").len(), 1);
+    sh("ip route replace default via 10.2.0.1; ip addr flush dev a1");
+    until("what was said is forgotten", PATIENCE, async || {
+        ask(&node, "printer.lan", rtype::A).await;
+        network.asked_for("printer.lan").len() == 2
+    })
+    .await;
+    ask(&node, "example.com", rtype::A).await;
+    assert_eq!(public.asked_for("example.com").len(), 1, "that is the same everywhere");
 }
 
 #[tokio::test]

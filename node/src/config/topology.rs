@@ -165,9 +165,24 @@ fn network_of(given: &Given, assembly: &mut Assembly) -> GroupId {
     // Another network's names are other names, though they are spelled the same.
     let mut identity: Vec<String> = given.resolvers.iter().map(ToString::to_string).collect();
     identity.sort();
+    let mut search = given.search_texts();
+    search.sort();
+    identity.extend(search);
+    identity.push(given.epoch.to_string());
     groups.push(GroupKey::of(&format!("{NETWORK}\n{}", identity.join("\n"))));
     topology.routed.push(group);
     GroupId(as_id(topology.routed.len()))
+}
+
+/// Whether one of these endpoints is a resolver of the network's.
+#[must_use]
+pub(crate) fn has_resolver_of_network(topology: &Topology, endpoints: &[EndpointId]) -> bool {
+    let of_group = topology.routed.iter().filter(|group| group.name == NETWORK);
+    let mut providers = of_group.flat_map(|group| &group.providers);
+    providers.any(|id| {
+        let provider = topology.providers.get(usize::from(id.0));
+        provider.is_some_and(|provider| provider.endpoints.iter().any(|own| endpoints.contains(own)))
+    })
 }
 
 /// An endpoint over UDP as an operator would write it.
@@ -364,4 +379,34 @@ impl<T: PartialEq> Numbering<T> {
 /// A [`Config`] holds at most 256 endpoints, so nothing is lost.
 fn as_id(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn networks_that_give_the_same_are_told_apart() {
+        let provider = "[[provider]]\nname = \"p\"\nendpoints = [\"udp://192.0.2.1\"]\n";
+        let config = Config::parse(&format!("version = 1\n{provider}"), Path::new("x.toml")).unwrap();
+        let of = |search: &[&[u8]], epoch: u64| {
+            let given = Given {
+                resolvers: vec!["192.168.1.1:53".parse().unwrap()],
+                search: search.iter().map(|name| (*name).into()).collect(),
+                epoch,
+                ..Given::default()
+            };
+            assemble(&config, &given)
+        };
+        let (lan, office): (&[u8], &[u8]) = (b"\x03lan\x00", b"\x06office\x00");
+        let home = of(&[lan, office], 1);
+        assert_eq!(home.groups.len(), 1);
+        assert_eq!(home.groups, of(&[office, lan], 1).groups, "in any order");
+        assert_ne!(home.groups, of(&[lan, office], 2).groups);
+        assert_ne!(home.groups, of(&[lan], 1).groups);
+        // The file's provider is none of the network's.
+        let is_of_network = |id| has_resolver_of_network(&home.topology, &[EndpointId(id)]);
+        assert_eq!([0, 1, 2].map(is_of_network), [false, true, false]);
+    }
 }
