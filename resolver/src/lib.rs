@@ -7,6 +7,7 @@
 pub mod acl;
 pub mod ask;
 pub mod bootstrap;
+mod bounded;
 pub mod cache;
 pub mod designation;
 mod drive;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use detour_rig::zone;
 use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -159,6 +160,28 @@ async fn a_body_that_is_too_long_is_refused_over_http_2_and_3_as_it_comes() {
         site.node.metric("detour_http_errors_total", &["status=\"413\""]).await >= 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn half_a_body_over_http_3_is_waited_for_so_long_and_the_connection_goes_on() {
+    let fake = fake("fake");
+    let site = Site::before(&[&fake]).await;
+    let three = site.three().await;
+    let mut halves = Vec::new();
+    for _ in 0..3 {
+        let mut stream = three.sender.clone().send_request(post()).await.unwrap();
+        stream.send_data(Bytes::from_static(&[0; 20])).await.unwrap();
+        halves.push(stream);
+    }
+    for mut stream in halves {
+        let head = timeout(PATIENCE, stream.recv_response())
+            .await
+            .expect("an answer in time");
+        assert_eq!(head.unwrap().status(), 408);
+    }
+    let query = Message::query("beside.cedar-mill.org", rtype::A).id(0);
+    assert_eq!(three.ask(&query).await.reply().rcode, rcode::NOERROR);
+    assert!(!site.node.log().contains("panicked"), "{}", site.node.log());
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use http::Uri;
 use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::bounded::{self, Bounded, Opener};
 use super::link::{ANSWER, Room, Teller};
+use crate::bounded::{self, Bounded, Opener};
 use crate::exchange::stream::http::{HEADER_BYTES_MAX, read_head, request};
 use crate::wire::MESSAGE_BYTES_MAX;
 

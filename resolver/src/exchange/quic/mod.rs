@@ -3,9 +3,8 @@
 //! The connections are kept by the same code as those over TCP (`stream/connection.rs`); what stands here is what is
 //! below it: one socket per address family for all endpoints and both protocols (`sockets.rs`), what that socket hears
 //! about those who do not answer (`watched.rs`, `errors.rs`), connecting (`dial.rs`), and a query each on a stream of
-//! its own (`doq.rs`, `h3.rs`, the latter within `bounded.rs`). What went wrong becomes a cause in `failure.rs`.
+//! its own (`doq.rs`, `h3.rs`, the latter within `crate::bounded`). What went wrong becomes a cause in `failure.rs`.
 
-mod bounded;
 mod dial;
 mod doq;
 mod errors;

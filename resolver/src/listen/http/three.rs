@@ -1,7 +1,8 @@
 //! HTTP/3 (RFC 9114), through h3 on a connection of quinn's.
 //!
 //! One task a connection, in which all its requests wait. h3 sets no bound to what it keeps of a frame that is not whole,
-//! on whatever stream; so the octets that come without a request becoming whole are bounded here.
+//! on whatever stream; so the octets that come without a request becoming whole are bounded here, beside those of each
+//! stream (`crate::bounded`).
 
 use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use quinn::{Connection, VarInt};
 use tokio::time::{sleep, timeout};
 
 use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
+use crate::bounded::{self, Bounded};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::Backlog;
@@ -34,9 +36,9 @@ const UNFINISHED_BYTES: u64 = 256 * 1024;
 /// RFC 9114 section 8.1.
 const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
-type H3 = h3::server::Connection<h3_quinn::Connection, Bytes>;
-type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
-type Stream = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+type H3 = h3::server::Connection<Bounded, Bytes>;
+type Resolver = RequestResolver<Bounded, Bytes>;
+type Stream = RequestStream<bounded::Stream<h3_quinn::BidiStream<Bytes>>, Bytes>;
 
 /// What a connection has to do.
 enum Step {
@@ -125,7 +127,7 @@ async fn begin(shared: &Shared, connection: &Connection) -> Option<H3> {
     builder
         .max_field_section_size(u64::from(HEADER_BYTES))
         .send_grease(false);
-    let building = builder.build::<_, Bytes>(h3_quinn::Connection::new(connection.clone()));
+    let building = builder.build::<_, Bytes>(Bounded::new(connection.clone()));
     let counters = shared.metrics.streams(Via::H3);
     match timeout(HANDSHAKE, building).await {
         Ok(Ok(h3)) => Some(h3),

@@ -14,7 +14,7 @@ use quinn::Connection;
 use tokio::time::timeout;
 
 use super::server::{Bench, DEADLINE, Server};
-use crate::exchange::quic::bounded::Bounded;
+use crate::bounded::Bounded;
 
 type Http = h3::server::Connection<h3_quinn::Connection, Bytes>;
 type Stream = RequestStream<BidiStream<Bytes>, Bytes>;

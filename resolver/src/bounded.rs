@@ -1,8 +1,8 @@
 //! HTTP/3's streams with a bound on what comes on each of them: the library gathers a frame whole before it looks at it,
 //! however long the other side says that it will be.
 //!
-//! A stream that goes on for too long is stopped, and looks to the library as if the server had ended it with
-//! `H3_EXCESSIVE_LOAD`. Nor does h3-quinn 0.0.10 let a stream be stopped, or asked for its number, while a read of it is
+//! Both sides stand on it: connections to providers, and those of clients. A stream that goes on for too long is stopped,
+//! and looks to the library as if the other side had ended it with `H3_EXCESSIVE_LOAD`. Nor does h3-quinn 0.0.10 let a stream be stopped, or asked for its number, while a read of it is
 //! under way: it panics. Everything else is passed on as it is.
 
 use std::task::{Context, Poll, ready};
@@ -12,28 +12,28 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use h3_quinn::{BidiStream, RecvStream, SendStream};
 
-/// Bytes of one response: the largest message, its head, and what frames and trailers add.
-const RESPONSE_BYTES_MAX: usize = 96 * 1024;
-/// Bytes of one stream of the server's own, all its life: settings, a few goodbyes, and grease.
+/// Bytes of one request or response: the largest message, its head, and what frames and trailers add.
+const EXCHANGE_BYTES_MAX: usize = 96 * 1024;
+/// Bytes of one stream of the other side's own, all its life: settings, a few goodbyes, and grease.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// What a stream that goes on for too long is stopped with.
-pub(super) const TOO_MUCH: Code = Code::H3_EXCESSIVE_LOAD;
+pub(crate) const TOO_MUCH: Code = Code::H3_EXCESSIVE_LOAD;
 
 /// A connection.
-pub(super) struct Bounded(h3_quinn::Connection);
+pub(crate) struct Bounded(h3_quinn::Connection);
 
 impl Bounded {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
+    pub(crate) fn new(connection: quinn::Connection) -> Self {
         Self(h3_quinn::Connection::new(connection))
     }
 }
 
 /// The way new streams are had.
 #[derive(Clone)]
-pub(super) struct Opener(h3_quinn::OpenStreams);
+pub(crate) struct Opener(h3_quinn::OpenStreams);
 
 /// A stream, and how much more may come on it.
-pub(super) struct Stream<T> {
+pub(crate) struct Stream<T> {
     inner: T,
     id: StreamId,
     left: usize,
@@ -66,7 +66,7 @@ impl quic::Connection<Bytes> for Bounded {
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
         let stream = ready!(<Quinn as quic::Connection<Bytes>>::poll_accept_bidi(&mut self.0, cx))?;
-        Poll::Ready(Ok(Stream::new(stream, CONTROL_BYTES_MAX)))
+        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
     }
 
     fn opener(&self) -> Self::OpenStreams {
@@ -80,7 +80,7 @@ impl quic::OpenStreams<Bytes> for Bounded {
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
         let stream = ready!(<Quinn as quic::OpenStreams<Bytes>>::poll_open_bidi(&mut self.0, cx))?;
-        Poll::Ready(Ok(Stream::new(stream, RESPONSE_BYTES_MAX)))
+        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
@@ -101,7 +101,7 @@ impl quic::OpenStreams<Bytes> for Opener {
             &mut self.0,
             cx
         ))?;
-        Poll::Ready(Ok(Stream::new(stream, RESPONSE_BYTES_MAX)))
+        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
