@@ -62,7 +62,7 @@ pub(crate) use listen::{Admin, parse_listen_address};
 pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use network::Network;
 pub(crate) use problem::LoadError;
-pub(crate) use state_dir::{StateDirSources, state_dir_line};
+pub(crate) use state_dir::{StateDirSources, admin_line, state_dir_line};
 pub(crate) use topology::{Assembly, assemble, bootstrap_servers, class_text};
 #[cfg(test)]
 pub(crate) use topology::{remotes, to_topology};
