@@ -143,7 +143,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     print_line("ready").map_err(StartError::System)?;
     let setups = run_mesh(mesh, &tasks);
 
-    let reached = reached(&notes);
+    let reached = reached(&notes, args.config.as_deref());
     let parts = ReloaderParts {
         args: args.clone(),
         ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, notices)),
@@ -171,10 +171,15 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 }
 
 /// Where clients and operators reach this node.
-fn reached(notes: &Notes) -> Reached {
+fn reached(notes: &Notes, file: Option<&Path>) -> Reached {
     Reached {
         dns: notes.dns.clone(),
         admin: notes.admin,
+        board: notes.board.clone(),
+        doctor: file.map_or_else(
+            || "detour doctor".to_owned(),
+            |file| format!("detour doctor -c {}", file.display()),
+        ),
     }
 }
 
