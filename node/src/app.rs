@@ -143,7 +143,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     print_line("ready").map_err(StartError::System)?;
     let setups = run_mesh(mesh, &tasks);
 
-    let reached = reached(&notes, args.config.as_deref());
+    let reached = reached(&notes, &config, args.config.as_deref());
     let parts = ReloaderParts {
         args: args.clone(),
         ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, notices)),
@@ -171,11 +171,13 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 }
 
 /// Where clients and operators reach this node.
-fn reached(notes: &Notes, file: Option<&Path>) -> Reached {
+fn reached(notes: &Notes, config: &Config, file: Option<&Path>) -> Reached {
+    let bootstrap = config.bootstrap.iter().map(|server| server.endpoint.label.clone());
     Reached {
         dns: notes.dns.clone(),
         admin: notes.admin,
         board: notes.board.clone(),
+        bootstrap: bootstrap.collect(),
         doctor: file.map_or_else(
             || "detour doctor".to_owned(),
             |file| format!("detour doctor -c {}", file.display()),

@@ -35,6 +35,8 @@ pub(crate) struct Reached {
     pub(crate) admin: Option<SocketAddr>,
     /// Where it stands which host names cannot be resolved.
     pub(crate) board: Board,
+    /// Who resolves host names.
+    pub(crate) bootstrap: Vec<String>,
     /// What looks at each provider of this configuration: a command.
     pub(crate) doctor: String,
 }
@@ -92,7 +94,15 @@ fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
         });
         if is_nowhere(view) {
             let told = reached.board.lines().into_iter();
-            lines.extend(told.filter(|line| line.starts_with(names::PART)));
+            let told: Vec<String> = told.filter(|line| line.starts_with(names::PART)).collect();
+            if told.is_empty() && !reached.bootstrap.is_empty() {
+                // They are waited for longer than this report.
+                let servers = enumerate(&reached.bootstrap);
+                lines.push(format!(
+                    "host names: no answer yet from those who resolve them: {servers}"
+                ));
+            }
+            lines.extend(told);
         }
         if is_withheld {
             lines.push("endpoints in the clear have their turn in a moment (select.encryption)".to_owned());
@@ -272,6 +282,7 @@ mod tests {
             dns: vec![dns.parse().unwrap()],
             admin: Some(DEFAULT_ADMIN),
             board,
+            bootstrap: vec!["udp://192.0.2.53".to_owned()],
             doctor: "detour doctor -c detour.toml".to_owned(),
         };
         lines(view, &reached, Time::at_ms(2_000)).join("\n")
@@ -387,11 +398,15 @@ mod tests {
         let board = Board::default();
         board.say("store", "memory only");
         board.say(names::PART, "cannot be resolved: dns1.example (why)");
-        let told = told_with(&config, "127.0.0.1:53", board, |routes| {
+        let nowhere = |routes: &mut Routes| {
             for endpoint in 0..4 {
                 set(routes, endpoint, State::Unknown, PlaceWhy::Unresolved, Cause::Untried);
             }
-        });
+        };
+        let told = told_with(&config, "127.0.0.1:53", Board::default(), nowhere);
+        let line = "host names: no answer yet from those who resolve them: udp://192.0.2.53";
+        assert_eq!(told.lines().nth(1), Some(line));
+        let told = told_with(&config, "127.0.0.1:53", board, nowhere);
         expect![[r#"
             no provider answers: p1 has no address: dns1.example is not resolved, p2 has no address: dns2.example is not resolved
             host names: cannot be resolved: dns1.example (why)
