@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use self::claims::Peers;
+pub use self::cleartext::is_cleartext_forbidden;
 use self::clock::ClockWatch;
 pub use self::clock::{CertificateTime, ClockError, ClockWitness, ClockWrong};
 pub use self::learned::{Memory, Remembered};

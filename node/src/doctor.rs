@@ -104,7 +104,7 @@ async fn diagnose(args: &DoctorArgs, config: &Config) -> Result<Diagnosis, Docto
     let given = given::at_start(config, &tasks).await;
     let assembly = assemble(config, &given);
     resolve(config, &assembly.remotes, &tasks).await;
-    let all = targets::of(config, &assembly, args.all_transports);
+    let all = targets::of(config, &assembly, &name, args.all_transports);
     check_names(&args.providers, &assembly.topology)?;
     let is_meant = |target: &Target| args.providers.is_empty() || args.providers.contains(&target.provider);
     let targets: Vec<Target> = all.into_iter().filter(is_meant).collect();
@@ -204,9 +204,9 @@ async fn look(examiner: &Examiner, targets: &[Target], public: &Questions) -> Ve
         if !target.is_public {
             questions.more = None;
         }
-        if let Some(zone) = &target.zone {
-            questions.name.clone_from(zone);
-            questions.qtype = rtype::SOA;
+        if let Some((name, qtype)) = &target.instead {
+            questions.name.clone_from(name);
+            questions.qtype = *qtype;
         }
         looking.spawn(async move {
             if let Some(why) = skipped {

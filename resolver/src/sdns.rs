@@ -31,7 +31,7 @@ pub enum ParseStampError {
     #[error("the stamp is longer than {TEXT_MAX} characters")]
     TooLong,
     /// Not the letters of base64url, or not a whole number of octets.
-    #[error("the stamp is no base64url")]
+    #[error("the stamp is cut off, or has characters that are not of base64url")]
     Base64,
     /// It ends too soon.
     #[error("the stamp is cut off")]

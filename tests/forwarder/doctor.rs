@@ -313,7 +313,7 @@ async fn errors_and_refusals_are_told() {
         (
             Fault::Nxdomain,
             "denies",
-            "one, tls, https, quic, h3, udp, tcp: it says that a.root-servers.net does not",
+            "one, tls, https, quic, h3, udp, tcp: it says that a.root-servers.net has no address",
         ),
         (Fault::Http500, "http", "one, https, h3: HTTP, but no DNS in it"),
     ] {

@@ -12,7 +12,7 @@ use crate::Encryption;
 use crate::health::Health;
 use crate::health::state::State;
 use crate::time::{SEC, Time};
-use crate::topology::{Endpoint, EndpointId, GroupId, Topology};
+use crate::topology::{Endpoint, EndpointId, GroupId, ProviderId, Topology};
 
 /// How long after a start, resume or change of route nothing counts; how long a suspect may still prove itself.
 const PATIENCE_US: u64 = 2 * SEC;
@@ -27,7 +27,7 @@ pub(super) fn allowed_from(
 ) -> Option<Time> {
     match policy {
         Encryption::Any => return Some(Time::ZERO),
-        Encryption::Require if group.is_public() || is_encrypted(topology, group) => return None,
+        Encryption::Require if forbids(topology, group) => return None,
         Encryption::Require | Encryption::Prefer => {}
     }
     if !is_withheld(policy, topology, group) {
@@ -53,6 +53,19 @@ pub(super) fn allowed_from(
         from = suspect_since.map_or(from, |since| from.max(since.plus(PATIENCE_US)));
     }
     Some(from)
+}
+
+/// Whether a provider is never asked in the clear, whatever group it is asked for.
+#[must_use]
+pub fn is_cleartext_forbidden(policy: Encryption, topology: &Topology, provider: ProviderId) -> bool {
+    let is_own = |group: &GroupId| topology.is_member(*group, provider);
+    let mut own = topology.group_ids().filter(is_own);
+    policy == Encryption::Require && own.all(|group| forbids(topology, group))
+}
+
+/// Whether a group is not asked in the clear where encryption is required.
+fn forbids(topology: &Topology, group: GroupId) -> bool {
+    group.is_public() || is_encrypted(topology, group)
 }
 
 /// Whether cleartext has to wait for something: encryption is preferred, and some endpoint of the group is encrypted.

@@ -233,7 +233,7 @@ impl fmt::Display for Kind {
                 )
             }
             Self::Fails(rcode) => write!(f, "{} to a name that is no trouble", RcodeText(*rcode)),
-            Self::Denies { name } => write!(f, "it says that {name} does not exist, and it does"),
+            Self::Denies { name } => write!(f, "it says that {name} has no address, but it has one"),
             Self::EndsSoon { in_s } => {
                 write!(f, "the certificate ends in {}, and is not renewed yet", Span(*in_s))
             }
@@ -277,7 +277,7 @@ impl Kind {
             Self::Expired { .. } => failure_text(Failure::TlsExpired),
             Self::WrongName { .. } => failure_text(Failure::TlsWrongName),
             Self::Silent => "not a word in time: the query, or its answer, is lost on the way or ignored",
-            Self::Mismatch => "what comes answers another question: something on the way meddles",
+            Self::Mismatch => "what comes answers another question: it meddles, or something on the way",
             Self::Bogus => "SERVFAIL, because DNSSEC signatures are found wrong: is its clock right?",
             Self::Truncates => "even a short answer is cut and has to be fetched over TCP",
             Self::NoEdns => "EDNS is not spoken: no DNSSEC, and long answers need TCP",
@@ -287,7 +287,9 @@ impl Kind {
             Self::SignaturesStripped => "DNSSEC signatures do not come through: who validates behind Detour cannot",
             Self::NotValidating => "it does not say that it validates DNSSEC (no AD); if so, say validates = false",
             Self::OnlyHickory => "it answers hickory-resolver and not Detour: if that lasts, please report it",
-            Self::Unresolved => "its host name has no address: neither the other endpoints nor [bootstrap] resolve it",
+            Self::Unresolved => {
+                "its host name has no address: nobody who may be asked for it resolves it (see [bootstrap])"
+            }
             Self::AlsoSpeaks => "it answers here too: the configuration could have it",
             Self::Common(_)
             | Self::Failed(_)
@@ -333,7 +335,9 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::ConnectTimeout => "no connection in 2 s: packets are swallowed on the way or there",
         Failure::Garbage => "what comes is no DNS",
         Failure::TlsExpired => "the certificate is expired: only its operator can renew it",
-        Failure::TlsNotYetValid => "the certificate is not valid yet: only its operator can mend it",
+        Failure::TlsNotYetValid => {
+            "the certificate is not valid yet: its operator can mend it, or this machine's clock is behind"
+        }
         Failure::TlsWrongName => "the certificate is for another name than #name says",
         Failure::TlsUntrusted => {
             "the certificate leads to no root that is trusted here: somebody is in between, or trust = [\"….pem\"] lacks one"
@@ -343,7 +347,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::Tls => {
             "the TLS handshake fails: it is no TLS, or has no version, key exchange or protocol in common with us"
         }
-        Failure::Http => "HTTP, but no DNS in it: is the path right?",
+        Failure::Http => "HTTP, but no DNS in it: an error of the server, or not the right path",
         Failure::Throttled { .. } => "it asks to be left alone for a while: too many queries from here",
         Failure::Local => "this machine is short of sockets or ports: says nothing about the provider",
     }

@@ -47,8 +47,9 @@ pub(super) enum EndpointError {
     Stamped { url: Box<str>, because: Box<Self> },
     /// Known to nobody.
     #[error(
-        "unknown scheme {}: this version ({PROGRAM_VERSION}) speaks h3, https, quic, tls, udp and tcp, and reads sdns stamps",
-        quoted(scheme)
+        "unknown scheme {}{}: this version ({PROGRAM_VERSION}) speaks h3, https, quic, tls, udp and tcp, and reads sdns stamps",
+        quoted(scheme),
+        meant_by(scheme)
     )]
     UnknownScheme { scheme: Box<str> },
     /// Something behind a slash.
@@ -270,6 +271,18 @@ fn unicast(ip: IpAddr) -> Result<IpAddr, EndpointError> {
         IpAddr::V4(_) => return Ok(ip),
     };
     Err(EndpointError::NotUnicast { kind, ip })
+}
+
+/// What a scheme that others have is called here.
+fn meant_by(scheme: &str) -> &'static str {
+    match scheme {
+        "dot" => " (DNS over TLS is tls://)",
+        "doh" | "http" => " (DNS over HTTPS is https://)",
+        "doq" => " (DNS over QUIC is quic://)",
+        "doh3" | "http3" | "https3" => " (DNS over HTTP/3 is h3://)",
+        "dns" => " (DNS in the clear is udp:// or tcp://)",
+        _ => "",
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use super::PROGRAM_VERSION;
 use super::problem::{Place, Problems, quoted, shortened};
 use super::units::{ShowDuration, ShowSize, parse_duration, parse_size};
 
+/// Keys with a value that stand at the top: what is written behind a table is read as that table's.
+const TOP_KEYS: [&str; 5] = ["version", "state-dir", "reload", "dns64", "tls-groups"];
+
 /// A document being read, and what was wrong so far.
 pub(super) struct Reader {
     /// Byte offsets of line ends.
@@ -122,11 +125,11 @@ impl Reader {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) && !later.contains(&name) {
                 let place = place.child(key.get_ref(), self.line(key.span().start));
-                let known = known.join(", ");
-                self.problems.add(
-                    &place,
-                    format!("unknown key: version {PROGRAM_VERSION} knows {known} here"),
-                );
+                let mut message = format!("unknown key: version {PROGRAM_VERSION} knows {} here", known.join(", "));
+                if TOP_KEYS.contains(&name) {
+                    message.push_str("; this one belongs at the top of the file, before the first [table]");
+                }
+                self.problems.add(&place, message);
             }
         }
     }

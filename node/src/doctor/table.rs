@@ -6,6 +6,8 @@ use detour_core::doctor::{
     ProviderSeen, Purpose, Severity, Signatures, Traits,
 };
 
+use detour_core::outcome::Reply;
+
 use super::Diagnosis;
 use crate::clock::Date;
 use crate::clock_wrong;
@@ -261,7 +263,9 @@ fn summary(seen: &Examination, findings: &[Finding]) -> String {
         let all = seen.providers.iter().flat_map(|provider| &provider.endpoints);
         all.filter(|endpoint| endpoint.is_listed)
     };
-    let answer = listed().filter(|endpoint| endpoint.ours.is_answered()).count();
+    // An error is heard, and no answer.
+    let is_answer = |end| matches!(end, End::Answered(reply) if !matches!(reply, Reply::Failed(_) | Reply::Bogus));
+    let answer = listed().filter(|endpoint| is_answer(endpoint.ours.end)).count();
     let count = |count: usize, thing| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
     let mut text = format!(
         "{answer} of {} of {} answer for {}",

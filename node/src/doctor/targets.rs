@@ -3,13 +3,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use detour_core::control::is_cleartext_forbidden;
 use detour_core::doctor::NotAsked;
-use detour_core::{Encryption, Family, ProviderId, Transport};
+use detour_core::{Family, GroupId, ProviderId, Transport};
 use detour_resolver::exchange::tls::{TlsName, Trust};
 use detour_resolver::exchange::{Remote, RemoteTls};
 use detour_resolver::wire::NameBuf;
+use detour_resolver::wire::code::rtype;
 use http::Uri;
 
+use crate::cli::DOCTOR_NAME;
 use crate::config::{Assembly, Config, RouteTo};
 
 /// All transports, in the order they are shown in.
@@ -23,6 +26,9 @@ const ALL: [Transport; 6] = [
 ];
 /// Where DNS over HTTPS is asked if no endpoint says: what nearly all providers use.
 const PATH: &str = "/dns-query";
+
+/// Where the addresses of most private networks are (RFC 6303 section 4.2): nobody else's resolver is asked about them.
+const PRIVATE_ZONE: &str = "168.192.in-addr.arpa";
 
 /// One endpoint to be looked at.
 #[derive(Debug, Clone)]
@@ -39,24 +45,29 @@ pub(super) struct Target {
     pub(super) skipped: Option<NotAsked>,
     /// Its provider serves all names.
     pub(super) is_public: bool,
-    /// Else the zone of a route of the file that leads to it.
-    pub(super) zone: Option<NameBuf>,
+    /// What it is asked for instead of a name that is none of its: a name, and a type of records.
+    pub(super) instead: Option<(NameBuf, u16)>,
 }
 
 /// Everybody, by provider in the order of the configuration; with `all_transports` what is not listed stands behind what
 /// is.
-pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> Vec<Target> {
+pub(super) fn of(config: &Config, assembly: &Assembly, name: &NameBuf, all_transports: bool) -> Vec<Target> {
     let topology = &assembly.topology;
+    let routed = assembly.zones.find(&name.as_wire().to_ascii_lowercase());
+    let asked = routed.map_or(GroupId::PUBLIC, |routed| routed.to);
     let mut targets = Vec::new();
     for (id, provider) in topology.provider_ids().zip(&topology.providers) {
         if is_quiet(id, assembly) {
             continue;
         }
-        let zone = if provider.is_public {
+        let instead = if topology.is_member(asked, id) {
             None
+        } else if provider.is_public {
+            DOCTOR_NAME.parse().ok().map(|name| (name, rtype::A))
         } else {
-            zone_of(config, &provider.name)
+            zone_of(config, &provider.name).map(|zone| (zone, rtype::SOA))
         };
+        let is_forbidden = is_cleartext_forbidden(config.select.encryption, topology, id);
         let listed = provider.endpoints.iter().filter_map(|id| {
             let endpoint = topology.endpoint(*id)?;
             let remote = assembly.remotes.get(usize::from(id.0))?;
@@ -70,9 +81,9 @@ pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> 
                 family: endpoint.family,
                 remote: remote.clone(),
                 is_listed: true,
-                skipped: skipped(config, endpoint.transport, remote),
+                skipped: skipped(is_forbidden, endpoint.transport, remote),
                 is_public: provider.is_public,
-                zone: zone.clone(),
+                instead: instead.clone(),
             })
         });
         let listed: Vec<Target> = listed.collect();
@@ -80,7 +91,7 @@ pub(super) fn of(config: &Config, assembly: &Assembly, all_transports: bool) -> 
         let trust = own.map(|own| &own.trust);
         let unlisted = trust
             .filter(|_| all_transports)
-            .map(|trust| unlisted(config, &listed, trust));
+            .map(|trust| unlisted(is_forbidden, &listed, trust));
         targets.extend(listed);
         targets.extend(unlisted.unwrap_or_default());
     }
@@ -102,8 +113,8 @@ fn is_without_family(remote: &Remote, all: &[Remote]) -> bool {
 }
 
 /// Why an endpoint is not asked.
-fn skipped(config: &Config, transport: Transport, remote: &Remote) -> Option<NotAsked> {
-    if config.select.encryption == Encryption::Require && !transport.is_encrypted() {
+fn skipped(is_cleartext_forbidden: bool, transport: Transport, remote: &Remote) -> Option<NotAsked> {
+    if is_cleartext_forbidden && !transport.is_encrypted() {
         Some(NotAsked::Cleartext)
     } else if address_of(remote).is_none() {
         Some(NotAsked::NoAddress)
@@ -117,18 +128,19 @@ fn address_of(remote: &Remote) -> Option<SocketAddr> {
     remote.addresses.first()
 }
 
-/// A zone whose names are this provider's.
+/// A zone whose names are this provider's: of a route of the file, or else one that every network has for itself.
 fn zone_of(config: &Config, provider: &str) -> Option<NameBuf> {
     let is_its = |to: &RouteTo| match to {
         RouteTo::Providers(names) => names.iter().any(|name| name == provider),
         RouteTo::Public | RouteTo::Network => false,
     };
-    let route = config.routes.iter().find(|route| is_its(&route.to))?;
-    NameBuf::from_wire(route.zones.first()?)
+    let mut routes = config.routes.iter().filter(|route| is_its(&route.to));
+    let zone = routes.find_map(|route| NameBuf::from_wire(route.zones.first()?));
+    zone.or_else(|| PRIVATE_ZONE.parse().ok())
 }
 
 /// What a provider could speak too at the addresses it has, at the usual ports.
-fn unlisted(config: &Config, listed: &[Target], trust: &Trust) -> Vec<Target> {
+fn unlisted(is_cleartext_forbidden: bool, listed: &[Target], trust: &Trust) -> Vec<Target> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in listed.iter().filter_map(|target| address_of(&target.remote)) {
         if !addresses.contains(&address.ip()) {
@@ -142,7 +154,7 @@ fn unlisted(config: &Config, listed: &[Target], trust: &Trust) -> Vec<Target> {
         for transport in ALL {
             let is_listed = here.iter().any(|target| target.transport == transport);
             // What the configuration forbids is not tried either.
-            let is_forbidden = config.select.encryption == Encryption::Require && !transport.is_encrypted();
+            let is_forbidden = is_cleartext_forbidden && !transport.is_encrypted();
             if is_listed || is_forbidden {
                 continue;
             }

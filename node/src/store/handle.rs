@@ -20,6 +20,8 @@ use crate::state::State;
 const QUEUE: usize = 512;
 /// How long the disk may take for one thing before it is said; nothing waits for it.
 const SLOW: Duration = Duration::from_secs(5);
+/// How much later than it was started the store's thread may begin.
+const LATE: Duration = Duration::from_secs(1);
 /// The thread's name; it is also what its panics are told by.
 const THREAD: &str = "store";
 
@@ -91,10 +93,12 @@ impl StoreHandle {
         values
     }
 
-    /// Says so if opening takes long; ends when it is known.
+    /// Says so if opening takes long. Looks twice: the store's thread may begin later than this.
     pub(crate) async fn watch_opening(&self) {
-        tokio::time::sleep(SLOW).await;
-        self.complain_if_slow();
+        for after in [SLOW, LATE] {
+            tokio::time::sleep(after).await;
+            self.complain_if_slow();
+        }
     }
 
     /// Has everything written and the store closed; false if that takes longer than `patience`.

@@ -75,7 +75,7 @@ mod tests {
         assert!(gathered.push(&[7]));
         assert_eq!((gathered.kept().len(), gathered.bytes()), (2 + KEPT_BYTES, 65_537));
         assert!(!gathered.push(&[7]));
-        let others: Vec<_> = (0..15)
+        let others: Vec<_> = (0..14)
             .map(|_| {
                 let mut other = Gathered::behind(0, &backlog);
                 other.push(&[7; KEPT_BYTES]);

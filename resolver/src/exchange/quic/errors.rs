@@ -1,6 +1,7 @@
 //! What the system says of datagrams that did not arrive, each with the address it is about.
 //!
-//! Linux keeps such errors (ICMP) in a queue beside the socket's datagrams. Elsewhere nothing is heard of them: a closed
+//! Linux keeps such errors (ICMP) in a queue beside the socket's datagrams. A datagram that is sent before the queue is
+//! read may be refused for the error of another one; QUIC repeats it. Elsewhere nothing is heard of them: a closed
 //! port is then known by its silence.
 
 #[cfg(not(target_os = "linux"))]
