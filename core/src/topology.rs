@@ -294,6 +294,13 @@ impl Topology {
         all.filter(move |(id, _)| self.is_member(group, *id))
     }
 
+    /// Whether no endpoint of a group is in the clear.
+    #[must_use]
+    pub fn is_encrypted_only(&self, group: GroupId) -> bool {
+        let mut endpoints = self.members(group).flat_map(|(_, provider)| &provider.endpoints);
+        endpoints.all(|id| self.endpoint(*id).is_some_and(|own| own.transport.is_encrypted()))
+    }
+
     /// The first group a provider is of. Evidence is weighed among providers for whom it is the same: that an office's
     /// resolver answers says nothing of the way to the Internet. Whoever is in no group has none in common with anybody
     /// either.

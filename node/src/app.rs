@@ -125,9 +125,8 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
 
     let (mesh, links) = mesh_part(&config, &state, &notes, &shared, &mut registry);
     let metrics = ControlMetrics::register(&mut registry, &planes.control.routes().topology);
-    let kept_there = kept.of_control(&notes, &tasks);
     let (channels, ends) = channels(links);
-    run_control(planes, channels, metrics, kept_there);
+    run_control(planes, channels, metrics, kept.of_control(&notes, &tasks));
     listen::serve(&shared, sockets.dns, sockets.secure);
     let state_of_admin = AdminState::new(
         Arc::clone(&shared),
@@ -143,6 +142,7 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
     print_line("ready").map_err(StartError::System)?;
     let setups = run_mesh(mesh, &tasks);
 
+    let reached = reached(&notes, &config, args.config.as_deref());
     let parts = ReloaderParts {
         args: args.clone(),
         ddr: ddr::start(&shared, &notes.board, kept.names_metrics(), (&config, ends.notices)),
@@ -165,16 +165,23 @@ pub(crate) async fn run(start: Start, args: &RunArgs) -> Result<u8, StartError> 
         hang_up,
     };
     tasks.spawn_job(Reloader::new(parts).run());
-    see_to_the_rest(&shared, reached(&notes), &state, notes);
+    see_to_the_rest(&shared, reached, &state, notes);
     stop.asked_or(tasks.draining()).await;
     Ok(shut_down(&tasks, &shared, kept).await)
 }
 
 /// Where clients and operators reach this node.
-fn reached(notes: &Notes) -> Reached {
+fn reached(notes: &Notes, config: &Config, file: Option<&Path>) -> Reached {
+    let bootstrap = config.bootstrap.iter().map(|server| server.endpoint.label.clone());
     Reached {
         dns: notes.dns.clone(),
         admin: notes.admin,
+        board: notes.board.clone(),
+        bootstrap: bootstrap.collect(),
+        doctor: file.map_or_else(
+            || "detour doctor".to_owned(),
+            |file| format!("detour doctor -c {}", file.display()),
+        ),
     }
 }
 

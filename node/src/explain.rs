@@ -90,7 +90,7 @@ fn render(explanation: &Explanation) -> String {
     }
     text.push_str(&format!("; {}", order_words(explanation)));
     if !explanation.skipped.is_empty() {
-        text.push_str(&format!("; skipped: {}", skipped_words(&explanation.skipped)));
+        text.push_str(&format!("; {}", skipped_words(explanation)));
     }
     if explanation.plan.cap_ignored {
         text.push_str("; its max-share or max-qps is ignored, because nobody else is left");
@@ -179,12 +179,19 @@ fn order_words(explanation: &Explanation) -> String {
     text
 }
 
-fn skipped_words(skipped: &[SkippedView]) -> String {
-    let named: Vec<String> = skipped
-        .iter()
-        .map(|skipped| format!("{} ({})", skipped.provider, skipped.reason))
-        .collect();
-    named.join(", ")
+/// Who is not asked first though it could be, and who is not asked at all.
+fn skipped_words(explanation: &Explanation) -> String {
+    let is_asked = |skipped: &&SkippedView| {
+        let mut steps = explanation.plan.steps.iter();
+        steps.any(|step| step.provider == skipped.provider)
+    };
+    let (later, never): (Vec<&SkippedView>, Vec<&SkippedView>) = explanation.skipped.iter().partition(is_asked);
+    let parts = [("not first", later), ("skipped", never)];
+    let parts = parts.iter().filter(|(_, who)| !who.is_empty()).map(|(what, who)| {
+        let named = who.iter().map(|one| format!("{} ({})", one.provider, one.reason));
+        format!("{what}: {}", named.collect::<Vec<_>>().join(", "))
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -258,7 +265,7 @@ mod tests {
     #[test]
     fn the_first_line_says_it_all() {
         expect![[r#"
-            example.com. A is not cached; would ask cloudflare (balanced) first, then google (backup); skipped: google (dice), quad9 (down)
+            example.com. A is not cached; would ask cloudflare (balanced) first, then google (backup); not first: google (dice); skipped: quad9 (down)
               1. udp://cloudflare.test  cloudflare, balanced
               2. udp://google.test      google, backup
               3. udp://cloudflare.test  cloudflare, again

@@ -51,7 +51,7 @@ use std::process::ExitCode;
 use self::cli::{
     CacheCommand, CertCommand, Command, ExplainArgs, MeshCommand, QueryArgs, RunArgs, StatusArgs, exit_code,
 };
-use self::config::{Admin, Config, LoadError};
+use self::config::{Admin, Config, LoadError, admin_line, read_bytes, state_dir_line};
 use self::start::{Refused, Start};
 
 /// Worker threads: more than four do not make a forwarder faster.
@@ -94,28 +94,10 @@ fn carry_out(command: Command) -> u8 {
     }
 }
 
-/// A file with mistakes is no reason not to look: the node that is asked runs from the copy of its last good one.
 fn status(mut args: StatusArgs) -> u8 {
-    if let Some(path) = &args.config {
-        let (config, mistake) = match load(Some(path)) {
-            Ok(config) => (Some(config), None),
-            Err(error) => {
-                let copy = start::copy_of(path, None).and_then(Result::ok);
-                (copy.map(|(config, _)| config), Some(error.first_and_more().0))
-            }
-        };
-        match config.map(|config| config.listen.admin) {
-            Some(Admin::At(address)) => args.admin = address,
-            Some(Admin::Off) => {
-                output::complain("status", &NoAdmin);
-                return exit_code::FAILED;
-            }
-            None => {}
-        }
-        if let Some(mistake) = mistake {
-            let asked = args.admin;
-            output::complain("", &AskedRegardless { mistake, asked });
-        }
+    match admin_of("status", args.config.as_deref()) {
+        Ok((admin, _)) => args.admin = admin.unwrap_or(args.admin),
+        Err(code) => return code,
     }
     with_runtime(1, status::status(&args))
 }
@@ -151,22 +133,47 @@ fn cache(command: CacheCommand) -> u8 {
 }
 
 /// Where the node of this file is asked, and what the file says of its state directory; the exit code if that cannot be
-/// known.
+/// known. A file with mistakes is no reason not to look: the node runs on what it read before, or on a copy.
 fn admin_of(command: &str, path: Option<&Path>) -> Result<(Option<SocketAddr>, Option<PathBuf>), u8> {
     let Some(path) = path else {
         return Ok((None, None));
     };
-    match load(Some(path)).map(|config| (config.listen.admin, config.state_dir)) {
-        Ok((Admin::At(address), state_dir)) => Ok((Some(address), state_dir)),
-        Ok((Admin::Off, _)) => {
+    let (found, mistake) = match load(Some(path)) {
+        Ok(config) => (Some((config.listen.admin, config.state_dir)), None),
+        Err(error) => (admin_of_broken(path), Some(error)),
+    };
+    let asked = match found {
+        Some((Admin::At(asked), _)) => Some(asked),
+        Some((Admin::Off, _)) | None => None,
+    };
+    match (&mistake, asked) {
+        (Some(error), Some(asked)) => {
+            let mistake = error.first_and_more().0;
+            output::complain("", &AskedRegardless { mistake, asked });
+        }
+        (Some(error), None) => output::complain("", error),
+        (None, _) => {}
+    }
+    match found {
+        Some((Admin::At(address), state_dir)) => Ok((Some(address), state_dir)),
+        Some((Admin::Off, _)) => {
             output::complain(command, &NoAdmin);
             Err(exit_code::FAILED)
         }
-        Err(error) => {
-            output::complain("", &error);
+        None => {
+            output::complain(command, &AdminUnknown);
             Err(exit_code::CONFIG)
         }
     }
+}
+
+/// The same of a file with mistakes: from the copy that stands in for it, or from what can be read of it.
+fn admin_of_broken(path: &Path) -> Option<(Admin, Option<PathBuf>)> {
+    if let Some(Ok((config, _))) = start::copy_of(path, None) {
+        return Some((config.listen.admin, config.state_dir));
+    }
+    let bytes = read_bytes(path).ok()?;
+    Some((admin_line(&bytes)?, state_dir_line(&bytes, path)))
 }
 
 fn query(mut args: QueryArgs) -> u8 {
@@ -200,6 +207,13 @@ struct AskedRegardless {
     mistake: String,
     asked: SocketAddr,
 }
+
+/// Asking at the default address would be asking somebody else's node.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nobody is asked: listen.admin cannot be read from the file; name the address with --admin instead of the file"
+)]
+struct AdminUnknown;
 
 /// The file switches the admin interface off, so there is nobody to ask.
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +255,9 @@ fn check(path: Option<&Path>) -> u8 {
             let endpoints: usize = config.providers.iter().map(|p| p.endpoints.len()).sum();
             let providers = config.providers.len();
             let name = path.map_or_else(|| "embedded default".to_owned(), |p| p.display().to_string());
-            let text = format!("{name}: ok, {providers} providers with {endpoints} endpoints\n");
+            let plural = |n: usize| if n == 1 { "" } else { "s" };
+            let (one, other) = (plural(providers), plural(endpoints));
+            let text = format!("{name}: ok, {providers} provider{one} with {endpoints} endpoint{other}\n");
             output::print(&mut io::stdout().lock(), &text, exit_code::OK)
         }
         Err(error) => {

@@ -29,7 +29,7 @@ use crate::store::{Entry, StoreHandle, Tree};
 /// What was known so long ago is forgotten: a provider that moves keeps its old addresses up for days.
 const REMEMBERED_US: u64 = 30 * 86_400 * 1_000_000;
 /// What the board calls it.
-const PART: &str = "host names";
+pub(crate) const PART: &str = "host names";
 /// Names that the board lists.
 const SHOWN_MAX: usize = 4;
 
@@ -84,6 +84,8 @@ pub(crate) struct NamesKeeper {
     /// In order of the endpoints.
     named: Vec<Named>,
     servers: Arc<[BootstrapServer]>,
+    /// Names of which it was said the last time that they have no address.
+    denied: BTreeSet<Arc<str>>,
     /// Where this node answers: nobody is asked there, and no name is believed to be there.
     own: Vec<SocketAddr>,
     found: mpsc::Receiver<(Arc<str>, Found)>,
@@ -104,6 +106,7 @@ impl NamesKeeper {
             names: Names::default(),
             named: Vec::new(),
             servers: Arc::default(),
+            denied: BTreeSet::new(),
             own,
             found,
             finder,
@@ -156,6 +159,7 @@ impl NamesKeeper {
             self.arriving = Some(self.parts.store.load(Tree::Addresses));
         }
         self.names.handle_configuration(&hosts, now);
+        self.denied.retain(|denied| hosts.iter().any(|host| **host == **denied));
         let mut changes = self.drain();
         let nowhere = self.named.iter().filter(|named| named.addresses.first().is_none());
         let nowhere: Vec<EndpointId> = nowhere.map(|named| named.endpoint).collect();
@@ -200,10 +204,16 @@ impl NamesKeeper {
         let now = clock.now();
         match heard {
             Heard::Found(host, found) => {
-                self.parts.metrics.count(outcome(&found));
+                let outcome = outcome(&found);
+                self.parts.metrics.count(outcome);
                 // Numbers are those of the configuration in force.
                 if let Some(id) = self.id_of(&host) {
                     self.names.handle_found(id, &found, now);
+                    if outcome == NameLookup::empty {
+                        self.denied.insert(host);
+                    } else {
+                        self.denied.remove(&host);
+                    }
                 }
             }
             Heard::Remembered(entries) => self.remember(&entries, clock),
@@ -294,8 +304,10 @@ impl NamesKeeper {
             let places = of_family.map(|ip| SocketAddr::new(*ip, at.port));
             // A name that leads here would have this node ask itself.
             let places: Vec<SocketAddr> = places.filter(|place| !answers_to_itself(&self.own, *place)).collect();
+            let had_some = named.addresses.first().is_some();
             if named.addresses.set(&places) {
-                tracing::info!(endpoint = named.label, addresses = ?places, "an endpoint's host name is somewhere else");
+                let what = moved_text(had_some, !places.is_empty());
+                tracing::info!(endpoint = named.label, addresses = ?places, "{what}");
                 if places.is_empty() { &mut lost } else { &mut moved }.push(named.endpoint);
             }
         }
@@ -325,21 +337,71 @@ impl NamesKeeper {
 
     /// Says which names cannot be resolved, as long as that is so.
     fn tell(&self) {
-        let failing: BTreeSet<&str> = self.names.failing().collect();
+        let hosts: BTreeSet<&str> = self.names.failing().collect();
+        let failing = hosts.into_iter().map(|host| Failing {
+            host,
+            is_denied: self.denied.contains(host),
+            is_known: self.id_of(host).is_some_and(|id| !self.names.addresses(id).is_empty()),
+        });
+        let failing: Vec<Failing<'_>> = failing.collect();
         if failing.is_empty() {
             self.parts.board.withdraw(PART);
             return;
         }
-        let mut line: Vec<&str> = failing.iter().copied().take(SHOWN_MAX).collect();
-        let more = format!("{} more", failing.len().saturating_sub(line.len()));
-        if failing.len() > SHOWN_MAX {
-            line.push(&more);
-        }
-        let line = format!(
-            "cannot be resolved: {}; the last known addresses are used",
-            line.join(", ")
-        );
-        self.parts.board.say(PART, &line);
+        let servers = self.servers.iter().filter_map(|server| {
+            let address = server.remote.addresses.first()?;
+            Some(format!("{}://{address}", server.transport.word()))
+        });
+        self.parts
+            .board
+            .say(PART, &failing_text(&failing, &servers.collect::<Vec<_>>()));
+    }
+}
+
+/// A name that cannot be resolved.
+#[derive(Debug, Clone, Copy)]
+struct Failing<'a> {
+    host: &'a str,
+    /// Somebody said that it has no address, rather than nobody anything.
+    is_denied: bool,
+    /// There are addresses of it all the same, from before.
+    is_known: bool,
+}
+
+/// Which names cannot be resolved, why, and what follows.
+fn failing_text(failing: &[Failing<'_>], servers: &[String]) -> String {
+    let silent = match servers {
+        [] => "there is nobody to ask for it".to_owned(),
+        [one] => format!("no answer from {one}"),
+        [one, others @ ..] => format!("no answer from {one} and {} more", others.len()),
+    };
+    let told = failing.iter().take(SHOWN_MAX).map(|name| {
+        let why = if name.is_denied {
+            "there is no such name, or no address of it"
+        } else {
+            &silent
+        };
+        let then = if name.is_known {
+            "its last known addresses are used"
+        } else {
+            "no address of it is known"
+        };
+        format!("{} ({why}; {then})", name.host)
+    });
+    let mut told: Vec<String> = told.collect();
+    let more = failing.len().saturating_sub(SHOWN_MAX);
+    if more > 0 {
+        told.push(format!("{more} more"));
+    }
+    format!("cannot be resolved: {}", told.join(", "))
+}
+
+/// What became of an endpoint's addresses.
+fn moved_text(had_some: bool, has_some: bool) -> &'static str {
+    match (had_some, has_some) {
+        (false, true) => "an endpoint's host name has addresses",
+        (true, true) => "an endpoint's host name has other addresses",
+        (_, false) => "an endpoint's host name has no addresses of this family",
     }
 }
 
@@ -353,5 +415,41 @@ fn outcome(found: &Found) -> NameLookup {
         NameLookup::empty
     } else {
         NameLookup::failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_told_with_why_and_what_follows() {
+        let failing = |host, is_denied, is_known| Failing {
+            host,
+            is_denied,
+            is_known,
+        };
+        let one = [failing("a.example", false, false)];
+        let some = [
+            one[0],
+            failing("b.example", true, true),
+            failing("c.example", true, false),
+        ];
+        let many = [one[0]; 6];
+        let servers = ["udp://192.0.2.1:53".to_owned(), "tls://192.0.2.2:853".to_owned()];
+        let lines = [
+            failing_text(&one, &[]),
+            failing_text(&one, &servers[..1]),
+            failing_text(&some, &servers),
+        ];
+        expect![[r"
+            cannot be resolved: a.example (there is nobody to ask for it; no address of it is known)
+            cannot be resolved: a.example (no answer from udp://192.0.2.1:53; no address of it is known)
+            cannot be resolved: a.example (no answer from udp://192.0.2.1:53 and 1 more; no address of it is known), b.example (there is no such name, or no address of it; its last known addresses are used), c.example (there is no such name, or no address of it; no address of it is known)"]]
+        .assert_eq(&lines.join("\n"));
+        assert!(failing_text(&many, &servers).ends_with(", 2 more"));
+        assert_eq!(moved_text(false, true), "an endpoint's host name has addresses");
+        assert_eq!(moved_text(true, true), "an endpoint's host name has other addresses");
     }
 }

@@ -14,9 +14,12 @@ use detour_resolver::forwarder::Shared;
 use tokio::time::timeout;
 
 use crate::admin::standing::{
-    Standing, View, answering_endpoint, answering_providers, enumerate, is_offline, standing, trouble_text,
+    Standing, View, answer_of, answering_endpoint, answering_providers, count, enumerate, is_offline, is_untrusted,
+    standing, trouble_text,
 };
+use crate::board::Board;
 use crate::config::{DEFAULT_ADMIN, DEFAULT_DNS};
+use crate::names;
 use crate::output::print_line;
 
 /// Providers that have not answered by then are told as silent: the report comes within 3 s of the start, and the look
@@ -30,6 +33,12 @@ pub(crate) struct Reached {
     pub(crate) dns: Vec<SocketAddr>,
     /// The admin interface.
     pub(crate) admin: Option<SocketAddr>,
+    /// Where it stands which host names cannot be resolved.
+    pub(crate) board: Board,
+    /// Who resolves host names.
+    pub(crate) bootstrap: Vec<String>,
+    /// What looks at each provider of this configuration: a command.
+    pub(crate) doctor: String,
 }
 
 /// Waits until all is known or time is up, and tells.
@@ -59,13 +68,16 @@ fn is_known(view: View<'_>) -> bool {
         let mut providers = public(view);
         providers.all(|provider| standing(view, provider) == wanted)
     };
-    all(Standing::Answering) || all(Standing::Unroutable)
+    let is_served = |provider| matches!(standing(view, provider), Standing::Answering | Standing::Reserved);
+    let is_any_answering = answering_providers(view) > 0;
+    (is_any_answering && public(view).all(is_served)) || all(Standing::Unroutable)
 }
 
 /// The report.
 fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
     let answering = answering_providers(view);
     let total = public(view).count();
+    let reserved = count(view, Standing::Reserved);
     let trouble = trouble_text(view, now);
     let silent = silent_text(view);
     let mut lines = Vec::new();
@@ -80,17 +92,37 @@ fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
             }
             (false, _) => format!("no provider answers: {}", parts.join("; ")),
         });
+        if is_nowhere(view) {
+            let told = reached.board.lines().into_iter();
+            let told: Vec<String> = told.filter(|line| line.starts_with(names::PART)).collect();
+            if told.is_empty() && !reached.bootstrap.is_empty() {
+                // They are waited for longer than this report.
+                let servers = enumerate(&reached.bootstrap);
+                lines.push(format!(
+                    "host names: no answer yet from those who resolve them: {servers}"
+                ));
+            }
+            lines.extend(told);
+        }
         if is_withheld {
             lines.push("endpoints in the clear have their turn in a moment (select.encryption)".to_owned());
         }
         lines.push("what is cached is served; providers are asked again as soon as a client asks".to_owned());
+        let first = if is_untrusted(view.routes) || is_nowhere(view) {
+            &*reached.doctor
+        } else {
+            "ip route"
+        };
         lines.push(match status_command(reached.admin) {
-            Some(status) => format!("try: ip route, and then: {status}"),
-            None => "try: ip route".to_owned(),
+            Some(status) => format!("try: {first}, and then: {status}"),
+            None => format!("try: {first}"),
         });
         return lines;
     }
-    let mut text = format!("{answering} of {total} providers answer ({})", over(view));
+    let mut text = format!("{} ({})", answer_of(answering, total), over(view));
+    if reserved > 0 {
+        text.push_str(&format!(", {reserved} in reserve"));
+    }
     for part in [trouble, silent].into_iter().flatten() {
         text.push_str(&format!("; {part}"));
     }
@@ -99,10 +131,18 @@ fn lines(view: View<'_>, reached: &Reached, now: Time) -> Vec<String> {
         lines.push(format!("try: {}", query_command(*dns)));
         lines.push(machine_line(&reached.dns));
     }
-    if let (true, Some(status)) = (answering < total, status_command(reached.admin)) {
+    if let (true, Some(status)) = (
+        answering.saturating_add(reserved) < total,
+        status_command(reached.admin),
+    ) {
         lines.push(format!("try: {status}"));
     }
     lines
+}
+
+/// Whether a provider has no address.
+fn is_nowhere(view: View<'_>) -> bool {
+    public(view).any(|provider| matches!(standing(view, provider), Standing::Unresolved(_)))
 }
 
 /// Whether something may be asked later that may not be now, because all could read it.
@@ -123,7 +163,8 @@ fn public<'v>(view: View<'v>) -> impl Iterator<Item = &'v Provider> {
 fn silent_text(view: View<'_>) -> Option<String> {
     let is_silent = |provider: &&Provider| match standing(view, provider) {
         Standing::Untried | Standing::Neutral => true,
-        Standing::Answering | Standing::Troubled(..) | Standing::Paused(..) | Standing::Unroutable => false,
+        Standing::Answering | Standing::Troubled(..) | Standing::Paused(..) => false,
+        Standing::Reserved | Standing::Unresolved(_) | Standing::Unroutable => false,
     };
     let silent = public(view).filter(is_silent);
     let names: Vec<String> = silent.map(|provider| provider.name.clone()).collect();
@@ -223,6 +264,10 @@ mod tests {
     }
 
     fn told_of(config: &Config, dns: &str, change: impl FnOnce(&mut Routes)) -> String {
+        told_with(config, dns, Board::default(), change)
+    }
+
+    fn told_with(config: &Config, dns: &str, board: Board, change: impl FnOnce(&mut Routes)) -> String {
         let topology = Arc::new(to_topology(config));
         let control = Control::new(topology, Settings::default(), Time::ZERO, 1);
         let mut routes = control.routes().as_ref().clone();
@@ -236,6 +281,9 @@ mod tests {
         let reached = Reached {
             dns: vec![dns.parse().unwrap()],
             admin: Some(DEFAULT_ADMIN),
+            board,
+            bootstrap: vec!["udp://192.0.2.53".to_owned()],
+            doctor: "detour doctor -c detour.toml".to_owned(),
         };
         lines(view, &reached, Time::at_ms(2_000)).join("\n")
     }
@@ -303,6 +351,104 @@ mod tests {
             no provider answers: p1 is suspect (tls-untrusted) since 2 s, p2 is suspect (tls-untrusted) since 2 s
             endpoints in the clear have their turn in a moment (select.encryption)"#]]
         .assert_eq(&first_two(Cause::TlsUntrusted));
+    }
+
+    #[test]
+    fn who_is_in_reserve_is_well_and_who_has_no_address_is_told() {
+        let text = "version = 1\n[[provider]]\nname = \"one\"\nendpoints = [\"tls://192.0.2.1\"]\n\
+                    [[provider]]\nname = \"two\"\nendpoints = [\"udp://192.0.2.2\"]\n\
+                    [[provider]]\nname = \"three\"\nendpoints = [\"tls://dns.example:8853\"]\n";
+        let mut config = Config::parse(text, std::path::Path::new("detour.toml")).unwrap();
+        let nowhere = |routes: &mut Routes| {
+            for endpoint in [2, 3] {
+                set(routes, endpoint, State::Unknown, PlaceWhy::Unresolved, Cause::Untried);
+            }
+        };
+        let first = |config: &Config, change: &dyn Fn(&mut Routes)| {
+            let told = told_of(config, "127.0.0.1:53", change);
+            told.lines().next().unwrap().to_owned()
+        };
+        let up = |routes: &mut Routes| set(routes, 0, State::Up, PlaceWhy::Healthy, Cause::Answering);
+        expect![
+            "1 of 3 providers answer (1 over tls), 1 in reserve; three has no address: dns.example is not resolved"
+        ]
+        .assert_eq(&first(&config, &|routes| {
+            up(routes);
+            nowhere(routes);
+        }));
+        expect!["no provider answers: two is not asked (nothing encrypted is known of it, and select.encryption = \"require\"), three has no address: dns.example is not resolved; no answer from one"].assert_eq(&first(&config, &|routes| {
+            nowhere(routes);
+            routes.settings.encryption = Encryption::Require;
+        }));
+        config.providers.remove(2);
+        expect!["1 of 2 providers answer (1 over tls), 1 in reserve"].assert_eq(&first(&config, &up));
+        config.providers.remove(1);
+        expect!["1 of 1 provider answers (1 over tls)"].assert_eq(&first(&config, &up));
+    }
+
+    #[test]
+    fn names_that_nobody_resolves_are_no_missing_network() {
+        let block = |n| format!("[[provider]]\nname = \"p{n}\"\nendpoints = [\"tls://dns{n}.example\"]\n");
+        let text = format!(
+            "version = 1\n{}{}[bootstrap]\nservers = [\"udp://192.0.2.53\"]\n",
+            block(1),
+            block(2)
+        );
+        let config = Config::parse(&text, std::path::Path::new("detour.toml")).unwrap();
+        let board = Board::default();
+        board.say("store", "memory only");
+        board.say(names::PART, "cannot be resolved: dns1.example (why)");
+        let nowhere = |routes: &mut Routes| {
+            for endpoint in 0..4 {
+                set(routes, endpoint, State::Unknown, PlaceWhy::Unresolved, Cause::Untried);
+            }
+        };
+        let told = told_with(&config, "127.0.0.1:53", Board::default(), nowhere);
+        let line = "host names: no answer yet from those who resolve them: udp://192.0.2.53";
+        assert_eq!(told.lines().nth(1), Some(line));
+        let told = told_with(&config, "127.0.0.1:53", board, nowhere);
+        expect![[r#"
+            no provider answers: p1 has no address: dns1.example is not resolved, p2 has no address: dns2.example is not resolved
+            host names: cannot be resolved: dns1.example (why)
+            what is cached is served; providers are asked again as soon as a client asks
+            try: detour doctor -c detour.toml, and then: detour status"#]].assert_eq(&told);
+    }
+
+    #[test]
+    fn somebody_in_between_is_told_from_a_mistake_of_the_configuration() {
+        let block = |n| {
+            let endpoints = format!("\"tls://192.0.2.{n}#p{n}.example\", \"udp://192.0.2.{n}\"");
+            format!("[[provider]]\nname = \"p{n}\"\noperator = \"o{n}\"\nendpoints = [{endpoints}]\n")
+        };
+        let text = format!("version = 1\n{}{}{}", block(1), block(2), block(3));
+        let config = Config::parse(&text, std::path::Path::new("detour.toml")).unwrap();
+        let told = |causes: [Cause; 3]| {
+            let told = told_of(&config, "127.0.0.1:53", |routes| {
+                for (endpoint, cause) in [0, 2, 4].into_iter().zip(causes) {
+                    set(routes, endpoint, State::Down, PlaceWhy::Down, cause);
+                    set(routes, endpoint + 1, State::Suspect, PlaceWhy::Suspect, Cause::Timeout);
+                }
+                routes.in_the_clear = true;
+            });
+            let (mut lines, last) = (told.lines(), told.lines().last().unwrap());
+            let first = lines.next().unwrap().split(", p1").next().unwrap().to_owned();
+            format!("{first}\n{last}")
+        };
+        let lines = [
+            told([Cause::TlsPin, Cause::Connect, Cause::Connect]),
+            told([Cause::TlsUntrusted, Cause::Connect, Cause::Connect]),
+            told([Cause::TlsUntrusted, Cause::TlsUntrusted, Cause::Connect]),
+            told([Cause::TlsUntrusted, Cause::TlsUntrusted, Cause::Servfail]),
+        ];
+        expect![[r#"
+            no provider answers: queries travel in the clear, because nothing encrypted answers (the key of p1 is none of its pins)
+            try: detour doctor -c detour.toml, and then: detour status
+            no provider answers: queries travel in the clear, because nothing encrypted answers (the certificate of p1 is not trusted: is trust = [...] complete?)
+            try: detour doctor -c detour.toml, and then: detour status
+            no provider answers: queries travel in the clear: no certificate is trusted, so something on the way answers in the providers' place, unless trust = [...] lacks their root
+            try: detour doctor -c detour.toml, and then: detour status
+            no provider answers: queries travel in the clear, because nothing encrypted answers (the certificate of p1 is not trusted: is trust = [...] complete?)
+            try: detour doctor -c detour.toml, and then: detour status"#]].assert_eq(&lines.join("\n"));
     }
 
     #[test]

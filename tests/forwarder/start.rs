@@ -171,4 +171,20 @@ async fn status_finds_the_node_by_its_file_and_says_when_there_is_none() {
         complaints.contains("mine.toml:2: ") && complaints.contains("127.0.0.1:9353"),
         "{complaints}"
     );
+    for command in [&["status", "-c", path][..], &["explain", "example.com", "-c", path]] {
+        // As far as it can be read, the file says where its node is; another one is not asked in its place.
+        fs::write(&file, "version = = 1\n[listen]\nadmin = \"127.0.0.1:1\"\n").unwrap();
+        let (code, _, complaints) = Run::to_the_end(command).await;
+        assert!(
+            code == 1 && complaints.contains("no node answers at 127.0.0.1:1 "),
+            "{complaints}"
+        );
+        fs::write(&file, "version = = 1\n[listen]\nadmin = 9353\n").unwrap();
+        let (code, said, complaints) = Run::to_the_end(command).await;
+        assert_eq!((code, said.as_str()), (78, ""));
+        assert!(
+            complaints.contains("nobody is asked") && complaints.contains("mine.toml:1: "),
+            "{complaints}"
+        );
+    }
 }

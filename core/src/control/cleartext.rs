@@ -12,7 +12,7 @@ use crate::Encryption;
 use crate::health::Health;
 use crate::health::state::State;
 use crate::time::{SEC, Time};
-use crate::topology::{Endpoint, GroupId, ProviderId, Topology};
+use crate::topology::{Endpoint, EndpointId, GroupId, ProviderId, Topology};
 
 /// How long after a start, resume or change of route nothing counts; how long a suspect may still prove itself.
 const PATIENCE_US: u64 = 2 * SEC;
@@ -71,6 +71,17 @@ fn forbids(topology: &Topology, group: GroupId) -> bool {
 /// Whether cleartext has to wait for something: encryption is preferred, and some endpoint of the group is encrypted.
 pub(super) fn is_withheld(policy: Encryption, topology: &Topology, group: GroupId) -> bool {
     policy == Encryption::Prefer && is_encrypted(topology, group)
+}
+
+/// Whether the group has somewhere to send what travels in the clear.
+pub(super) fn has_clear(topology: &Topology, group: GroupId, health: &[Health]) -> bool {
+    let is_clear = |id: &EndpointId| {
+        let endpoint = topology.endpoint(*id);
+        let has_way = health.get(usize::from(id.0)).is_some_and(Health::has_way);
+        has_way && endpoint.is_some_and(|endpoint| !endpoint.transport.is_encrypted())
+    };
+    let mut endpoints = topology.members(group).flat_map(|(_, provider)| &provider.endpoints);
+    endpoints.any(is_clear)
 }
 
 /// Whether some endpoint of the group is encrypted.

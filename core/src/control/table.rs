@@ -122,7 +122,9 @@ impl Ingredients<'_> {
             endpoints,
             said: Vec::new(),
             nothing_up,
-            in_the_clear: grounds.may_be_clear(group) && cleartext::is_withheld(settings.encryption, topology, group),
+            in_the_clear: grounds.may_be_clear(group)
+                && cleartext::is_withheld(settings.encryption, topology, group)
+                && cleartext::has_clear(topology, group, self.health),
             uplink_suspect: self.paths.suspect(group).collect(),
             clock_wrong: self.clock_wrong,
             avoided,

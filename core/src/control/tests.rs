@@ -729,6 +729,19 @@ fn cleartext_waits_until_everything_encrypted_has_failed_for_two_seconds() {
 }
 
 #[test]
+fn nothing_travels_in_the_clear_where_everything_is_encrypted() {
+    let all = [Transport::Tls, Transport::Udp];
+    for (transports, is_clear) in [(&all[..], true), (&all[..1], false)] {
+        let mut bench = Bench::new(with_transports(2, transports));
+        for endpoint in (0..2).map(|n| n * u16::try_from(transports.len()).unwrap()) {
+            bench.fails(endpoint, Failure::TlsExpired, 10_000);
+        }
+        bench.wait(20_000, silence);
+        assert_eq!(bench.control.routes().in_the_clear, is_clear, "{transports:?}");
+    }
+}
+
+#[test]
 fn nothing_counts_against_encryption_within_two_seconds_of_a_start() {
     let mut bench = secure(Encryption::Prefer);
     for endpoint in [0, 2] {

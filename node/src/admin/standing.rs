@@ -4,13 +4,14 @@
 //! Trouble of this machine's own (a path on which nobody answers, a family without a route) goes before trouble of
 //! providers, because it explains it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use detour_core::health::state::State;
 use detour_core::outcome::Cause;
 use detour_core::routes::{EndpointRoute, PlaceWhy, Routes};
 use detour_core::verdict::Attribution;
-use detour_core::{Endpoint, EndpointId, GroupId, Path, Provider, Time};
+use detour_core::{Encryption, Endpoint, EndpointId, GroupId, OperatorId, Path, Provider, Time};
 use detour_mesh::name_of;
 use detour_resolver::generation::Generation;
 
@@ -67,6 +68,10 @@ pub(crate) enum Standing {
     Troubled(EndpointId, EndpointRoute),
     /// An endpoint of it wants to be left alone, and no other one answers.
     Paused(EndpointId, EndpointRoute),
+    /// All that could be asked would be in the clear, and that may not be now.
+    Reserved,
+    /// No endpoint of it has an address; the first of those with a host name.
+    Unresolved(EndpointId),
     /// The network here has no route to any of its endpoints.
     Unroutable,
 }
@@ -117,9 +122,23 @@ pub(crate) fn standing(view: View<'_>, provider: &Provider) -> Standing {
             Standing::Untried
         };
     }
-    routable()
-        .min_by_key(|(_, route)| route.why.settled())
-        .map_or(Standing::Unroutable, |(id, route)| Standing::Troubled(id, *route))
+    routable().min_by_key(|(_, route)| route.why.settled()).map_or_else(
+        || unasked(routes, provider),
+        |(id, route)| Standing::Troubled(id, *route),
+    )
+}
+
+/// How a provider stands that may be asked at no endpoint.
+fn unasked(routes: &Routes, provider: &Provider) -> Standing {
+    let first = |why: PlaceWhy| {
+        let mut ids = provider.endpoints.iter().copied();
+        ids.find(|id| routes.endpoint(*id).is_some_and(|route| route.why == why))
+    };
+    if first(PlaceWhy::Cleartext).is_some() {
+        Standing::Reserved
+    } else {
+        first(PlaceWhy::Unresolved).map_or(Standing::Unroutable, Standing::Unresolved)
+    }
 }
 
 /// Providers of the public group.
@@ -134,7 +153,7 @@ pub(crate) fn answering_providers(view: View<'_>) -> usize {
 }
 
 /// Providers of the public group that stand so.
-fn count(view: View<'_>, wanted: Standing) -> usize {
+pub(crate) fn count(view: View<'_>, wanted: Standing) -> usize {
     public(view.routes)
         .filter(|provider| standing(view, provider) == wanted)
         .count()
@@ -191,26 +210,63 @@ pub(crate) fn is_offline(routes: &Routes) -> bool {
     let looks_like_path = |(route, endpoint): (&EndpointRoute, &Endpoint)| {
         let is_path = route.cause.is_path() || routes.uplink_suspect.contains(&endpoint.path());
         // Who wants to be left alone has said so.
-        route.why != PlaceWhy::Throttled && (is_path || !route.why.may_be_asked())
+        route.why != PlaceWhy::Throttled && (is_path || route.why == PlaceWhy::NoRoute)
     };
     let is_public = |endpoint: &Endpoint| routes.topology.is_member(GroupId::PUBLIC, endpoint.provider);
     let endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
-    let mut endpoints = endpoints.filter(|(_, endpoint)| is_public(endpoint));
-    public(routes).count() > 1 && endpoints.all(looks_like_path)
+    // What was not tried for another reason shows nothing of the way.
+    let is_tried = |route: &EndpointRoute| !matches!(route.why, PlaceWhy::Cleartext | PlaceWhy::Unresolved);
+    let endpoints = endpoints.filter(|(route, endpoint)| is_public(endpoint) && is_tried(route));
+    let looks: Vec<bool> = endpoints.map(looks_like_path).collect();
+    public(routes).count() > 1 && !looks.is_empty() && looks.into_iter().all(|looks| looks)
 }
 
-/// Whether every encrypted endpoint that can be reached shows a certificate that is not trusted.
-fn is_intercepted(routes: &Routes) -> bool {
-    let reached = |route: &&EndpointRoute| !route.cause.is_path() && route.why.may_be_asked();
-    let encrypted = routes.endpoints.iter().zip(&routes.topology.endpoints);
-    let encrypted = encrypted.filter(|(_, endpoint)| endpoint.transport.is_encrypted());
-    let causes: Vec<Cause> = encrypted
-        .map(|(route, _)| route)
-        .filter(reached)
-        .map(|r| r.cause)
-        .collect();
-    let is_untrusted = |cause: &Cause| matches!(cause, Cause::TlsUntrusted | Cause::TlsPin);
-    causes.iter().any(is_untrusted) && causes.iter().all(|cause| is_untrusted(cause) || *cause == Cause::Tls)
+/// The host of an endpoint, which its label names.
+fn host_of(endpoint: &Endpoint) -> Option<&str> {
+    let (_scheme, rest) = endpoint.label.split_once("://")?;
+    rest.split([':', '/', '#', '@']).next().filter(|host| !host.is_empty())
+}
+
+/// Encrypted endpoints of the public group that can be reached, and what they answer with.
+fn reached_encrypted(routes: &Routes) -> impl Iterator<Item = (&Provider, Cause)> {
+    let endpoints = routes.endpoints.iter().zip(&routes.topology.endpoints);
+    endpoints.filter_map(|(route, endpoint)| {
+        let is_reached = !route.cause.is_path() && route.why.may_be_asked();
+        let is_public = routes.topology.is_member(GroupId::PUBLIC, endpoint.provider);
+        let provider = routes.topology.provider(endpoint.provider)?;
+        (is_reached && is_public && endpoint.transport.is_encrypted()).then_some((provider, route.cause))
+    })
+}
+
+/// Whether some encrypted endpoint shows a certificate or key that is not the expected one.
+#[must_use]
+pub(crate) fn is_untrusted(routes: &Routes) -> bool {
+    reached_encrypted(routes).any(|(_, cause)| matches!(cause, Cause::TlsUntrusted | Cause::TlsPin))
+}
+
+/// Why queries travel in the clear. One operator's certificate may be this configuration's mistake; that of two or more,
+/// while none is trusted, is somebody's on the way.
+fn why_in_the_clear(routes: &Routes) -> String {
+    let of = |wanted: Cause| move |(_, cause): &(&Provider, Cause)| *cause == wanted;
+    let untrusted = || reached_encrypted(routes).filter(of(Cause::TlsUntrusted));
+    let operators: BTreeSet<OperatorId> = untrusted().map(|(provider, _)| provider.operator).collect();
+    let is_none_trusted =
+        reached_encrypted(routes).all(|(_, cause)| matches!(cause, Cause::TlsUntrusted | Cause::TlsPin | Cause::Tls));
+    if operators.len() > 1 && is_none_trusted {
+        return ": no certificate is trusted, so something on the way answers in the providers' place, unless \
+                trust = [...] lacks their root"
+            .to_owned();
+    }
+    let mut text = ", because nothing encrypted answers".to_owned();
+    if let Some((provider, _)) = untrusted().next() {
+        let name = &provider.name;
+        text.push_str(&format!(
+            " (the certificate of {name} is not trusted: is trust = [...] complete?)"
+        ));
+    } else if let Some((provider, _)) = reached_encrypted(routes).find(of(Cause::TlsPin)) {
+        text.push_str(&format!(" (the key of {} is none of its pins)", provider.name));
+    }
+    text
 }
 
 /// All that is wrong, worst first.
@@ -229,12 +285,7 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         paths.push(format!("nobody answers over {path}, so the way there is broken"));
     }
     if routes.in_the_clear {
-        let why = if is_intercepted(routes) {
-            ": no certificate is trusted, so something on the way answers in the providers' place"
-        } else {
-            ", because nothing encrypted answers"
-        };
-        paths.push(format!("queries travel in the clear{why}"));
+        paths.push(format!("queries travel in the clear{}", why_in_the_clear(routes)));
     }
     let loud = |table: &&std::sync::Arc<Routes>| {
         let group = routes.topology.routed(table.group);
@@ -257,6 +308,19 @@ fn troubles(view: View<'_>, now: Time) -> Vec<String> {
         suspect.extend(hearsay(routes, provider));
         match standing(view, provider) {
             Standing::Untried | Standing::Neutral => {}
+            Standing::Reserved if routes.settings.encryption != Encryption::Require => {}
+            Standing::Reserved => down.push(format!(
+                "{} is not asked (nothing encrypted is known of it, and select.encryption = \"require\")",
+                provider.name
+            )),
+            Standing::Unresolved(id) => {
+                let host = routes
+                    .topology
+                    .endpoint(id)
+                    .and_then(host_of)
+                    .unwrap_or("its host name");
+                down.push(format!("{} has no address: {host} is not resolved", provider.name));
+            }
             Standing::Unroutable => down.push(format!("{} cannot be reached (no-route)", provider.name)),
             Standing::Paused(_, route) => suspect.push(format!("{} {}", provider.name, wish(&route, now))),
             Standing::Troubled(_, route) if is_explained(route.cause) => {}
@@ -342,20 +406,35 @@ fn since(routes: &Routes, id: EndpointId, route: &EndpointRoute, now: Time) -> S
     format!("{} ({}{whose}) since {age}", route.state, route.cause)
 }
 
+/// `2 of 3 providers answer`.
+#[must_use]
+pub(crate) fn answer_of(answering: usize, total: usize) -> String {
+    if total == 1 {
+        let verb = if answering == 1 { "answers" } else { "answer" };
+        format!("{answering} of 1 provider {verb}")
+    } else {
+        format!("{answering} of {total} providers answer")
+    }
+}
+
 /// How many answer.
 #[must_use]
 pub(crate) fn answers(view: View<'_>) -> String {
     let total = public(view.routes).count();
     let answering = answering_providers(view);
     let (untried, neutral) = (count(view, Standing::Untried), count(view, Standing::Neutral));
-    if untried == total {
+    let reserved = count(view, Standing::Reserved);
+    if untried > 0 && untried.saturating_add(reserved) == total {
         return "no provider has answered yet".to_owned();
     }
     let mut text = match (answering == total, total) {
         (true, 1) => "the one provider answers".to_owned(),
         (true, _) => format!("all {total} providers answer"),
-        (false, _) => format!("{answering} of {total} providers answer"),
+        (false, _) => answer_of(answering, total),
     };
+    if reserved > 0 {
+        text.push_str(&format!(", {reserved} in reserve"));
+    }
     if neutral > 0 {
         text.push_str(&format!(", {neutral} with nothing usable yet"));
     }

@@ -11,8 +11,8 @@ use super::endpoint::{self, Host, Parsed};
 use super::problem::quoted;
 use super::spec::to_endpoints;
 use super::{
-    Config, EndpointConfig, LoadError, Source, answers_to_itself, keep_running, push_string, remotes, state_dir_line,
-    to_topology, with_absolute_paths,
+    Config, EndpointConfig, LoadError, Source, admin_line, answers_to_itself, keep_running, push_string, remotes,
+    state_dir_line, to_topology, with_absolute_paths,
 };
 
 /// Where the file would be; there is no such directory, so nothing that it names relative to itself can be read.
@@ -31,6 +31,7 @@ pub(crate) fn config(bytes: &[u8]) {
     // Read leniently, so of a file that is no text, too.
     let state_dir = state_dir_line(bytes, path);
     assert!(state_dir.is_none_or(|dir| dir.is_absolute()));
+    let _admin = admin_line(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };

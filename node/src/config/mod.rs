@@ -63,7 +63,7 @@ pub(crate) use multiaddr::{peer_mistake, text as multiaddr_text};
 pub(crate) use network::Network;
 pub(crate) use own::answers_to_itself;
 pub(crate) use problem::LoadError;
-pub(crate) use state_dir::{StateDirSources, state_dir_line};
+pub(crate) use state_dir::{StateDirSources, admin_line, state_dir_line};
 pub(crate) use topology::{Assembly, assemble, bootstrap_servers, class_text, has_resolver_of_network};
 #[cfg(test)]
 pub(crate) use topology::{remotes, to_topology};

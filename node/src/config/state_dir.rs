@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::check::against;
+use super::{Admin, DEFAULT_ADMIN};
 
 /// Under the XDG state directory.
 const NAME: &str = "detour";
@@ -61,15 +62,7 @@ pub(crate) fn state_dir_line(bytes: &[u8], file: &Path) -> Option<PathBuf> {
     // Top-level keys come before the first table.
     let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let mut lines = lines.take_while(|line| !line.starts_with(b"["));
-    let value = lines.find_map(|line| line.strip_prefix(KEY)?.trim_ascii_start().strip_prefix(b"="))?;
-    let value = std::str::from_utf8(value).ok()?.trim();
-    let quote = value.chars().next().filter(|quote| ['"', '\''].contains(quote))?;
-    let whole: Option<toml::Table> = format!("v = {value}").parse().ok();
-    let path = match whole.as_ref().and_then(|table| table.get("v")) {
-        Some(value) => value.as_str()?,
-        // Something else is wrong with the line; the path most likely is not.
-        None => value.strip_prefix(quote)?.split(quote).next()?,
-    };
+    let path = &*lines.find_map(|line| value_of(line, KEY))??;
     let is_path = !path.is_empty() && !path.contains('\0');
     is_path.then(|| {
         against(
@@ -79,9 +72,74 @@ pub(crate) fn state_dir_line(bytes: &[u8], file: &Path) -> Option<PathBuf> {
     })
 }
 
+/// Where the node of a broken file has its admin interface, as far as the file tells line by line; `None`: it cannot be
+/// told. A file that does not speak of it means the default.
+#[must_use]
+pub(crate) fn admin_line(bytes: &[u8]) -> Option<Admin> {
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let (mut table, mut is_spoken_of) = (&b""[..], false);
+    for line in lines.filter(|line| !line.starts_with(b"#")) {
+        if let Some(rest) = line.strip_prefix(b"[") {
+            table = rest.split(|byte| *byte == b']').next().unwrap_or_default().trim_ascii();
+        }
+        let value = match table {
+            b"listen" => value_of(line, b"admin"),
+            b"" => value_of(line, b"listen.admin"),
+            _ => None,
+        };
+        if let Some(value) = value {
+            return value?.parse().ok();
+        }
+        is_spoken_of |= line.windows(5).any(|word| word == b"admin");
+    }
+    (!is_spoken_of).then_some(Admin::At(DEFAULT_ADMIN))
+}
+
+/// The string that a line gives this key: `None` where the line is another key's, `Some(None)` where it is no string.
+fn value_of(line: &[u8], key: &[u8]) -> Option<Option<String>> {
+    let value = line.strip_prefix(key)?.trim_ascii_start().strip_prefix(b"=")?;
+    let read = || {
+        let value = std::str::from_utf8(value).ok()?.trim();
+        let quote = value.chars().next().filter(|quote| ['"', '\''].contains(quote))?;
+        let whole: Option<toml::Table> = format!("v = {value}").parse().ok();
+        match whole.as_ref().and_then(|table| table.get("v")) {
+            Some(value) => value.as_str().map(str::to_owned),
+            // Something else is wrong with the line; the value most likely is not.
+            None => value.strip_prefix(quote)?.split(quote).next().map(str::to_owned),
+        }
+    };
+    Some(read())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_admin_address_is_found_in_a_broken_file() {
+        let at = |text: &str| Some(Admin::At(text.parse().unwrap()));
+        let own = at("127.0.0.1:9999");
+        for (text, wanted) in [
+            (
+                &b"version = = 1\n[listen]\ndns = []\nadmin = \"127.0.0.1:9999\" # here\n"[..],
+                own,
+            ),
+            (b"[ listen ]\n  admin='127.0.0.1:9999'\r\n[listen\n", own),
+            (b"listen.admin = \"127.0.0.1:9999\n", own),
+            (b"[listen]\nadmin = \"off\"\n\xff", Some(Admin::Off)),
+            (b"version = 1\n[listen\n", at("127.0.0.1:9353")),
+            (b"# admin\n[listen]\n", at("127.0.0.1:9353")),
+            (b"", at("127.0.0.1:9353")),
+            // Whatever that is: the default it is not.
+            (b"[listen]\nadmin = 7", None),
+            (b"[listen]\nadmin", None),
+            (b"[listen]\nadmin = \"192.0.2.1:9353\"", None),
+            (b"[listne]\nadmin = \"127.0.0.1:9999\"", None),
+            (b"listen = { admin = \"127.0.0.1:9999\", }", None),
+        ] {
+            assert_eq!(admin_line(text), wanted, "{}", String::from_utf8_lossy(text));
+        }
+    }
 
     #[test]
     fn a_state_directory_is_found_in_a_broken_file() {

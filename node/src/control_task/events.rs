@@ -6,7 +6,7 @@
 use detour_core::control::Event;
 use detour_core::health::state::State;
 use detour_core::routes::PlaceWhy;
-use detour_core::{Time, Topology};
+use detour_core::{GroupId, Time, Topology};
 use detour_mesh::name_of;
 
 use crate::clock::wall_s;
@@ -71,11 +71,7 @@ pub(super) fn log(event: &Event, at: Time, topology: &Topology) {
                 "the machine slept: paths are judged anew"
             );
         }
-        Event::NothingUp(group) => warn_of(
-            at_us,
-            name(group),
-            "no endpoint is usable: stale answers are served at once",
-        ),
+        Event::NothingUp(group) => warn_of(at_us, name(group), nothing_up_text(topology, group)),
         Event::SomethingUp(group) => tell_of(at_us, name(group), "an endpoint is usable again"),
         Event::InTheClear(group) => warn_of(
             at_us,
@@ -104,6 +100,15 @@ fn log_place(at_us: u64, endpoint: &str, from: PlaceWhy, to: PlaceWhy) {
         tracing::debug!(at_us, %endpoint, place, from, why, "endpoint place changed");
     } else {
         tracing::info!(at_us, %endpoint, place, from, why, "endpoint place changed");
+    }
+}
+
+/// What it means that nothing is usable.
+fn nothing_up_text(topology: &Topology, group: GroupId) -> &'static str {
+    if topology.is_encrypted_only(group) {
+        "nothing encrypted answers, and there is nothing else to ask: stale answers are served at once"
+    } else {
+        "no endpoint is usable: stale answers are served at once"
     }
 }
 
