@@ -387,6 +387,38 @@ mod tests {
     }
 
     #[test]
+    fn names_are_waited_for_and_who_is_in_reserve_is_not() {
+        let is_known_with = |places: [PlaceWhy; 4]| {
+            let control = Control::new(
+                Arc::new(to_topology(&four_providers())),
+                Settings::default(),
+                Time::ZERO,
+                1,
+            );
+            let mut routes = control.routes().as_ref().clone();
+            for (endpoint, why) in (0..16).zip(places.into_iter().flat_map(|why| [why; 4])) {
+                let state = if why == PlaceWhy::Healthy {
+                    State::Up
+                } else {
+                    State::Unknown
+                };
+                set(&mut routes, endpoint, state, why, Cause::Untried);
+            }
+            is_known(View {
+                routes: &routes,
+                wall_s: 0,
+                has_heard: &|_| false,
+            })
+        };
+        let (up, clear, nowhere) = (PlaceWhy::Healthy, PlaceWhy::Cleartext, PlaceWhy::Unresolved);
+        assert!(is_known_with([up, up, clear, up]));
+        assert!(is_known_with([PlaceWhy::NoRoute; 4]));
+        assert!(!is_known_with([up, up, up, nowhere]));
+        assert!(!is_known_with([nowhere; 4]));
+        assert!(!is_known_with([clear; 4]), "these have their turn in a moment");
+    }
+
+    #[test]
     fn names_that_nobody_resolves_are_no_missing_network() {
         let block = |n| format!("[[provider]]\nname = \"p{n}\"\nendpoints = [\"tls://dns{n}.example\"]\n");
         let text = format!(
