@@ -245,10 +245,12 @@ async fn a_network_tells_its_prefix_and_another_one_has_none() {
         six_of(&node, WELL_KNOWN).await,
         addresses(&["2001:db8:64::192.0.0.170"])
     );
-    // Where the file says other things of the network, it is the same network.
+    // Where the file says other things of the network, it is the same network, and what it told holds.
+    let before = with.asked_for(WELL_KNOWN).len();
     node.reloaded(&format!("{text}search-domains = false\n")).await;
     assert_eq!(node.status().await["dns64"], discovered);
     assert_eq!(six_of(&node, "more.example").await, addresses(&[TRANSLATED]));
+    assert_eq!(with.asked_for(WELL_KNOWN).len(), before);
     says(without.address);
     until("another network", PATIENCE, async || {
         node.status().await["dns64"] == json!(null)
