@@ -12,8 +12,8 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use h3_quinn::{BidiStream, RecvStream, SendStream};
 
-/// Bytes of one request or response: the largest message, its head, and what frames and trailers add.
-const EXCHANGE_BYTES_MAX: usize = 96 * 1024;
+/// Bytes of one response: the largest message, its head, and what frames and trailers add.
+const RESPONSE_BYTES_MAX: usize = 96 * 1024;
 /// Bytes of one stream of the other side's own, all its life: settings, a few goodbyes, and grease.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// What a stream that goes on for too long is stopped with.
@@ -66,7 +66,8 @@ impl quic::Connection<Bytes> for Bounded {
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
         let stream = ready!(<Quinn as quic::Connection<Bytes>>::poll_accept_bidi(&mut self.0, cx))?;
-        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
+        // A request that does not end is its connection's end.
+        Poll::Ready(Ok(Stream::new(stream, usize::MAX)))
     }
 
     fn opener(&self) -> Self::OpenStreams {
@@ -80,7 +81,7 @@ impl quic::OpenStreams<Bytes> for Bounded {
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
         let stream = ready!(<Quinn as quic::OpenStreams<Bytes>>::poll_open_bidi(&mut self.0, cx))?;
-        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
+        Poll::Ready(Ok(Stream::new(stream, RESPONSE_BYTES_MAX)))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
@@ -101,7 +102,7 @@ impl quic::OpenStreams<Bytes> for Opener {
             &mut self.0,
             cx
         ))?;
-        Poll::Ready(Ok(Stream::new(stream, EXCHANGE_BYTES_MAX)))
+        Poll::Ready(Ok(Stream::new(stream, RESPONSE_BYTES_MAX)))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {

@@ -1,15 +1,24 @@
 //! No client takes all there is: a bound per client address on what is bounded in all.
 //!
 //! Half of what there is may go to one client, so that a single busy one (a router that asks for an office) is hardly
-//! limited, and a hostile one leaves the other half.
+//! limited, and a hostile one leaves the other half. Whoever has an IPv6 address has the whole /64 around it, so that counts
+//! as one client.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
+
+/// By what a client is counted: its IPv4 address, or the /64 of its IPv6 address (RFC 6177).
+pub(crate) fn counted(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        client @ IpAddr::V4(_) => client,
+    }
+}
 
 /// Places taken by client; addresses without any are not kept.
 #[derive(Debug)]
@@ -42,7 +51,7 @@ impl PerClient {
 
     /// A place for this client, if it has not had its share.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let client = client.to_canonical();
+        let client = counted(client);
         let mut taken = self.taken.lock();
         let own = taken.entry(client).or_insert(0);
         if *own >= self.most.load(Ordering::Relaxed) {
@@ -81,5 +90,16 @@ mod tests {
         drop(held);
         assert!(places.take(busy).is_some());
         assert!(places.taken.lock().len() <= 1);
+    }
+
+    #[test]
+    fn the_addresses_of_a_64_are_one_client_and_those_of_ipv4_are_not() {
+        let places = PerClient::half_of(4);
+        let take = |text: &str| places.take(text.parse().unwrap());
+        let _held = (take("2001:db8::1").unwrap(), take("2001:db8::2:0:0:7").unwrap());
+        assert!(take("2001:db8::3").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+        let _both = (take("192.0.2.1").unwrap(), take("::ffff:192.0.2.1").unwrap());
+        assert!(take("192.0.2.1").is_none() && take("192.0.2.2").is_some());
     }
 }

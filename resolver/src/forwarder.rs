@@ -177,7 +177,7 @@ impl Shared {
         self.metrics.forget_gone(&older.topology, &newer.topology);
         self.permits.resize(settings.in_flight, &self.tasks);
         self.shares.resize(settings.in_flight);
-        self.doors.resize(&settings.streams, &self.tasks);
+        self.doors.resize(&settings.streams);
         self.cache.set_max_stale(settings.max_stale_us);
         self.cache.set_ttl_bounds(settings.ttl_bounds_s);
         if !newer.has_classes_of(&older) {

@@ -133,6 +133,8 @@ pub enum Cut {
     Protocol,
     /// It sent far more than queries: resets, requests without an end.
     Flood,
+    /// All places were taken, its client had most of them, and somebody else came.
+    Room,
 }
 
 impl Refused {
@@ -144,7 +146,7 @@ impl Handshake {
 }
 
 impl Cut {
-    const WORDS: [&str; 3] = ["slow", "protocol", "flood"];
+    const WORDS: [&str; 4] = ["slow", "protocol", "flood", "room"];
 }
 
 /// What is counted of the connections of one kind.
@@ -153,7 +155,7 @@ pub struct StreamCounters {
     open: Gauge,
     refused: [Counter; 3],
     handshakes: [Counter; 3],
-    cut: [Counter; 3],
+    cut: [Counter; 4],
 }
 
 impl StreamCounters {
@@ -186,11 +188,12 @@ impl StreamCounters {
 
     /// A connection was cut.
     pub fn count_cut(&self, why: Cut) {
-        let [slow, protocol, flood] = &self.cut;
+        let [slow, protocol, flood, room] = &self.cut;
         match why {
             Cut::Slow => slow.inc(),
             Cut::Protocol => protocol.inc(),
             Cut::Flood => flood.inc(),
+            Cut::Room => room.inc(),
         };
     }
 }
@@ -399,26 +402,25 @@ fn stream_counters(registry: &mut Registry) -> [StreamCounters; 6] {
     );
     Via::ALL.map(|via| {
         let transport = via.word();
-        let counters_by_why = |family: &Family<WhyLabels, Counter>, words: [&'static str; 3]| {
-            words.map(|why| family.get_or_create(&WhyLabels { transport, why }).clone())
-        };
+        let of_why =
+            |family: &Family<WhyLabels, Counter>, why| family.get_or_create(&WhyLabels { transport, why }).clone();
         if via == Via::Udp {
             return StreamCounters {
                 open: Gauge::default(),
                 refused: <[Counter; 3]>::default(),
                 handshakes: <[Counter; 3]>::default(),
-                cut: <[Counter; 3]>::default(),
+                cut: <[Counter; 4]>::default(),
             };
         }
         StreamCounters {
             open: open.get_or_create(&query_labels(via)).clone(),
-            refused: counters_by_why(&refused, Refused::WORDS),
+            refused: Refused::WORDS.map(|why| of_why(&refused, why)),
             handshakes: if via.is_encrypted() {
                 Handshake::WORDS.map(|result| handshakes.get_or_create(&HandshakeLabels { transport, result }).clone())
             } else {
                 <[Counter; 3]>::default()
             },
-            cut: counters_by_why(&cut, Cut::WORDS),
+            cut: Cut::WORDS.map(|why| of_why(&cut, why)),
         }
     })
 }

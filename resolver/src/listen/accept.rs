@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::doors::Held;
+use super::doors::{Caller, Guest, Held};
 use super::secure::ALPN_H2;
 use super::{framed, http};
 use crate::forwarder::Shared;
-use crate::metrics::Handshake;
+use crate::metrics::{Cut, Handshake};
 use crate::wire::Via;
 
 /// Time for a handshake: a slow radio link needs two seconds, a client that sends a byte a second has all day.
@@ -54,16 +54,19 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, protocol:
             () = shared.tasks.draining().cancelled() => return,
         };
         match accepted {
-            Ok((stream, client)) => match shared.doors.enter(via, client.ip()) {
-                Ok(held) => {
-                    let (own, protocol) = (Arc::clone(&shared), protocol.clone());
-                    shared
-                        .tasks
-                        .spawn_job(async move { serve(&own, stream, client.ip(), protocol, held).await });
+            Ok((stream, client)) => {
+                let caller = caller(&shared, via, client.ip());
+                match shared.doors.enter(&caller) {
+                    Ok(held) => {
+                        let (own, protocol) = (Arc::clone(&shared), protocol.clone());
+                        shared
+                            .tasks
+                            .spawn_job(async move { serve(&own, stream, caller, protocol, held).await });
+                    }
+                    // Closing at once tells the client more than a connection that never answers.
+                    Err(full) => shared.metrics.streams(via).count_refused(full),
                 }
-                // Closing at once tells the client more than a connection that never answers.
-                Err(full) => shared.metrics.streams(via).count_refused(full),
-            },
+            }
             Err(error) => {
                 let is_client = matches!(
                     error.kind(),
@@ -78,37 +81,67 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener, protocol:
     }
 }
 
+/// Who knocks here now.
+pub(super) fn caller(shared: &Shared, via: Via, client: IpAddr) -> Caller {
+    Caller {
+        via,
+        client,
+        is_allowed: shared.generation().allows(client),
+        now: shared.clock.now(),
+    }
+}
+
 /// Serves one connection; its place is free when its socket is closed.
-async fn serve(shared: &Arc<Shared>, stream: TcpStream, client: IpAddr, protocol: Protocol, held: Held) {
-    let via = protocol.via();
+async fn serve(shared: &Arc<Shared>, stream: TcpStream, caller: Caller, protocol: Protocol, held: Held) {
+    let (via, client) = (caller.via, caller.client);
     let open = shared.metrics.streams(via).opened();
-    // Without it a reply may wait for the acknowledgement of the one before.
-    if stream.set_nodelay(true).is_ok() {
-        match protocol {
-            Protocol::Tcp => framed::serve(shared, stream, client, via).await,
-            // In boxes: a plain connection would cost as much as the largest of these.
-            Protocol::Tls(config) => Box::pin(serve_tls(shared, stream, client, config)).await,
-            Protocol::Https(config) => Box::pin(serve_https(shared, stream, client, config)).await,
+    let guest = held.guest();
+    let serving = async {
+        // Without it a reply may wait for the acknowledgement of the one before.
+        if stream.set_nodelay(true).is_ok() {
+            match protocol {
+                Protocol::Tcp => framed::serve(shared, stream, client, via, guest).await,
+                // In boxes: a plain connection would cost as much as the largest of these.
+                Protocol::Tls(config) => Box::pin(serve_tls(shared, stream, &caller, guest, config)).await,
+                Protocol::Https(config) => Box::pin(serve_https(shared, stream, &caller, guest, config)).await,
+            }
         }
+    };
+    tokio::select! {
+        () = serving => {}
+        // Cancel safe: the token stays cancelled.
+        () = guest.ended() => shared.metrics.streams(via).count_cut(Cut::Room),
     }
     drop((open, held));
 }
 
-async fn serve_tls(shared: &Arc<Shared>, stream: TcpStream, client: IpAddr, config: Arc<rustls::ServerConfig>) {
-    if let Some(stream) = Box::pin(shake_hands(shared, stream, client, config, Via::Tls)).await {
-        framed::serve(shared, stream, client, Via::Tls).await;
+async fn serve_tls(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    caller: &Caller,
+    guest: &Arc<Guest>,
+    config: Arc<rustls::ServerConfig>,
+) {
+    if let Some(stream) = Box::pin(shake_hands(shared, stream, caller, config)).await {
+        framed::serve(shared, stream, caller.client, Via::Tls, guest).await;
     }
 }
 
-async fn serve_https(shared: &Arc<Shared>, stream: TcpStream, client: IpAddr, config: Arc<rustls::ServerConfig>) {
-    let Some(stream) = Box::pin(shake_hands(shared, stream, client, config, Via::Https)).await else {
+async fn serve_https(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    caller: &Caller,
+    guest: &Arc<Guest>,
+    config: Arc<rustls::ServerConfig>,
+) {
+    let Some(stream) = Box::pin(shake_hands(shared, stream, caller, config)).await else {
         return;
     };
     let (_, tls) = stream.get_ref();
     if tls.alpn_protocol() == Some(ALPN_H2) {
-        Box::pin(http::two::serve(shared, stream, client)).await;
+        Box::pin(http::two::serve(shared, stream, caller.client, guest)).await;
     } else {
-        Box::pin(http::one::serve(shared, stream, client)).await;
+        Box::pin(http::one::serve(shared, stream, caller.client, guest)).await;
     }
 }
 
@@ -116,12 +149,12 @@ async fn serve_https(shared: &Arc<Shared>, stream: TcpStream, client: IpAddr, co
 async fn shake_hands(
     shared: &Arc<Shared>,
     stream: TcpStream,
-    client: IpAddr,
+    caller: &Caller,
     config: Arc<rustls::ServerConfig>,
-    via: Via,
 ) -> Option<Box<TlsStream<TcpStream>>> {
+    let via = caller.via;
     let counters = shared.metrics.streams(via);
-    let place = match shared.doors.shake_hands(client) {
+    let place = match shared.doors.shake_hands(caller) {
         Ok(place) => place,
         Err(full) => {
             counters.count_refused(full);
@@ -132,6 +165,11 @@ async fn shake_hands(
         shaken = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)) => shaken,
         // Cancel safe: who has not asked yet asks elsewhere.
         () = shared.tasks.draining().cancelled() => return None,
+        // Cancel safe: the token stays cancelled.
+        () = place.guest().ended() => {
+            counters.count_cut(Cut::Room);
+            return None;
+        }
     };
     drop(place);
     match shaken {

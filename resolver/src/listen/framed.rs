@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::backlog::Backlog;
+use super::doors::Guest;
 use super::gathered::KEPT_BYTES;
 use super::job::{ReplyTo, resolve};
 use super::overseer::{FAREWELL, Order, Overseer, part};
@@ -236,7 +237,7 @@ struct Framed<'a, S> {
 }
 
 /// Serves a connection until its client is done, idle, breaks the framing or does not read.
-pub(super) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr, via: Via)
+pub(super) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr, via: Via, guest: &Arc<Guest>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -253,7 +254,7 @@ where
         queue,
         is_reading: true,
         is_cut_short: false,
-        overseer: Overseer::new(shared, via),
+        overseer: Overseer::new(shared, via, guest),
     };
     connection.run().await;
 }
@@ -423,7 +424,7 @@ mod tests {
         let own = Arc::clone(&shared);
         shared
             .tasks
-            .spawn_job(async move { serve(&own, server, [127, 0, 0, 1].into(), Via::Tcp).await });
+            .spawn_job(async move { serve(&own, server, [127, 0, 0, 1].into(), Via::Tcp, &Arc::default()).await });
         let all: Vec<u8> = (0..200).flat_map(query).collect();
         let (mut read, mut write) = tokio::io::split(&mut client);
         let writing = async {
@@ -449,7 +450,7 @@ mod tests {
         client.write_all(&query(7)).await.unwrap();
         client.write_all(&[0, 3, 1, 2, 3]).await.unwrap();
         client.write_all(&query(8)).await.unwrap();
-        serve(&shared, server, [127, 0, 0, 1].into(), Via::Tcp).await;
+        serve(&shared, server, [127, 0, 0, 1].into(), Via::Tcp, &Arc::default()).await;
         assert_eq!(reply(&mut client).await.unwrap(), 7);
         assert!(reply(&mut client).await.is_err());
     }
@@ -461,7 +462,7 @@ mod tests {
         let own = Arc::clone(&shared);
         shared
             .tasks
-            .spawn_job(async move { serve(&own, server, [127, 0, 0, 1].into(), Via::Tcp).await });
+            .spawn_job(async move { serve(&own, server, [127, 0, 0, 1].into(), Via::Tcp, &Arc::default()).await });
         client.write_all(&query(1)).await.unwrap();
         shared.tasks.stop().await;
     }

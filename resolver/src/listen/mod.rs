@@ -12,6 +12,7 @@ mod datagrams;
 mod doors;
 mod framed;
 mod gathered;
+mod guests;
 mod http;
 mod job;
 mod overseer;

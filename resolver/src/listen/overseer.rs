@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::doors::Guest;
 use crate::forwarder::Shared;
 use crate::metrics::Cut;
 use crate::serve::Moment;
@@ -45,6 +46,8 @@ pub(super) enum Order {
 pub(super) struct Overseer {
     shared: Arc<Shared>,
     via: Via,
+    /// Is told of queries: who asks keeps its place.
+    guest: Arc<Guest>,
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     stopping: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Pin<Box<Sleep>>,
@@ -63,12 +66,13 @@ pub(super) struct Overseer {
 
 impl Overseer {
     /// For a connection that begins.
-    pub(super) fn new(shared: &Arc<Shared>, via: Via) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, via: Via, guest: &Arc<Guest>) -> Self {
         let (now, idle) = (shared.clock.now(), shared.idle(via));
         let tasks = &shared.tasks;
         Self {
             shared: Arc::clone(shared),
             via,
+            guest: Arc::clone(guest),
             draining: Some(Box::pin(tasks.draining().clone().cancelled_owned())),
             stopping: Some(Box::pin(tasks.token().clone().cancelled_owned())),
             timer: Box::pin(sleep(idle)),
@@ -84,6 +88,7 @@ impl Overseer {
     /// A query was taken up.
     pub(super) fn note_query(&mut self, moment: &Moment) {
         self.active = moment.now();
+        self.guest.note(self.active);
         // Later than the timer goes off anyway, unless the configuration has changed.
         let due = after(self.active, moment.idle(self.via));
         if due < self.due {

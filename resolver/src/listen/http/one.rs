@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
+use crate::listen::doors::Guest;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{Order, Overseer, part};
 use crate::listen::paced::{Pace, Paced};
@@ -28,12 +29,15 @@ use crate::wire::{MESSAGE_BYTES_MAX, Via};
 const HEADERS: usize = 64;
 
 /// Serves a connection until its client is done, idle, or does not read.
-pub(in crate::listen) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr)
+pub(in crate::listen) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr, guest: &Arc<Guest>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let pace = Arc::new(Pace::default());
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(shared, request, client).await));
+    let service = service_fn(async |request| {
+        guest.note(shared.clock.now());
+        Ok::<_, Infallible>(answer(shared, request, client).await)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.idle(Via::Https))
@@ -41,7 +45,7 @@ where
         .max_buf_size(usize::try_from(HEADER_BYTES).unwrap_or(usize::MAX))
         .serve_connection(TokioIo::new(Paced::new(stream, &pace)), service);
     let mut connection = Box::pin(connection);
-    let mut overseer = Overseer::new(shared, Via::Https);
+    let mut overseer = Overseer::new(shared, Via::Https, guest);
     let ended = poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

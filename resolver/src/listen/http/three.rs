@@ -1,8 +1,8 @@
 //! HTTP/3 (RFC 9114), through h3 on a connection of quinn's.
 //!
 //! One task a connection, in which all its requests wait. h3 sets no bound to what it keeps of a frame that is not whole,
-//! on whatever stream; so the octets that come without a request becoming whole are bounded here, beside those of each
-//! stream (`crate::bounded`).
+//! on whatever stream; so the octets that come without a request becoming whole are bounded here, and those of the client's
+//! own streams in `crate::bounded`, which also lets a stream be stopped whose body is waited for.
 
 use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
@@ -24,6 +24,7 @@ use crate::bounded::{self, Bounded};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::Backlog;
+use crate::listen::doors::Guest;
 use crate::listen::gathered::Gathered;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{FAREWELL, Order, Overseer, WRITE};
@@ -52,13 +53,13 @@ enum Step {
 }
 
 /// Serves a connection until its client is done, idle, or breaks the rules.
-pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connection) {
+pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connection, guest: &Arc<Guest>) {
     let Some(mut h3) = begin(shared, &connection).await else {
         return;
     };
     let backlog = Arc::new(Backlog::new(connection.remote_address().ip()));
     let mut waiting = FuturesUnordered::new();
-    let mut overseer = Overseer::new(shared, Via::H3);
+    let mut overseer = Overseer::new(shared, Via::H3, guest);
     let (mut requests, mut resets, mut is_accepting) = (0_u64, 0_u64, true);
     let mut finished_at_bytes = 0;
     let full = usize::try_from(STREAMS).unwrap_or(usize::MAX);

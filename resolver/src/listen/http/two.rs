@@ -24,6 +24,7 @@ use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
 use crate::listen::accept::HANDSHAKE;
 use crate::listen::backlog::{Backlog, Waits};
+use crate::listen::doors::Guest;
 use crate::listen::gathered::Gathered;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{FAREWELL, Order, Overseer, WRITE, part};
@@ -101,7 +102,7 @@ struct Two<'a, S> {
 }
 
 /// Serves a connection until its client is done, idle, or does not read.
-pub(in crate::listen) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr)
+pub(in crate::listen) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: IpAddr, guest: &Arc<Guest>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -133,7 +134,7 @@ where
         backlog: Arc::new(Backlog::new(client)),
         unsent: Vec::new(),
         has_no_room: false,
-        overseer: Overseer::new(shared, Via::Https),
+        overseer: Overseer::new(shared, Via::Https, guest),
         requests: 0,
         resets: 0,
         is_flooded: false,

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::{RESETS_MAX, STREAMS, linger};
 use crate::forwarder::Shared;
 use crate::listen::backlog::Backlog;
+use crate::listen::doors::Guest;
 use crate::listen::gathered::{Gathered, KEPT_BYTES};
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{Order, Overseer, WRITE};
@@ -57,11 +58,11 @@ enum Step {
 }
 
 /// Serves a connection until its client is done, idle, or breaks the rules.
-pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connection) {
+pub(in crate::listen) async fn serve(shared: &Arc<Shared>, connection: Connection, guest: &Arc<Guest>) {
     let backlog = Arc::new(Backlog::new(connection.remote_address().ip()));
     let mut waiting = FuturesUnordered::new();
     let mut accepting = pin!(connection.accept_bi());
-    let mut overseer = Overseer::new(shared, Via::Quic);
+    let mut overseer = Overseer::new(shared, Via::Quic, guest);
     let (mut queries, mut resets, mut is_accepting) = (0_u64, 0_u64, true);
     let full = usize::try_from(STREAMS).unwrap_or(usize::MAX);
     loop {

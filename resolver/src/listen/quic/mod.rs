@@ -15,12 +15,12 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::time::timeout;
 
-use super::accept::HANDSHAKE;
-use super::doors::Held;
+use super::accept::{HANDSHAKE, caller};
+use super::doors::{Guest, Held};
 use super::http;
 use super::overseer::FAREWELL;
 use crate::forwarder::Shared;
-use crate::metrics::Handshake;
+use crate::metrics::{Cut, Handshake};
 use crate::wire::Via;
 
 /// Queries of one connection at once; RFC 9114 section 6.1 asks for 100 at least.
@@ -98,8 +98,9 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, via: Via) {
         drop(incoming.retry());
         return;
     }
-    let entered = shared.doors.enter(via, client);
-    let entered = entered.and_then(|held| Ok((held, shared.doors.shake_hands(client)?)));
+    let caller = caller(shared, via, client);
+    let entered = shared.doors.enter(&caller);
+    let entered = entered.and_then(|held| Ok((held, shared.doors.shake_hands(&caller)?)));
     match entered {
         Ok((held, shaking)) => {
             let own = Arc::clone(shared);
@@ -117,6 +118,16 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, via: Via) {
 async fn serve(shared: &Arc<Shared>, incoming: Incoming, via: Via, held: Held, shaking: Held) {
     let counters = shared.metrics.streams(via);
     let open = counters.opened();
+    tokio::select! {
+        () = serve_guest(shared, incoming, via, held.guest(), shaking) => {}
+        // Cancel safe: the token stays cancelled.
+        () = held.guest().ended() => counters.count_cut(Cut::Room),
+    }
+    drop((open, held));
+}
+
+async fn serve_guest(shared: &Arc<Shared>, incoming: Incoming, via: Via, guest: &Arc<Guest>, shaking: Held) {
+    let counters = shared.metrics.streams(via);
     let Ok(connecting) = incoming.accept() else {
         return counters.count_handshake(Handshake::Failed);
     };
@@ -124,15 +135,17 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming, via: Via, held: Held, s
         shaken = timeout(HANDSHAKE, connecting) => shaken,
         // Cancel safe: who has not asked yet asks elsewhere.
         () = shared.tasks.draining().cancelled() => return,
+        // Cancel safe: the token stays cancelled.
+        () = shaking.guest().ended() => return counters.count_cut(Cut::Room),
     };
     drop(shaking);
     match shaken {
         Ok(Ok(connection)) => {
             counters.count_handshake(Handshake::Done);
             if via == Via::H3 {
-                http::three::serve(shared, connection).await;
+                http::three::serve(shared, connection, guest).await;
             } else {
-                doq::serve(shared, connection).await;
+                doq::serve(shared, connection, guest).await;
             }
         }
         Ok(Err(error)) => {
@@ -141,7 +154,6 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming, via: Via, held: Held, s
         }
         Err(_elapsed) => counters.count_handshake(Handshake::Timeout),
     }
-    drop((open, held));
 }
 
 /// How long what was sent last needs to arrive: a close would overtake it.
