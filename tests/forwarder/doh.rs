@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::PATIENCE;
-use crate::message::{Message, Reply, rcode, rtype};
+use crate::message::{Message, Reply, opt, option, rcode, rtype};
 use crate::node::{fake, until};
 use crate::secure::{NAME, PATH, Site, base64url, get, post, request};
 
@@ -160,6 +160,28 @@ async fn a_body_that_is_too_long_is_refused_over_http_2_and_3_as_it_comes() {
         site.node.metric("detour_http_errors_total", &["status=\"413\""]).await >= 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn of_a_long_query_as_much_is_looked_at_over_every_version() {
+    let fake = fake("fake");
+    let site = Site::before(&[&fake]).await;
+    for (length, wanted) in [(4_096, rcode::NOERROR), (4_097, rcode::FORMERR)] {
+        // Of the option and its length, eleven octets of the OPT record and four of the option are no padding.
+        let bare = Message::query("long.cedar-mill.org", rtype::A).id(0).bytes().len();
+        let padding = vec![0; length - bare - 11 - 4];
+        let query =
+            Message::query("long.cedar-mill.org", rtype::A)
+                .id(0)
+                .additional(opt(1_232, 0, &option(12, &padding)));
+        assert_eq!(query.bytes().len(), length);
+        let mut one = One::to(&site).await;
+        one.send(&text("POST", PATH, &[MEDIA], &query.bytes())).await;
+        let (_, _, body) = one.receive().await.unwrap();
+        assert_eq!(Reply::read(&body).rcode, wanted, "HTTP/1.1 of {length}");
+        let answer = site.two().await.ask(&query).await;
+        assert_eq!(answer.reply().rcode, wanted, "HTTP/2 of {length}");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@
 //! the pair in use; connections that are open do not notice.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::libc::O_NONBLOCK;
 use parking_lot::RwLock;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -124,9 +126,17 @@ impl Pair {
 }
 
 fn read(path: &Path, part: Part) -> Result<Vec<u8>, PairError> {
+    // Else a FIFO without a writer would be waited for.
+    let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path);
+    let opened = opened.and_then(|file| Ok((file.metadata()?.is_file(), file)));
+    let (is_file, file) = opened.map_err(|source| PairError::Read { part, source })?;
+    if !is_file {
+        let what = "is no regular file".to_owned();
+        return Err(PairError::Content { part, what });
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
         .map_err(|source| PairError::Read { part, source })?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err(PairError::TooLarge { part });
@@ -166,5 +176,24 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.current.read().as_ref().map(|pair| Arc::clone(&pair.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_fifo_is_not_waited_for_and_is_told_by_its_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let [cert, fifo] = ["cert.pem", "fifo"].map(|name| directory.path().join(name));
+        let made = rcgen::generate_simple_self_signed(["dns.office.test".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for (files, part) in [([&cert, &fifo], Part::Key), ([&fifo, &cert], Part::Certificate)] {
+            let error = Pair::load(files[0], files[1]).unwrap_err();
+            assert_eq!((error.part(), error.to_string().as_str()), (part, "is no regular file"));
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,11 +19,13 @@ use tokio::time::timeout;
 
 use super::{BODY, HEADER_BYTES, Wanted, Whole, read_head, refusal, whole};
 use crate::forwarder::Shared;
+use crate::listen::backlog::Backlog;
 use crate::listen::doors::Guest;
+use crate::listen::gathered::Gathered;
 use crate::listen::job::{Answered, ask};
 use crate::listen::overseer::{Order, Overseer, part};
 use crate::listen::paced::{Pace, Paced};
-use crate::wire::{MESSAGE_BYTES_MAX, Via};
+use crate::wire::Via;
 
 /// Header lines of one request; a browser sends about twenty.
 const HEADERS: usize = 64;
@@ -34,9 +36,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let pace = Arc::new(Pace::default());
+    // One body at a time: as much of it is kept as elsewhere.
+    let backlog = Arc::new(Backlog::new(client));
     let service = service_fn(async |request| {
         guest.note(shared.clock.now());
-        Ok::<_, Infallible>(answer(shared, request, client).await)
+        Ok::<_, Infallible>(answer(shared, request, client, &backlog).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -72,8 +76,13 @@ where
     }
 }
 
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, client: IpAddr) -> Response<Full<Bytes>> {
-    let (head, body) = match reply_to(shared, request, client).await {
+async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    client: IpAddr,
+    backlog: &Arc<Backlog>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = match reply_to(shared, request, client, backlog).await {
         Ok(answer) => answer,
         Err(status) => {
             shared.metrics.count_http_error(Via::Https, status.as_u16());
@@ -83,17 +92,25 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, client: IpAddr
     head.map(|()| Full::new(body))
 }
 
-async fn reply_to(shared: &Arc<Shared>, request: Request<Incoming>, client: IpAddr) -> Result<Whole, StatusCode> {
+async fn reply_to(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    client: IpAddr,
+    backlog: &Arc<Backlog>,
+) -> Result<Whole, StatusCode> {
     // RFC 9112 section 3.2.
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
         return Err(StatusCode::BAD_REQUEST);
     }
     let wanted = read_head(&request, &shared.generation().doh_path)?;
-    let message = match wanted {
-        Wanted::Message(message) => Bytes::from(message),
-        Wanted::Body => read_body(request.into_body()).await?,
+    let answered = match wanted {
+        Wanted::Message(message) => ask(shared, &message, client, Via::Https),
+        Wanted::Body => {
+            let body = read_body(request.into_body(), backlog).await?;
+            ask(shared, body.kept(), client, Via::Https)
+        }
     };
-    match ask(shared, &message, client, Via::Https) {
+    match answered {
         Answered::Now(reply) => Ok(whole(reply)),
         // Whatever becomes of a query, its client hears back.
         Answered::Later(reply) => reply
@@ -104,11 +121,19 @@ async fn reply_to(shared: &Arc<Shared>, request: Request<Incoming>, client: IpAd
     }
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, StatusCode> {
-    match timeout(BODY, Limited::new(body, MESSAGE_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        Ok(Err(_broken)) => Err(StatusCode::BAD_REQUEST),
-        Err(_elapsed) => Err(StatusCode::REQUEST_TIMEOUT),
-    }
+/// The body of a request, up to the longest message, as much of it as is kept.
+async fn read_body(mut body: Incoming, backlog: &Arc<Backlog>) -> Result<Gathered, StatusCode> {
+    let reading = async {
+        let mut gathered = Gathered::behind(0, backlog);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_broken| StatusCode::BAD_REQUEST)?;
+            if let Some(data) = frame.data_ref()
+                && !gathered.push(data)
+            {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+        }
+        Ok(gathered)
+    };
+    timeout(BODY, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
 }
