@@ -250,14 +250,17 @@ fn cores() -> usize {
 }
 
 fn check(path: Option<&Path>) -> u8 {
-    match load(path).and_then(|config| config.pair().map(|_pair| config)) {
-        Ok(config) => {
+    match load(path).and_then(|config| config.pair().map(|pair| (config, pair))) {
+        Ok((config, pair)) => {
             let endpoints: usize = config.providers.iter().map(|p| p.endpoints.len()).sum();
             let providers = config.providers.len();
             let name = path.map_or_else(|| "embedded default".to_owned(), |p| p.display().to_string());
             let plural = |n: usize| if n == 1 { "" } else { "s" };
             let (one, other) = (plural(providers), plural(endpoints));
-            let text = format!("{name}: ok, {providers} provider{one} with {endpoints} endpoint{other}\n");
+            let mut text = format!("{name}: ok, {providers} provider{one} with {endpoints} endpoint{other}\n");
+            if let Some(trouble) = pair.as_ref().and_then(certificate::trouble_of) {
+                text.push_str(&format!("mind listen.cert: {trouble}\n"));
+            }
             output::print(&mut io::stdout().lock(), &text, exit_code::OK)
         }
         Err(error) => {

@@ -116,9 +116,21 @@ impl Authority {
     /// # Errors
     /// When the name is no host name, or a file cannot be written.
     pub fn write_pair(&self, name: &str, directory: &Path) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        self.write_shown(name, directory, Shown::Right)
+    }
+
+    /// The same of a certificate that ended in 2020.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn write_expired_pair(&self, name: &str, directory: &Path) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        self.write_shown(name, directory, Shown::Expired)
+    }
+
+    fn write_shown(&self, name: &str, directory: &Path, shown: Shown) -> Result<(PathBuf, PathBuf), AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let certificate = params(name, loopback, Shown::Right)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
+        let certificate = params(name, loopback, shown)?.signed_by(&key, &self.0.certificate, &self.0.key)?;
         let write = |name: &str, text: String| {
             let (path, temporary) = (directory.join(name), directory.join(format!(".{name}")));
             fs::write(&temporary, text)?;

@@ -151,6 +151,21 @@ async fn a_broken_pair_leaves_the_one_before_and_says_so() {
         rejected,
         "the rest of the file counts"
     );
+    site.renew_too_late();
+    site.node.reloaded(&site.config).await;
+    assert_eq!(
+        shown(&site).await,
+        before,
+        "a pair that ended in place of one that did not"
+    );
+    let said = warning(&site.node).await.unwrap();
+    assert!(
+        said.starts_with("certificate: the new one is not used (it ended "),
+        "{said}"
+    );
+    let left_s = site.node.metric("detour_certificate_expires_seconds", &[]).await;
+    assert!(left_s > 0, "{left_s}");
+
     let renewed = site.renew();
     site.node.reloaded(&site.config).await;
     assert_eq!((shown(&site).await, warning(&site.node).await), (renewed, None));

@@ -232,6 +232,12 @@ fn add_certificate(registry: &mut Registry, keeper: &CertificateKeeper) {
     add(registry, "certificate_reloads", help, reloads);
     let help = "1 while the certificate's files cannot be used, else 0";
     add_gauge(registry, "certificate_broken", help, usize::from(told.is_broken));
+    if let Some(ends_in_s) = keeper.ends_in_s() {
+        let ends = Gauge::<i64>::default();
+        ends.set(ends_in_s);
+        let help = "Seconds until the certificate in use ends; negative: since it did";
+        add(registry, "certificate_expires_seconds", help, ends);
+    }
 }
 
 fn add(

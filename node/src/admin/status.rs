@@ -231,6 +231,9 @@ fn encrypted(state: &AdminState, doh_path: &str) -> Vec<String> {
 /// What went wrong at the start or is wrong, and what must not happen but did since.
 fn warnings(state: &AdminState) -> Vec<String> {
     let mut warnings = state.notes.warnings();
+    if let Some(trouble) = state.certificate.as_ref().and_then(|keeper| keeper.trouble()) {
+        warnings.push(format!("certificate: {trouble}"));
+    }
     if let Some((path, why)) = state.shared.local().hosts_trouble(state.clock.now()) {
         let path = path.display();
         warnings.push(format!("hosts file {path}: {why}; its names stay what they were"));

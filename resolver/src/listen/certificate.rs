@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Largest file that is read: a chain of ten certificates has 20 KiB.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -116,6 +117,14 @@ impl Pair {
             content(Part::Key, &format!("cannot be used: {error}"))
         })?;
         Ok(Self(Arc::new(pair)))
+    }
+
+    /// From when until when the certificate itself is valid, seconds since 1970; `None` where that cannot be read.
+    #[must_use]
+    pub fn validity_s(&self) -> Option<(i64, i64)> {
+        let (_, certificate) = X509Certificate::from_der(self.0.cert.first()?).ok()?;
+        let validity = certificate.validity();
+        Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
     }
 
     /// Whether both are the same certificates; the key follows from the first.
