@@ -8,7 +8,7 @@ use std::time::Duration;
 use detour_resolver::exchange::tls::CertificateHash;
 use detour_resolver::sdns::Stamp;
 use detour_rig::fake::Encryption;
-use detour_rig::{Authority, Fake, FakeConfig, Fault, Transport, TransportSel, zone};
+use detour_rig::{Authority, Fake, FakeConfig, Fault, StartError, Transport, TransportSel, zone};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -99,6 +99,22 @@ impl Trusted {
 
     /// A fake called `moving` at this loopback address; over TLS at this port.
     pub(crate) fn fake_at(&self, ip: [u8; 4], port: u16) -> Fake {
+        self.try_fake_at(ip, port).unwrap()
+    }
+
+    /// One at 127.0.0.2 and one at 127.0.0.3, and their port over TLS, which is the same.
+    fn fakes_at_one_port(&self) -> (Fake, Fake, u16) {
+        let found = (0..50).find_map(|_| {
+            let first = self.fake_at([127, 0, 0, 2], 0);
+            let port = port_of(&first, Transport::Dot);
+            // Somebody else may have it there.
+            let second = self.try_fake_at([127, 0, 0, 3], port).ok()?;
+            Some((first, second, port))
+        });
+        found.expect("a port that is free at both")
+    }
+
+    fn try_fake_at(&self, ip: [u8; 4], port: u16) -> Result<Fake, StartError> {
         let config = FakeConfig::new("moving")
             .at(SocketAddr::from((ip, 0)))
             .encrypted(&self.authority);
@@ -106,7 +122,7 @@ impl Trusted {
             dot: SocketAddr::from((ip, port)),
             ..encryption
         });
-        Fake::start(FakeConfig { encryption, ..config }).unwrap()
+        Fake::start(FakeConfig { encryption, ..config })
     }
 
     /// A provider with these endpoints whose certificates are believed.
@@ -157,9 +173,7 @@ pub(crate) async fn whys(node: &Node, provider: &str) -> Vec<String> {
 async fn a_provider_that_moves_is_found_where_it_went() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     directory.knows(MOVING, &["127.0.0.2"]);
-    let here = trusted.fake_at([127, 0, 0, 2], 0);
-    let port = port_of(&here, Transport::Dot);
-    let there = trusted.fake_at([127, 0, 0, 3], port);
+    let (here, there, port) = trusted.fakes_at_one_port();
     let other = fake("other");
     let moving = trusted.block("moving", &[&format!("tls://{MOVING}:{port}")]);
     let text = config(&[vec![moving], udp_blocks(&[&other])].concat()) + "\n" + &directory.table();
@@ -356,9 +370,7 @@ async fn of_several_addresses_the_one_that_works_is_used() {
     let (trusted, directory) = (Trusted::new(), Directory::start().await);
     // Nobody is at the first one, and at the second one nobody shakes hands.
     directory.knows(MOVING, &["127.0.0.4", "127.0.0.3", "127.0.0.2"]);
-    let here = trusted.fake_at([127, 0, 0, 2], 0);
-    let port = port_of(&here, Transport::Dot);
-    let deaf = trusted.fake_at([127, 0, 0, 3], port);
+    let (here, deaf, port) = trusted.fakes_at_one_port();
     deaf.set_fault(TransportSel::All, Fault::Blackhole);
     let moving = trusted.block("moving", &[&format!("tls://{MOVING}:{port}")]);
     let node = Node::start(&(config(&[moving]) + "\n" + &directory.table())).await;
