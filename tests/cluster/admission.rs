@@ -80,5 +80,8 @@ async fn one_list_fits_all_nodes_and_influence_is_hot() {
             == serde_json::json!(["mesh.cluster", "mesh.operator"])
     })
     .await;
-    assert!(one.has_peer_in(&other.id, "connected").await);
+    until("they are connected", async || {
+        one.has_peer_in(&other.id, "connected").await
+    })
+    .await;
 }

@@ -33,7 +33,10 @@ async fn a_peer_is_tried_stage_by_stage() {
         "{report}"
     );
     // Trying is no new life of the node: what it had, it has.
-    assert!(host.has_peer_in(&guest.id, "connected").await);
+    until("it is connected", async || {
+        host.has_peer_in(&guest.id, "connected").await
+    })
+    .await;
 
     host.reload(&host.config(&fakes, &[]));
     until("it is expelled", async || {
